@@ -1,0 +1,233 @@
+"""Configurations: the shape of a GPT-2, and the handout's hyper-parameters as named presets."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from utils import atomic_write
+
+# Hugging Face's names for the same things, in its config.json files.
+HF_NAMES = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "intermediate_size": "n_inner",
+    "max_position_embeddings": "n_positions",
+    "layer_norm_eps": "layer_norm_epsilon",
+    "attention_probs_dropout_prob": "attn_pdrop",
+    "hidden_dropout_prob": "resid_pdrop",
+}
+TANH_GELUS = {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"}
+
+
+class PretrainedConfig:
+    """A model's settings as attributes, to and from `config.json`."""
+
+    def __init__(self, **extra):
+        for name, value in extra.items():
+            setattr(self, name, value)
+
+    def to_dict(self) -> dict:
+        return dict(vars(self))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"{type(self).__name__}({settings})"
+
+    def __eq__(self, other) -> bool:
+        return type(self) is type(other) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # settings can be changed, so they are no dictionary key
+
+    def save_pretrained(self, folder) -> None:
+        """Write `folder/config.json`, whole or not at all."""
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        with atomic_write(Path(folder) / "config.json") as path:
+            path.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, path):
+        """The configuration in `path`, a `config.json` or the folder that holds one."""
+        path = Path(path)
+        if path.is_dir():
+            path = path / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: no such file; give the folder that save_pretrained wrote"
+            )
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: not a JSON file ({error}); fetch it again") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"{path}: holds a {type(settings).__name__}, not a JSON object")
+        return cls.from_dict(settings, source=str(path))
+
+    @classmethod
+    def from_dict(cls, settings: dict, source: str = "config"):
+        return cls(**settings)
+
+
+class GPT2Config(PretrainedConfig):
+    """The shape of a GPT-2; the defaults are the 124M model's (handout section 3.2).
+
+    `attn_implementation` picks how attention is computed: "sdpa" is torch's fused kernel,
+    "eager" the handout's formula line by line. `intermediate_size=None` means 4·hidden_size.
+    Further keyword arguments are kept as attributes.
+
+    Raises ValueError, naming the field, for sizes that can't make a model.
+    """
+
+    model_type = "gpt2"
+
+    def __init__(
+        self,
+        vocab_size=50257,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=None,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=1024,
+        initializer_range=0.02,
+        layer_norm_eps=1e-5,
+        pad_token_id=50256,
+        *,
+        attn_implementation="sdpa",
+        **extra,
+    ):
+        super().__init__(**extra)
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = 4 * hidden_size if intermediate_size is None else intermediate_size
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.max_position_embeddings = max_position_embeddings
+        self.initializer_range = initializer_range
+        self.layer_norm_eps = layer_norm_eps
+        self.pad_token_id = pad_token_id
+        self.attn_implementation = attn_implementation
+        self._check()
+
+    def _check(self) -> None:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads} does not divide "
+                f"hidden_size={self.hidden_size}: every head needs the same whole width"
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
+        for name in ("initializer_range", "layer_norm_eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if self.attn_implementation not in ("eager", "sdpa"):
+            raise ValueError(
+                f'attn_implementation must be "eager" or "sdpa", got {self.attn_implementation!r}'
+            )
+
+    @classmethod
+    def from_dict(cls, settings: dict, source: str = "config"):
+        """From our names or Hugging Face's; of two for the same thing, ours counts.
+
+        Raises ValueError for a checkpoint whose mathematics is not GPT-2's.
+        """
+        if settings.get("model_type", "gpt2") != "gpt2":
+            raise ValueError(
+                f'{source}: model_type is "{settings["model_type"]}", not "gpt2"; '
+                "give a GPT-2 checkpoint"
+            )
+        activation = settings.get("activation_function", "gelu_new")
+        if activation not in TANH_GELUS:
+            raise ValueError(
+                f'{source}: activation_function is "{activation}"; GPT-2 has the tanh form of GELU'
+            )
+        for name, needed in (
+            ("scale_attn_by_inverse_layer_idx", False),
+            ("scale_attn_weights", True),
+            ("tie_word_embeddings", True),
+        ):
+            if settings.get(name, needed) != needed:
+                raise ValueError(f"{source}: {name}={settings[name]} is not GPT-2 as published")
+        settings = dict(settings)
+        for ours, theirs in HF_NAMES.items():
+            value = settings.pop(theirs, None)
+            if ours not in settings and value is not None:
+                settings[ours] = value
+        for name in ("model_type", "architectures", "n_ctx", "embd_pdrop", "activation_function"):
+            settings.pop(name, None)
+        for name in ("transformers_version", "torch_dtype", "dtype", "_name_or_path"):
+            settings.pop(name, None)
+        if settings.get("pad_token_id", 0) is None:
+            del settings["pad_token_id"]
+        return cls(**settings)
+
+    def to_dict(self) -> dict:
+        """Our names and Hugging Face's side by side, so that either library reads the file."""
+        settings = super().to_dict()
+        settings.update({theirs: settings[ours] for ours, theirs in HF_NAMES.items()})
+        settings.update(
+            model_type="gpt2",
+            architectures=["GPT2LMHeadModel"],
+            activation_function="gelu_new",
+            embd_pdrop=self.hidden_dropout_prob,
+        )
+        return settings
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The hyper-parameters of a training run (AdamW's are named as in handout section 3.3)."""
+
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    correct_bias: bool = True
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.batch_size < 1 or self.epochs < 1:
+            raise ValueError(
+                f"batch_size and epochs must be at least 1, got {self.batch_size} and {self.epochs}"
+            )
+
+
+@dataclass(frozen=True)
+class PretrainingSettings(TrainingSettings):
+    """A TrainingSettings with the model to start from scratch and the length of its texts."""
+
+    max_len: int = 128  # tokens
+    model: dict = field(default_factory=dict)  # what GPT2Config gets
+
+
+TOY_PRETRAINING = PretrainingSettings(
+    # Handout section 3.4. The feed-forward width of 3·hidden is the one that the published
+    # curves were measured with.
+    batch_size=4,
+    epochs=3,
+    learning_rate=1e-3,
+    weight_decay=1e-4,
+    max_len=128,
+    model={
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 384,
+        "max_position_embeddings": 128,
+    },
+)

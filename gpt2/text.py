@@ -1,0 +1,112 @@
+"""TextDataset: one document a line, tokenized once (handout section 3.4)."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, random_split
+
+
+class TextDataset(Dataset):
+    """The lines of a UTF-8 text file, each a document that ends with one end-of-text token.
+
+    Item i is `(input_ids, attention_mask)`, both [max_len], padded on the right; with
+    `fixed_length=False` they are only as long as the document. `collate_fn` makes a batch as
+    wide as its longest document either way. Lines of white space are left out. A document of
+    more than `max_len` tokens keeps its first `max_len`, without the end-of-text token, since it
+    does not end there; `num_truncated` and `num_tokens_cut` count what is lost.
+
+    Raises FileNotFoundError, or ValueError for a file with no text or not in `encoding`.
+    """
+
+    def __init__(self, filepath, tokenizer, max_len, *, fixed_length=True, encoding="utf-8"):
+        if max_len < 2:
+            raise ValueError(f"max_len must be at least 2, got {max_len}: one token to predict")
+        self.max_len = max_len
+        self.fixed_length = fixed_length
+        self.pad_token_id = tokenizer.pad_token_id
+        if self.pad_token_id is None:
+            raise ValueError("the tokenizer has no padding token; use load_tokenizer")
+        lines = [line for line in read_lines(filepath, encoding) if line.strip()]
+        if not lines:
+            raise ValueError(f"{filepath}: no text in it; give a file with one document a line")
+        # A line that spells <|endoftext|> out is text, not the token.
+        documents = tokenizer(
+            lines, split_special_tokens=True, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        self.num_truncated = sum(len(ids) >= max_len for ids in documents)
+        self.num_tokens_cut = sum(max(0, len(ids) + 1 - max_len) for ids in documents)
+        self.documents = [
+            torch.tensor([*ids, tokenizer.eos_token_id][:max_len], dtype=torch.int32)
+            for ids in documents
+        ]
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        ids = self.documents[index].long()
+        length = self.max_len if self.fixed_length else len(ids)
+        input_ids = torch.full((length,), self.pad_token_id)
+        attention_mask = torch.zeros(length, dtype=torch.long)
+        input_ids[: len(ids)], attention_mask[: len(ids)] = ids, 1
+        return input_ids, attention_mask
+
+    def collate_fn(self, items: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, [B, T], T the longest document of the batch."""
+        lengths = [int(mask.sum()) for _, mask in items]
+        input_ids = torch.full((len(items), max(lengths)), self.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, ((ids, _), length) in enumerate(zip(items, lengths, strict=True)):
+            input_ids[row, :length], attention_mask[row, :length] = ids[:length], 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def split(self, held_out: float, seed: int = 0):
+        """A random split by document: (all but the share `held_out`, that share)."""
+        generator = torch.Generator().manual_seed(seed)
+        return random_split(self, [1 - held_out, held_out], generator)
+
+
+def text_loader(documents: Dataset, batch_size: int, *, shuffle=False, seed=0) -> DataLoader:
+    """Batches of a TextDataset or a part of one; the order is drawn from `seed`."""
+    whole = getattr(documents, "dataset", documents)
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(
+        documents, batch_size, shuffle, generator=generator, collate_fn=whole.collate_fn
+    )
+
+
+def read_lines(filepath, encoding: str = "utf-8") -> list[str]:
+    """The lines of a text file, split at line feeds only; ValueError names an undecodable line."""
+    path = Path(filepath)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; python -m data.make_pretrain_text makes the embedded text"
+        )
+    raw = path.read_bytes()
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        name = "UTF-8" if encoding.lower() in ("utf-8", "utf8") else encoding
+        raise ValueError(
+            f"{path}, line {line}: not {name} (byte 0x{raw[error.start]:02x}); "
+            f"save the file as {name} or pass encoding="
+        ) from error
+    return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+
+
+def unigram_entropy(train: Iterable, held_out: Iterable, vocab_size: int) -> float:
+    """Nats per token of `held_out` under the token frequencies of `train` (add-one smoothed).
+
+    Both hold items of a TextDataset. It is what a model reaches that has learned which tokens
+    are frequent and nothing else; the first token of a document does not count.
+    """
+    counts = torch.ones(vocab_size, dtype=torch.float64)
+    for ids, mask in train:
+        counts += torch.bincount(ids[mask.bool()][1:], minlength=vocab_size)
+    surprise = math.log(counts.sum()) - counts.log()
+    targets = torch.cat([ids[mask.bool()][1:] for ids, mask in held_out])
+    return surprise[targets].mean().item()

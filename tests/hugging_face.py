@@ -1,0 +1,50 @@
+"""Hugging Face's GPT-2 with random weights: the reference that needs no download."""
+
+import torch
+import transformers
+
+from gpt2.model import GPT2Model
+
+
+def reference_model(
+    *, n_embd=24, n_layer=3, n_head=3, n_positions=64, vocab_size=101, spread=0.1, **extra
+):
+    """A GPT2LMHeadModel whose every weight is drawn at random, biases and norms too."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        n_embd=n_embd,
+        n_layer=n_layer,
+        n_head=n_head,
+        n_positions=n_positions,
+        vocab_size=vocab_size,
+        bos_token_id=0,
+        eos_token_id=0,
+        attn_implementation="eager",
+        **extra,
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(1.0 if ".ln_" in f".{name}" and "weight" in name else 0.0, spread)
+    return model
+
+
+def ours_from(reference, folder, **settings) -> GPT2Model:
+    """Our model with the reference's weights, by way of a folder on disk."""
+    reference.save_pretrained(folder)
+    return GPT2Model.from_pretrained(folder, **settings)
+
+
+def batch_of(lengths, width, vocab_size, side="right"):
+    """Random ids and their mask, [B, width], rows of the given lengths padded on one side."""
+    generator = torch.Generator().manual_seed(sum(lengths))
+    input_ids = torch.randint(1, vocab_size, (len(lengths), width), generator=generator)
+    mask = torch.arange(width)[None, :] < torch.tensor(lengths)[:, None]
+    if side == "left":
+        mask = mask.flip(1)
+    return input_ids.masked_fill(~mask, vocab_size - 1), mask.long()
+
+
+def reference_positions(mask):
+    """The position ids that transformers' generate gives a padded batch."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)

@@ -1,0 +1,100 @@
+"""Seeds, device, masks, model sizes: what two rooms need and neither owns."""
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MODEL_SIZES = {
+    "gpt2": {"d": 768, "l": 12, "num_heads": 12},
+    "gpt2-medium": {"d": 1024, "l": 24, "num_heads": 16},
+    "gpt2-large": {"d": 1280, "l": 36, "num_heads": 20},
+    "gpt2-xl": {"d": 1600, "l": 48, "num_heads": 25},
+}
+
+
+def model_size_to_params(name: str) -> dict[str, int]:
+    """Hidden size `d`, layers `l` and `num_heads` of one of the four published GPT-2 models.
+
+    Raises ValueError for any other name.
+    """
+    if name not in MODEL_SIZES:
+        raise ValueError(f"unknown model size {name!r}; choose from {', '.join(MODEL_SIZES)}")
+    return dict(MODEL_SIZES[name])
+
+
+def get_extended_attention_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The padding mask as a term to add to attention scores: [B, 1, 1, T] in `dtype`.
+
+    `attention_mask` [B, T] has 1 where there is a token and 0 where there is padding; the
+    result has 0 there and the smallest number of `dtype` here. It is finite, so that a row
+    with nothing but padding still has a softmax.
+    """
+    if attention_mask.dim() != 2:
+        raise ValueError(f"attention_mask must be [B, T], got {list(attention_mask.shape)}")
+    hidden = attention_mask[:, None, None, :] == 0
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
+        hidden, torch.finfo(dtype).min
+    )
+
+
+def get_position_ids(attention_mask: Tensor) -> Tensor:
+    """Every token's place among the tokens of its row, padding not counted: [B, T], from 0.
+
+    So a text has the same positions however it is padded; a pad has those of a neighbour.
+    """
+    return (attention_mask.long().cumsum(dim=-1) - 1).clamp_(min=0)
+
+
+def get_parameter_dtype(module: nn.Module) -> torch.dtype:
+    """The dtype of the module's first floating-point parameter (else the default dtype)."""
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return torch.get_default_dtype()
+
+
+def get_device() -> torch.device:
+    """The best device there is: CUDA, Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def atomic_write(path) -> Iterator[Path]:
+    """A temporary path beside `path`, moved onto it when the block ends well, else deleted.
+
+    So a reader sees the old file or the new one, never half of one. Makes missing folders.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files for their owner alone; give this one what a new file would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
