@@ -61,13 +61,13 @@ TOWNS = table(
 Elmwick | market town | on the river Lind | the tall clock tower | honey cakes |
 Herons | green | Dan Holt | Amy Rook | Nick Vale | Lantern Fair | October
 Pellbridge | town | on the river Osk | the stone bridge | music |
-Otters | blue | Carl Penn | Beth Lowe | Ivy Cole | Boat Day | June
+Otters | blue | Carl Penn | Beth Lowe | Ivy Cole | Boat Festival | June
 Saltmere | harbour town | at the mouth of the river Lind | the white lighthouse | fresh fish |
 Gulls | white | Rob Sands | Zoe Keel | Hugh Cray | Herring Feast | August
 Thornhollow | village | beside Glass Lake | the old orchard | apples and honey |
-Badgers | red | Tess Hill | Adam Root | Kit Bray | Apple Day | September
+Badgers | red | Tess Hill | Adam Root | Kit Bray | Apple Fair | September
 Oakfell | hill village | near the source of the river Lind | the ruined castle | blue pottery |
-Foxes | orange | Lars Peak | Ella Birch | Ian Slate | Snow Walk | January
+Foxes | orange | Lars Peak | Ella Birch | Ian Slate | Snow Festival | January
 Dunmarrow | wool town | on the edge of Dun Moor | the great wool hall | warm blankets |
 Rams | black | Meg Dale | Paul Heath | Jane Ewer | Sheep Fair | May
 """,
@@ -160,9 +160,9 @@ Leo, who is ten | son | Clara Finch, the baker
 Mia, who is eight | daughter | Clara Finch, the baker
 Mia, who is eight | sister | Leo, who is ten
 Anna, who is nine | daughter | Max Stone, the clockmaker
-Finn, who is eleven | son | Joe Marsh, the fisherman
+Finn, who is eleven | son | Henry Pike, the gardener
 Iris Marsh, the lighthouse keeper | sister | Joe Marsh, the fisherman
-Iris Marsh, the lighthouse keeper | aunt | Finn, who is eleven
+Rosa Bright, the painter | aunt | Finn, who is eleven
 Tom Finch, the postman | uncle | Leo, who is ten
 Will Thatch, the beekeeper | uncle | Grace Wood, the shepherd
 Hannah Frost, the vet | cousin | Nora Quill, the doctor
@@ -184,7 +184,7 @@ cat | stole a piece of fish from the kitchen | {p.first} closed the door too lat
 dog | ran after a red ball in the garden | {p.first} threw it nine times
 dog | carried home a very large stick | {p.first} could not open the gate
 dog | found a lost glove under the hedge | {p.first} took it back to its owner
-dog | barked at the moon | {p.first} closed the window
+dog | barked at a passing cart | {p.first} closed the window
 dog | jumped into a puddle | {p.first} fetched an old towel
 dog | slept beside the fire all evening | {p.first} put on another log
 dog | buried a bone under the rose bush | {p.first} pretended not to see it
@@ -284,7 +284,7 @@ spring | there were short, heavy showers | the clouds moved away | Wear boots if
 showery | 4 | 12
 summer | the sun rose in a clear sky | it grew very warm | Drink plenty of water |
 hot and sunny | 17 | 29
-summer | it was already warm at seven | a thunderstorm rolled in | Stay away from tall trees |
+summer | it was already warm at seven | a thunderstorm came up | Stay away from tall trees |
 stormy | 16 | 27
 summer | a soft mist hung over the water | the air became dry and clear | Wear a hat in the sun |
 fine and dry | 14 | 24
@@ -297,7 +297,7 @@ dull and wet | 6 | 11
 autumn | the grass was heavy with dew | golden light filled the streets |
 Enjoy a walk in the woods | calm and clear | 4 | 15
 autumn | mist rose from the fields | the sun broke through | Use a lamp on your bicycle |
-misty at first | 3 | 12
+misty | 3 | 12
 """,
 )
 
@@ -305,7 +305,7 @@ RECIPES = table(
     "dish need first then last",
     """
 tomato soup | six tomatoes, an onion and a little cream | fry the onion until it is soft |
-add the tomatoes and some water | cook everything for twenty minutes
+add the tomatoes with some water | cook everything for twenty minutes
 pancakes | flour, milk and two eggs | mix the flour with the milk and eggs |
 pour a little into a hot pan | turn each pancake once
 an apple pie | five apples, sugar and some pastry | line a dish with pastry |
@@ -313,7 +313,7 @@ fill it with sliced apples and sugar | bake it for forty minutes
 vegetable stew | carrots, potatoes and beans | cut the vegetables into small pieces |
 cover them with water and salt | cook them slowly for an hour
 a simple omelette | three eggs, butter and cheese | beat the eggs with a fork |
-pour them into hot butter | add the cheese and fold it in half
+pour them into hot butter | sprinkle the cheese on top
 rice pudding | rice, milk and sugar | put the rice and milk in a pot |
 stir in the sugar | cook it gently until it is thick
 honey cake | flour, eggs and four spoons of honey | beat the eggs with the honey |
@@ -358,33 +358,33 @@ KITCHEN = table(
     "goal do why",
     """
 keep bread fresh | store it in a cloth bag | cloth lets it breathe
-peel garlic easily | press it with the flat side of a knife | the skin splits open
+peel garlic easily | press it with the flat side of a knife | pressed garlic soon loses its skin
 cook perfect rice | rinse it before you boil it | rinsing removes loose starch
 save a soup that is too salty | add some water | more water makes the salt weaker
 test an egg | put it in a bowl of water | an old egg floats
-stop milk from boiling over | use a large pot | the foam has more room
-keep herbs green | stand them in a glass of water | the stems can still drink
+stop milk from boiling over | use a large pot | a large pot leaves room for the foam
+keep herbs green | stand them in a glass of water | cut stems still drink water
 get more juice from a lemon | roll it on the table first | rolling breaks the little cells
 make light pancakes | do not beat the batter for too long | beating makes it tough
 boil eggs without cracks | lower them gently into the water | a hard knock breaks the shell
 chop onions safely | cut them in half first | the flat side does not roll
-warm a cold pie | put it in the oven and not in a pan | the crust stays crisp
+warm a cold pie | put it in the oven and not in a pan | dry heat keeps the crust crisp
 ripen hard pears | leave them in a bowl with a banana | the banana gives off a ripening gas
 clean a burnt pan | soak it in warm water overnight | soaking loosens the black crust
-measure honey neatly | oil the spoon first | the honey slides off
+measure honey neatly | oil the spoon first | honey slides off an oiled spoon
 keep salad crisp | dry the leaves before you add oil | wet leaves soon become soft
 roast potatoes well | heat the oil before you add them | hot oil makes a crust at once
 whip cream quickly | chill the bowl | cold cream holds more air
 store potatoes | keep them in a dark place | light turns them green
 sharpen the taste of a stew | add a spoon of vinegar | a little acid wakes the other tastes
 carry a hot dish | use dry oven gloves | wet cloth lets the heat through
-freeze berries | spread them on a tray first | they do not stick together
-cook pasta well | use plenty of water | the pieces can move freely
+freeze berries | spread them on a tray first | loose berries do not stick together
+cook pasta well | use plenty of water | the pieces need room to move
 keep cheese soft | wrap it in paper | paper stops it from drying out
-bake an even cake | put it in the middle of the oven | the heat is most even there
-thicken a sauce | let it cook without a lid | some of the water boils away
-crack an egg cleanly | tap it on a flat table | fewer bits of shell fall in
-stop a cut apple from turning brown | rub it with lemon juice | the acid protects it
+bake an even cake | put it in the middle of the oven | the heat is most even in the middle
+thicken a sauce | let it cook without a lid | an open pot lets the water boil away
+crack an egg cleanly | tap it on a flat table | a sharp edge pushes bits of shell into the egg
+stop a cut apple from turning brown | rub it with lemon juice | lemon juice slows the browning
 """,
 )
 
@@ -452,7 +452,7 @@ close their nostrils when they dive
 a shark | sharks | a fish | pups | fish, squid and seals | in the sea |
 have skeletons of cartilage instead of bone
 a seahorse | seahorses | a fish | fry | tiny shrimps | among sea grass and corals |
-are unusual because the fathers carry the eggs
+have fathers that carry the eggs
 an octopus | octopuses | a mollusc | hatchlings | crabs and shellfish | in dens on the sea floor |
 have three hearts and blue blood
 a snail | snails | a mollusc | hatchlings | leaves and soft plants | in damp, shady places |
@@ -480,7 +480,7 @@ often bury nuts for the winter
 a mouse | mice | a mammal | pups | seeds, grain and fruit | in small, soft nests |
 use their whiskers to feel their way in the dark
 a wolf | wolves | a mammal | pups | deer and other animals | in forests and on plains |
-hunt together in packs
+hunt together in family groups called packs
 a kangaroo | kangaroos | a mammal | joeys | grass and leaves | in Australia |
 carry their young in a pouch
 a koala | koalas | a mammal | joeys | eucalyptus leaves | in the trees of Australia |
@@ -605,7 +605,7 @@ Elmwick | 1350 | the Saturday market received its charter
 Elmwick | 1567 | a great fire burned down half of Mill Lane
 Elmwick | 1612 | the clock tower was finished
 Elmwick | 1780 | the Lantern Fair was held for the first time
-Elmwick | 1874 | the railway reached the town
+Elmwick | 1874 | the first train stopped at the new station
 Pellbridge | 1312 | a ferryman named Pell built a wooden bridge
 Pellbridge | 1455 | a flood carried the wooden bridge away
 Pellbridge | 1462 | the stone bridge with five arches was opened
@@ -616,12 +616,12 @@ Saltmere | 1150 | a few families built huts of driftwood by the bay
 Saltmere | 1333 | the harbour wall was raised with stones from Oakfell
 Saltmere | 1590 | forty ships hid in the harbour during a storm
 Saltmere | 1765 | the white lighthouse was lit for the first time
-Saltmere | 1840 | the first Herring Feast fed the whole town
+Saltmere | 1840 | the Herring Feast was held for the first time
 Saltmere | 1881 | the hill railway was extended to the coast
 Thornhollow | 1421 | monks planted the old orchard
 Thornhollow | 1503 | the lake froze so hard that a market was held on the ice
 Thornhollow | 1650 | a swarm of bees settled in the church roof
-Thornhollow | 1733 | the village built a school with one room
+Thornhollow | 1733 | a school with one room was built
 Thornhollow | 1872 | the railway station beside the lake was opened
 Thornhollow | 1911 | a hundred new apple trees were planted
 Oakfell | 1188 | the castle on the hill was begun
@@ -629,7 +629,7 @@ Oakfell | 1390 | lightning split the great tower of the castle
 Oakfell | 1544 | potters found good clay below the castle
 Oakfell | 1702 | snow closed the road for three months
 Oakfell | 1871 | the first train climbed the hill
-Oakfell | 1930 | the Snow Walk was held for the first time
+Oakfell | 1930 | the Snow Festival was held for the first time
 Dunmarrow | 1267 | shepherds built the first stone houses by the moor
 Dunmarrow | 1405 | the Sheep Fair was held for the first time
 Dunmarrow | 1518 | the great wool hall was finished
@@ -647,33 +647,34 @@ fold a paper boat | fold the sheet in half | turn up both edges | sharp folds ke
 light a campfire | lay small dry sticks first | add larger logs later |
 small sticks catch fire easily
 sew on a button | push the needle up through a hole | go back down through the next hole |
-four or five stitches hold it firmly
+four or five stitches hold a button firmly
 wrap a present | measure the paper around the box | fold the ends into neat triangles |
 neat corners need less tape
 tie a scarf | fold it in half | pull the ends through the loop | the loop keeps out the wind
 clean a window | wipe it with warm water | dry it with old newspaper | dry paper leaves few marks
 wash a wool jumper | use cool water | lay it flat to dry | hot water makes wool shrink
 draw a perfect circle | tie a pencil to a string | hold the other end of the string still |
-every point is the same distance from the centre
+the string keeps every point at the same distance
 find north without a map | look for the Pole Star at night | walk towards it |
-it stands almost exactly above the North Pole
-carry a heavy box | bend your knees | lift it close to your body | this protects your back
-plant a tree | dig a hole wider than the roots | press the soil down and water it |
+the Pole Star stands almost exactly above the North Pole
+carry a heavy box | bend your knees | lift it close to your body |
+bent knees protect your back
+plant a tree | dig a hole wider than the roots | press the soil down firmly |
 the young roots need firm, wet soil
 paint a fence | brush off the dust | paint along the grain of the wood | paint sticks to clean wood
 make a kite | cross two light sticks | cover them with thin paper | a light kite flies best
-open a tight jar | hold the lid under hot water | dry it and twist |
+open a tight jar | hold the lid under hot water | twist it with a dry cloth |
 metal grows a little in the heat
 hang a picture straight | mark the height with a pencil | check it with a level |
 the eye is easily fooled
 learn new words | write them on small cards | repeat them every evening | short practice works best
 save water | turn off the tap while you brush your teeth | mend every drip |
 many small drops fill a bucket
-cross a busy street | stop at the edge | look both ways and listen | drivers may not see you
+cross a busy street | stop at the edge | look both ways | drivers may not see you
 build a snowman | roll a large ball of snow | set a smaller ball on top | a wide base stands firmly
 polish shoes | brush off the mud | rub in a little polish | wax keeps out the rain
 read a map | turn it until north on the map points north | look for a road or a hill you know |
-then the map agrees with the land
+a turned map agrees with the land
 dry flowers | tie them in small bunches | hang them upside down in a dark room |
 darkness saves their colours
 pack a rucksack | put heavy things close to your back | put the raincoat on top |
@@ -683,7 +684,7 @@ slow turns keep the point whole
 make a bookmark | cut a strip of thick paper | tie a ribbon through a hole |
 a ribbon is easy to find
 treat a small cut | wash it with clean water | cover it with a plaster | clean cuts heal faster
-store winter clothes | wash and dry them | pack them in a closed box | moths like dirty wool
+store winter clothes | wash them well | pack them in a closed box | moths like dirty wool
 """,
 )
 
@@ -733,7 +734,7 @@ TELLS = table(
     """
 The shop opens at eight tomorrow. | Then I will be there at eight. | Good, because we have no milk.
 The first apples are ripe. | Let us fetch the long ladder. | I can smell them from here.
-My bicycle has a new bell. | I heard it from the end of the street. | Please do not ring it at night.
+My bicycle has a new bell. | I heard it from far away. | Please do not ring it at night.
 There is fresh snow on the hills. | Then we can take the sledge. | I must find my warm gloves.
 The river is very high today. | Stay away from the edge. | It rained all night in the hills.
 I have finished the last chapter. | Tell me how it ends. | Then you may have the next book.
@@ -819,8 +820,8 @@ We laughed a lot at supper.
 I must remember to write to my aunt.
 It was a quiet and happy day.
 Now the rain is tapping on the roof.
-I have never eaten so much in one day.
-My feet still hurt from the walk.
+I am looking forward to next week.
+I fell asleep as soon as I lay down.
 The house smells of fresh bread.
 I hope that tomorrow will be just as fine.
 """)
@@ -843,12 +844,12 @@ VISITS = table(
 Elmwick | climb the clock tower | climbed the clock tower
 Elmwick | buy warm bread in Mill Lane | bought warm bread in Mill Lane
 Elmwick | feed the ducks in Elm Park | fed the ducks in Elm Park
-Elmwick | look at the stalls of the Saturday market | looked at the stalls of the Saturday market
+Elmwick | look at the stalls in the square | looked at the stalls in the square
 Pellbridge | walk across the stone bridge | walked across the stone bridge
 Pellbridge | row a small boat on the Osk | rowed a small boat on the Osk
 Pellbridge | listen to the town band | listened to the town band
 Pellbridge | borrow a book from the old library | borrowed a book from the old library
-Saltmere | watch the fishing boats come in | watched the fishing boats come in
+Saltmere | watch the fishing boats come home | watched the fishing boats come home
 Saltmere | climb the steps of the lighthouse | climbed the steps of the lighthouse
 Saltmere | eat fried fish on the harbour wall | ate fried fish on the harbour wall
 Saltmere | look for shells on the beach | looked for shells on the beach
@@ -870,10 +871,10 @@ GOODS = table(
 the bakery in Elmwick | a loaf of bread | loaves of bread | 3
 the bakery in Elmwick | a currant bun | currant buns | 2
 the bakery in Elmwick | a honey cake | honey cakes | 8
-the market in Elmwick | a cabbage | cabbages | 2
-the market in Elmwick | a bag of carrots | bags of carrots | 3
-the market in Elmwick | a bunch of roses | bunches of roses | 5
-the market in Elmwick | a pumpkin | pumpkins | 6
+the farm shop in Elmwick | a cabbage | cabbages | 2
+the farm shop in Elmwick | a bag of carrots | bags of carrots | 3
+the farm shop in Elmwick | a bunch of roses | bunches of roses | 5
+the farm shop in Elmwick | a pumpkin | pumpkins | 6
 the paper shop in Elmwick | a pencil | pencils | 1
 the paper shop in Elmwick | a notebook | notebooks | 4
 the fish stall in Saltmere | a crab | crabs | 5
@@ -903,7 +904,7 @@ A slow cart still brings the apples home.
 The lamp that is shared lights two paths.
 Ask the river, and it will tell you to keep moving.
 A borrowed hat never fits in the wind.
-Small keys open heavy doors.
+Small keys can open very heavy doors.
 He who counts the clouds forgets to plant.
 The best soup waits for the last guest.
 A kind word weighs nothing and carries far.
@@ -913,7 +914,7 @@ Plant in the rain and you will eat in the sun.
 A quiet bell is still a bell.
 Mend the roof while the sun is drying it.
 Two oars make a straight road on the water.
-The moon does not hurry, and yet it crosses the sky.
+The Moon does not hurry, and yet it crosses the sky.
 A full basket is heavy, but an empty one is heavier at supper.
 Whoever feeds the hens will hear about the eggs first.
 The longest letter begins with one word.
@@ -942,8 +943,8 @@ A shared umbrella keeps two shoulders dry.
 Carry water for others, and your own jug is never empty.
 It is easier to sharpen the axe than to scold the wood.
 The sheep that wanders learns the hills.
-Good manners need no luggage.
-Honey remembers every flower.
+Good manners take up no room in the luggage.
+Honey remembers every flower in the field.
 A proud rooster does not make the morning.
 Whoever laughs at the fog will meet the fence.
 The deepest well starts with a wet shoe.
@@ -1028,7 +1029,7 @@ a girl who builds a flying machine | the flying scenes are wonderful | the endin
 The Quiet Detective | novel | Simon Brack |
 a detective who solves crimes by listening | the puzzle is fair | the villain is easy to guess
 A Spoonful of Stars | book of poems | Nell Harper |
-summer nights in the country | the poems are gentle and clear | a few of them are too sweet
+summer nights in the country | the poems are gentle and clear | a few verses are too sweet
 Winter at Number Nine | play | Agnes Doyle |
 neighbours who share one stove | the characters feel like friends | very little happens
 The Fox Who Kept Accounts | picture book | Hugo Vint |
@@ -1051,18 +1052,19 @@ the egg floats | salt water is denser than fresh water
 a magnet and a tray of sand and iron nails | move the magnet over the tray |
 the nails jump out of the sand | magnets attract iron
 a white flower, water and blue ink | stand the flower in water with blue ink |
-the petals turn blue after a day | the stem carries water up to the petals
+the petals turn blue after a day | a stem carries water up to the petals
 a balloon and a wool jumper | rub the balloon on the jumper and hold it near your hair |
 your hair stands up | rubbing gives the balloon an electric charge
 a jar, a candle and a match | ask an adult to light the candle and cover it with the jar |
 the flame goes out | a flame needs oxygen
 vinegar and baking soda | pour the vinegar onto the baking soda |
-the mixture foams | the two make a gas called carbon dioxide
-two paper cups and a long string | join the cups with the string, pull it tight and speak |
-your friend can hear you | sound travels along a tight string
+the mixture foams | vinegar and baking soda make a gas called carbon dioxide
+two paper cups and a long string |
+join the cups with the string, pull it tight and speak into one cup |
+your friend can hear every word | sound travels along a tight string
 a mirror, a bowl of water and sunlight | hold the mirror in the water so that the Sun shines on it |
 a rainbow appears on the wall | water bends each colour by a different amount
-ice, a glass and warm air | fill the glass with ice and wait |
+a glass, some ice and warm air | fill the glass with ice and wait |
 drops form on the outside | vapour in the air turns into water on cold glass
 a bottle, a balloon and hot water | pull the balloon over the bottle and stand it in hot water |
 the balloon swells | air takes up more room when it is warm
@@ -1073,10 +1075,10 @@ the shadow moves | the Earth turns
 two seeds and two pots | keep one pot in the light and the other in a dark cupboard |
 the plant in the dark grows pale and thin | plants need light
 red cabbage juice and a lemon | squeeze the lemon into the juice |
-the juice turns pink | the juice changes colour in acid
+the juice turns pink | red cabbage juice changes colour in acid
 a cup of hot tea and two spoons | put a metal spoon and a wooden spoon into the tea |
 the metal spoon becomes hot first | metal carries heat better than wood
-oil, water and a tall glass | pour both into the glass and wait |
+oil, water and a tall glass | pour oil and water into the glass and wait |
 the oil rises to the top | oil is less dense than water
 a battery, a wire and a small lamp | join the lamp to both ends of the battery |
 the lamp shines | electricity flows in a closed circle
@@ -1097,7 +1099,7 @@ onions | March | in an open bed | August | stop watering when the leaves bend ov
 lettuces | April | in light shade | June | sow a few seeds every two weeks
 tomatoes | March | in pots by a warm window | August | remove the small side shoots
 radishes | April | in short rows | May | keep the soil wet
-spinach plants | March | in rich, cool soil | May | pick the outer leaves first
+turnips | April | in cool, firm soil | July | pull them before they turn woody
 beetroots | April | in a sunny bed | July | pull them while they are small
 cabbages | April | in firm soil | October | cover them against hungry birds
 leeks | March | in a small seed tray | October | plant them out in deep holes
@@ -1106,7 +1108,7 @@ sunflowers | April | against a warm wall | August | tie the tall stems to a stic
 marigolds | April | near the vegetables | June | cut off the dead flowers
 poppies | March | in bare soil | June | do not move the young plants
 sweet peas | March | below a net | June | cut the flowers often
-parsley plants | April | in a shady pot | July | soak the seeds overnight
+cornflowers | March | in poor, dry soil | June | cut off the faded heads
 courgettes | May | in rich soil | July | pick the fruits while they are small
 """,
 )
@@ -1114,12 +1116,15 @@ courgettes | May | in rich soil | July | pick the fruits while they are small
 INSTRUMENTS = table(
     "one sort how fact player",
     """
-the violin | a string instrument | drawing a bow across the strings | has four strings | Grace Wood
-the cello | a string instrument | drawing a bow across the strings | is larger than the violin |
+the violin | a string instrument | drawing a bow, with the instrument under the chin |
+has four strings | Grace Wood
+the cello | a string instrument | drawing a bow, with the instrument between the knees |
+is larger than the violin |
 Peter Lark
-the double bass | a string instrument | drawing a bow across the strings or plucking them |
+the double bass | a string instrument | drawing a bow, standing beside the instrument |
 is larger than the cello | George Flint
-the guitar | a string instrument | plucking the strings | usually has six strings | Ben Carver
+the guitar | a string instrument | plucking or strumming the strings |
+usually has six strings | Ben Carver
 the harp | a string instrument | plucking the strings with both hands | stands on the floor |
 Iris Marsh
 the flute | a wind instrument | blowing across a hole | has a high, clear voice | Lucy Bell
@@ -1150,5 +1155,5 @@ The Slow Train Home
 Lanterns in October
 Over Dun Moor
 The Silver Star
-Apple Day
+The Apple Fair
 """)

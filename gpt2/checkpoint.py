@@ -141,7 +141,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: not a whole safetensors file ({error}); fetch it again"
         ) from error
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error):
+        if "GLOBAL" in str(error):  # it names a function to call
             raise ValueError(
                 f"{path}: not loaded, because this pickle asks to run code; "
                 "only load weights (a dictionary of tensors, or a safetensors file)"
@@ -198,16 +198,25 @@ def _read_all(fetch, source: str) -> dict[str, Tensor]:
         if not name.endswith(".index.json"):
             return read_weights(path)
         weights = {}
-        shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
-        for shard in sorted(set(shards)):
-            if Path(shard).name != shard:
-                raise ValueError(f"{name} names {shard!r}, which is not a file beside it")
+        for shard in _shards(path):
             shard_path = fetch(shard)
             if shard_path is None:
                 raise ValueError(f"{name} names {shard}, which is missing")
             weights.update(read_weights(shard_path))
         return weights
     raise FileNotFoundError(f"{source}: no weights there (looked for {', '.join(WEIGHT_FILES)})")
+
+
+def _shards(index: Path) -> list[str]:
+    """The file names that an index lists, each once."""
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        outside = [shard for shard in shards if Path(shard).name != shard]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index.name}: not an index of weights; fetch it again") from error
+    if outside:
+        raise ValueError(f"{index.name} names {outside[0]!r}, which is not a file beside it")
+    return shards
 
 
 def _from_folder(folder: Path):

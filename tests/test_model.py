@@ -182,7 +182,7 @@ def test_left_padding_under_autocast_makes_no_nan_and_stays_close(tiny_model):
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_eager_and_sdpa_mean_the_same_dropout_and_masks(side, tiny_config):
     """With the dropout of the attention weights at p, both keep 1 - p and scale by 1/(1 - p)."""
-    input_ids, mask = batch_of([30, 11], 30, 101, side)
+    _, mask = batch_of([30, 11], 30, 101, side)
     means = []
     for attention in ("eager", "sdpa"):
         torch.manual_seed(0)

@@ -1,0 +1,112 @@
+"""Configurations: defaults, both libraries' names, and errors that name the field."""
+
+import json
+
+import pytest
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import TOY_PRETRAINING, GPT2Config, TrainingSettings
+
+
+def test_the_defaults_are_hugging_faces_gpt2():
+    ours, theirs = GPT2Config(), transformers.GPT2Config()
+    assert ours.vocab_size == theirs.vocab_size
+    assert ours.hidden_size == theirs.n_embd
+    assert ours.num_hidden_layers == theirs.n_layer
+    assert ours.num_attention_heads == theirs.n_head
+    assert ours.intermediate_size == 4 * theirs.n_embd
+    assert ours.max_position_embeddings == theirs.n_positions
+    assert ours.layer_norm_eps == theirs.layer_norm_epsilon
+    assert ours.pad_token_id == theirs.eos_token_id == 50256
+
+
+def test_the_toy_preset_has_the_handouts_numbers():
+    toy = TOY_PRETRAINING
+    assert (toy.batch_size, toy.epochs, toy.learning_rate, toy.weight_decay) == (4, 3, 1e-3, 1e-4)
+    assert toy.correct_bias and toy.max_len == 128
+    config = GPT2Config(**toy.model)
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (128, 2, 4)
+
+
+@given(
+    heads=st.integers(1, 8),
+    width=st.integers(1, 32),
+    layers=st.integers(1, 9),
+    wide=st.none() | st.integers(1, 300),
+    dropout=st.floats(0, 0.99),
+)
+def test_a_configuration_comes_back_from_its_file_unchanged(
+    tmp_path_factory, heads, width, layers, wide, dropout
+):
+    folder = tmp_path_factory.mktemp("config")
+    config = GPT2Config(
+        hidden_size=heads * width,
+        num_attention_heads=heads,
+        num_hidden_layers=layers,
+        intermediate_size=wide,
+        hidden_dropout_prob=dropout,
+        note="kept",
+    )
+    config.save_pretrained(folder)
+    again = GPT2Config.from_pretrained(folder)
+    assert again == config and again.note == "kept"
+    theirs = transformers.GPT2Config.from_pretrained(folder)
+    assert (theirs.n_embd, theirs.n_layer, theirs.n_head) == (heads * width, layers, heads)
+    assert theirs.n_inner == config.intermediate_size
+
+
+def test_hugging_faces_file_is_read(tmp_path):
+    transformers.GPT2Config(n_embd=96, n_layer=5, n_head=6, resid_pdrop=0.3).save_pretrained(
+        tmp_path
+    )
+    config = GPT2Config.from_pretrained(tmp_path / "config.json")
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (96, 5, 6)
+    assert config.intermediate_size == 384 and config.hidden_dropout_prob == 0.3
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"num_attention_heads": 7}, "num_attention_heads=7 does not divide hidden_size=768"),
+        ({"hidden_size": -768}, "hidden_size must be a whole number of at least 1, got -768"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be"),
+        ({"vocab_size": 50257.0}, "vocab_size must be"),
+        ({"max_position_embeddings": True}, "max_position_embeddings must be"),
+        ({"intermediate_size": 0}, "intermediate_size must be"),
+        ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob must be"),
+        ({"attention_probs_dropout_prob": -0.1}, "attention_probs_dropout_prob must be"),
+        ({"layer_norm_eps": 0.0}, "layer_norm_eps must be"),
+        ({"attn_implementation": "flash"}, "attn_implementation must be"),
+    ],
+)
+def test_a_bad_combination_names_the_field(bad, message):
+    with pytest.raises(ValueError, match=message):
+        GPT2Config(**bad)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model_type": "bloom"}, 'model_type is "bloom"'),
+        ({"activation_function": "gelu"}, "tanh form"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+    ],
+)
+def test_a_checkpoint_of_other_mathematics_is_refused(settings, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=message):
+        GPT2Config.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}", b"[]"])
+def test_a_broken_config_file_is_a_clear_error(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config.json: (not a JSON file|holds a list)"):
+        GPT2Config.from_pretrained(tmp_path)
+
+
+def test_training_settings_are_checked():
+    with pytest.raises(ValueError, match="batch_size and epochs"):
+        TrainingSettings(batch_size=0, epochs=1, learning_rate=1e-3, weight_decay=0)

@@ -1,0 +1,128 @@
+"""TextDataset: the item contract, one end-of-text token a document, nothing silently lost."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from gpt2.text import TextDataset, read_lines, text_loader, unigram_entropy
+
+EOT = 50256
+
+
+def test_an_item_is_max_len_long_with_one_end_of_text_that_counts(text_file, tokenizer):
+    dataset = TextDataset(text_file("Hello world", "", "Good"), tokenizer, 6)
+    assert len(dataset) == 2  # the empty line is no document
+    input_ids, mask = dataset[0]
+    assert input_ids.tolist() == [15496, 995, EOT, EOT, EOT, EOT]
+    assert mask.tolist() == [1, 1, 1, 0, 0, 0]
+    assert input_ids.dtype == mask.dtype == torch.long
+
+
+def test_the_courses_loader_works_on_it_unchanged(text_file, tokenizer):
+    dataset = TextDataset(text_file(*["Hello world"] * 5), tokenizer, 16)
+    input_ids, mask = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))
+    assert input_ids.shape == mask.shape == (4, 16)
+
+
+@given(
+    documents=st.lists(
+        st.text(max_size=80).filter(
+            lambda s: s.strip() and not set(s) & {"\n", "\r"} and "\ufeff" not in s
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    max_len=st.integers(2, 40),
+    fixed=st.booleans(),
+)
+def test_ids_are_the_tokenizers_with_the_end_added_and_every_cut_token_counted(
+    tmp_path_factory, tokenizer, documents, max_len, fixed
+):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_bytes("\n".join(documents).encode("utf-8", "surrogatepass"))
+    expected = [tokenizer(d, split_special_tokens=True)["input_ids"] + [EOT] for d in documents]
+    dataset = TextDataset(path, tokenizer, max_len, fixed_length=fixed)
+    kept = [ids[mask.bool()].tolist() for ids, mask in (dataset[i] for i in range(len(dataset)))]
+    assert kept == [ids[:max_len] for ids in expected]
+    assert dataset.num_tokens_cut == sum(
+        len(ids) - len(k) for ids, k in zip(expected, kept, strict=True)
+    )
+    assert dataset.num_truncated == sum(len(ids) > max_len for ids in expected)
+    for ids, mask in (dataset[i] for i in range(len(dataset))):
+        assert len(ids) == (max_len if fixed else mask.sum())
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_batch_is_as_wide_as_its_longest_document(fixed, text_file, tokenizer):
+    path = text_file("Hello", "Hello world and more", "Good morning")
+    dataset = TextDataset(path, tokenizer, 64, fixed_length=fixed)
+    (batch,) = text_loader(dataset, batch_size=3)
+    assert batch["input_ids"].shape == (3, 5)
+    assert batch["attention_mask"].sum(1).tolist() == [2, 5, 3]
+    assert (batch["input_ids"][0, 1:] == EOT).all()
+
+
+def test_the_order_is_drawn_from_the_seed(text_file, tokenizer):
+    dataset = TextDataset(text_file(*(f"word {i}" for i in range(50))), tokenizer, 8)
+
+    def order(seed):
+        return torch.cat(
+            [batch["input_ids"][:, 1] for batch in text_loader(dataset, 4, shuffle=True, seed=seed)]
+        ).tolist()
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_a_line_that_spells_the_end_of_text_out_is_text(text_file, tokenizer):
+    dataset = TextDataset(text_file("a<|endoftext|>b"), tokenizer, 32)
+    assert dataset[0][0][dataset[0][1].bool()].tolist().count(EOT) == 1
+
+
+def test_lines_end_at_line_feeds_and_nowhere_else(text_file):
+    odd = ["one\x1d\x85\u2028still one", "two\x0b"]
+    assert read_lines(text_file(*odd)) == [*odd, ""]
+    assert read_lines(text_file(*odd, end="\r\n")) == [*odd, ""]
+
+
+def test_a_split_shares_no_document_and_loses_none(text_file, tokenizer):
+    dataset = TextDataset(text_file(*(f"word {i}" for i in range(50))), tokenizer, 8)
+    train, held_out = dataset.split(0.1, seed=3)
+    assert len(train) == 45 and len(held_out) == 5
+    assert sorted([*train.indices, *held_out.indices]) == list(range(50))
+    assert dataset.split(0.1, seed=3)[1].indices == held_out.indices
+
+
+def test_unigram_entropy_of_a_uniform_text_is_the_log_of_its_vocabulary():
+    ids = torch.arange(8)
+    item = (torch.cat([ids[:1], ids]), torch.ones(9, dtype=torch.long))
+    assert unigram_entropy([item] * 1000, [item], 8) == pytest.approx(math.log(8), rel=1e-6)
+
+
+def test_a_missing_file_names_itself_and_the_command(tmp_path, tokenizer):
+    with pytest.raises(FileNotFoundError, match=r"none\.txt: no such file; python -m data\."):
+        TextDataset(tmp_path / "none.txt", tokenizer, 8)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n  \n"])
+def test_a_file_without_text_is_a_clear_error(content, tmp_path, tokenizer):
+    (tmp_path / "empty.txt").write_text(content)
+    with pytest.raises(ValueError, match=r"empty\.txt: no text in it"):
+        TextDataset(tmp_path / "empty.txt", tokenizer, 8)
+
+
+def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path, tokenizer):
+    path = tmp_path / "latin.txt"
+    path.write_bytes(b"fine\nfine too\ncaf\x93 bad\n")
+    message = r"latin\.txt, line 3: not UTF-8 \(byte 0x93\); save the file as UTF-8 or pass enc"
+    with pytest.raises(ValueError, match=message):
+        TextDataset(path, tokenizer, 8)
+    assert len(TextDataset(path, tokenizer, 8, encoding="cp1252")) == 3
+
+
+def test_a_length_with_nothing_to_predict_is_a_clear_error(text_file, tokenizer):
+    with pytest.raises(ValueError, match="max_len must be at least 2, got 1"):
+        TextDataset(text_file("Hello"), tokenizer, 1)

@@ -1,0 +1,67 @@
+"""Masks, sizes, devices and files."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from utils import (
+    atomic_write,
+    get_extended_attention_mask,
+    get_parameter_dtype,
+    get_position_ids,
+    model_size_to_params,
+    set_seed,
+)
+
+
+def test_the_four_published_sizes():
+    assert model_size_to_params("gpt2") == {"d": 768, "l": 12, "num_heads": 12}
+    assert model_size_to_params("gpt2-xl") == {"d": 1600, "l": 48, "num_heads": 25}
+    with pytest.raises(ValueError, match="unknown model size 'gpt3'; choose from gpt2, "):
+        model_size_to_params("gpt3")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_extended_mask_adds_nothing_to_tokens_and_the_minimum_to_pads(dtype):
+    extended = get_extended_attention_mask(torch.tensor([[1, 1, 0], [0, 1, 1]]), dtype)
+    low = torch.finfo(dtype).min
+    assert extended.dtype == dtype
+    assert extended.tolist() == [[[[0, 0, low]]], [[[low, 0, 0]]]]
+
+
+def test_a_mask_with_other_than_two_dimensions_is_a_clear_error():
+    with pytest.raises(ValueError, match=r"must be \[B, T\]"):
+        get_extended_attention_mask(torch.ones(3), torch.float32)
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=20))
+def test_positions_count_tokens_and_not_columns(mask):
+    positions = get_position_ids(torch.tensor([mask]))[0].tolist()
+    real = [p for p, m in zip(positions, mask, strict=True) if m]
+    assert real == list(range(sum(mask))) and min(positions) >= 0
+
+
+def test_the_dtype_is_that_of_the_parameters():
+    assert get_parameter_dtype(nn.Linear(2, 2).to(torch.bfloat16)) == torch.bfloat16
+    assert get_parameter_dtype(nn.ReLU()) == torch.float32
+
+
+def test_the_same_seed_draws_the_same_numbers():
+    set_seed(7)
+    first = torch.rand(3)
+    set_seed(7)
+    assert torch.equal(first, torch.rand(3))
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "new folder" / "file"
+    with atomic_write(path) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and os.listdir(path.parent) == ["file"]
