@@ -1,7 +1,8 @@
 """Configurations: the shape of a GPT-2, and the handout's hyper-parameters as named presets."""
 
 import json
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from utils import atomic_write
@@ -231,3 +232,39 @@ TOY_PRETRAINING = PretrainingSettings(
         "max_position_embeddings": 128,
     },
 )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a notebook runs on: which weights, which data, how much of it."""
+
+    name: str
+    weights: str  # "toy" is the model that Task 1 trains; else a hub name or a folder
+    pretrain_text: str  # a UTF-8 file, one document a line
+    note: str = ""  # stands on every result of a run that is no more than a sample
+
+
+SAMPLE = Profile(
+    name="sample",
+    weights="toy",
+    pretrain_text="pretrain.txt",
+    note="sample run: embedded text, toy model",
+)
+FULL = Profile(name="full", weights="gpt2", pretrain_text="pretrain.txt")
+
+
+def choose_profile(name: str | None = None, **changes) -> Profile:
+    """The profile `name` ("sample" or "full"), with any of its choices changed.
+
+    Without a name the environment decides: GPT2_PROFILE (sample if unset), and PRETRAIN_TEXT for
+    the pretraining text.
+    """
+    name = name or os.environ.get("GPT2_PROFILE", "sample")
+    profiles = {profile.name: profile for profile in (SAMPLE, FULL)}
+    if name not in profiles:
+        raise ValueError(f"unknown profile {name!r}; choose from {', '.join(profiles)}")
+    if "PRETRAIN_TEXT" in os.environ:
+        changes.setdefault("pretrain_text", os.environ["PRETRAIN_TEXT"])
+    if changes.get("pretrain_text", SAMPLE.pretrain_text) != SAMPLE.pretrain_text:
+        changes.setdefault("note", "")
+    return replace(profiles[name], **changes)

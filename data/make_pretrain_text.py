@@ -7,7 +7,7 @@ other. The same ``--lines`` and ``--seed`` give the same bytes on every Python >
 
     python -m data.make_pretrain_text [--out pretrain.txt] [--lines 5000] [--seed 0]
 
-The word tables are in ``data/pretrain_words.py``. Needs only the standard library.
+The word tables are in ``data/pretrain_words.py``.
 
 Licence: CC0 1.0 (public domain), for this file and for the text that it writes.
 """
@@ -15,18 +15,36 @@ Licence: CC0 1.0 (public domain), for this file and for the text that it writes.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from random import Random
 
 from data import pretrain_words as w
 from data.pretrain_words import lines
+from utils import atomic_write
 
 SENTENCE_START = re.compile(r"""(^"?|[.?!] "?|\." "?|[?!]" "|[,:] ")([a-z])""")
-SMALL_NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen"
-).split()
+SMALL_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
 TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 SCHOOL_DAYS = w.DAYS[:5]
 
@@ -221,15 +239,15 @@ def recipes(rng: Random) -> str:
 
 KITCHEN = lines("""
 To {k.goal}, {k.do}.
-{k.do} if you want to {k.goal}, because {k.why}.
+If you want to {k.goal}, {k.do}, because {k.why}.
 If you want to {k.goal}, {k.do}.
 "How can I {k.goal}?" asked {c}. "{k.do}," said {p}.
 {p} taught {c} how to {k.goal}: {k.do}.
-Kitchen tip for {day}: {k.do}. This helps you to {k.goal}.
+Kitchen tip for {day}: to {k.goal}, {k.do}.
 Good cooks know how to {k.goal}. They say that {k.why}.
 It is easy to {k.goal}. {k.do}, because {k.why}.
 The best way to {k.goal} is an old one: {k.do}.
-"{k.do}," says {p}. "It helps you to {k.goal}."
+"To {k.goal}, {k.do}," says {p}.
 Do you want to {k.goal}? Then {k.do}.
 {c} asked {p} how to {k.goal} and wrote the answer in a notebook.
 Remember one thing when you want to {k.goal}: {k.why}.
@@ -480,7 +498,6 @@ In {e.year}, {e.event} in {e.town}.
 {e.town}, {e.year}: {e.event}.
 The museum in {e.town} has a picture from {e.year}, when {e.event}.
 In {e.town}, {e.event} in {e.year}, and {f.event} {gap} years later.
-In {e.town}, {gap} years passed between {e.year}, when {e.event}, and {f.year}, when {f.event}.
 Ada Moss told the class what happened in {e.town} in {e.year}: {e.event}.
 Old people in {e.town} still tell their grandchildren how {e.event} in {e.year}.
 "In {e.year}, {e.event}," reads the sign by {t.sight} in {e.town}.
@@ -618,7 +635,7 @@ First {h.first}. Then {h.then}. That is how to {h.goal}.
 If you want to {h.goal}, {h.first}. Remember that {h.why}.
 {p.name} showed {c} how to {h.goal}: "{h.first} and {h.then}."
 {c} has learned how to {h.goal}. You {h.first} and {h.then}.
-Step one: {h.first}. Step two: {h.then}.
+How to {h.goal}: first {h.first}, then {h.then}.
 When you {h.goal}, {h.first} and {h.then}, because {h.why}.
 It is not hard to {h.goal}. {h.first} and {h.then}.
 "Can you {h.goal}?" asked {c}. "Yes, you {h.first} and {h.then}," said {p.first}.
@@ -845,10 +862,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the random choices")
     args = parser.parse_args()
     text = "".join(line + "\n" for line in make_lines(args.lines, args.seed))
-    partial = f"{args.out}.{os.getpid()}.tmp"
-    with open(partial, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    os.replace(partial, args.out)
+    with atomic_write(args.out) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
     print(f"{args.out}: {args.lines} lines, {len(text.encode())} bytes")
 
 

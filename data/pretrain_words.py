@@ -369,7 +369,7 @@ make light pancakes | do not beat the batter for too long | beating makes it tou
 boil eggs without cracks | lower them gently into the water | a hard knock breaks the shell
 chop onions safely | cut them in half first | the flat side does not roll
 warm a cold pie | put it in the oven and not in a pan | dry heat keeps the crust crisp
-ripen hard pears | leave them in a bowl with a banana | the banana gives off a ripening gas
+ripen hard pears | leave them in a bowl with a banana | a banana gives off a ripening gas
 clean a burnt pan | soak it in warm water overnight | soaking loosens the black crust
 measure honey neatly | oil the spoon first | honey slides off an oiled spoon
 keep salad crisp | dry the leaves before you add oil | wet leaves soon become soft
@@ -739,13 +739,13 @@ There is fresh snow on the hills. | Then we can take the sledge. | I must find m
 The river is very high today. | Stay away from the edge. | It rained all night in the hills.
 I have finished the last chapter. | Tell me how it ends. | Then you may have the next book.
 The circus is coming in June. | I hope there will be acrobats. | We must save our coins.
-The new teacher plays the oboe. | Perhaps she will join the band. | I did not know that.
+The music teacher plays the flute. | She leads the band as well. | I did not know that.
 We have won the chess match. | That calls for a cake. | I knew that you would.
 The swallows have come back. | Then spring is really here. | I saw their nest under the roof.
 I have lost my left glove. | Look under the bench in the hall. | You can have one of mine.
 The road to the castle is closed. | Then we will take the forest path. | We can go there next week.
 Supper is ready. | We will wash our hands first. | It smells wonderful.
-I saw a shooting star last night. | Did you make a wish? | I was already asleep.
+I saw a shooting star last night. | I hope that you made a wish. | I was already asleep.
 """,
 )
 

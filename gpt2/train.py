@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +25,7 @@ class Progress:
     num_labels: int
     learning_rate: float
     seconds: float  # since training began
+    ends_epoch: bool
 
 
 def train(
@@ -38,7 +39,7 @@ def train(
     accumulate: int = 1,
     max_grad_norm: float | None = None,
     scheduler=None,
-    callback: Callable[[Progress], None] | None = None,
+    callbacks: Iterable[Callable[[Progress], None]] = (),
     accelerator: Accelerator | None = None,
 ) -> list[Progress]:
     """Train `model` in place; returns one Progress per optimizer step.
@@ -48,7 +49,7 @@ def train(
     is that of the mean over all their label tokens, however unevenly they are spread over the
     batches, and over the processes of `accelerate launch`.
 
-    `scheduler` steps once per optimizer step. `callback` hears of every step. The accelerator
+    `scheduler` steps once per optimizer step. Every callback hears of every step. The accelerator
     decides device, precision and processes; by default whatever this machine has, in float32.
 
     Raises FloatingPointError when the loss stops being a number, before it reaches the weights.
@@ -57,7 +58,7 @@ def train(
         raise ValueError(f"epochs and accumulate must be at least 1, got {epochs} and {accumulate}")
     accelerator = accelerator or Accelerator()
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    total_steps = epochs * math.ceil(len(loader) / accumulate)
+    steps_per_epoch = math.ceil(len(loader) / accumulate)
     history: list[Progress] = []
     started = time.perf_counter()
     model.train()
@@ -88,15 +89,16 @@ def train(
             history.append(
                 Progress(
                     step=len(history) + 1,
-                    total_steps=total_steps,
+                    total_steps=epochs * steps_per_epoch,
                     epoch=epoch,
                     loss=loss,
                     num_labels=num_labels,
                     learning_rate=learning_rate,
                     seconds=time.perf_counter() - started,
+                    ends_epoch=len(history) + 1 == epoch * steps_per_epoch,
                 )
             )
-            if callback is not None:
+            for callback in callbacks:
                 callback(history[-1])
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # take autocast off again
     return history
@@ -126,6 +128,18 @@ class ProgressBar:
             self.bar.update(progress.step - self.bar.n)
         if finished:
             self.bar.close()
+
+
+class AtEpochEnds:
+    """A callback that keeps what `measure()` returns after each epoch, by step, in `values`."""
+
+    def __init__(self, measure: Callable[[], float]):
+        self.measure = measure
+        self.values: dict[int, float] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.ends_epoch:
+            self.values[progress.step] = self.measure()
 
 
 def _groups(loader, size: int) -> Iterator[list]:

@@ -164,7 +164,7 @@ def test_an_untied_projection_is_refused(change_weights):
     def untie(weights):
         weights["lm_head.weight"] = torch.zeros(101, 24)
 
-    with pytest.raises(ValueError, match="differs from wte.weight"):
+    with pytest.raises(ValueError, match="differs from"):
         GPT2Model.from_pretrained(change_weights(untie))
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from config import GPT2Config
 from gpt2.loss import count_labels, next_token_loss
 from gpt2.model import GPT2Model
-from gpt2.train import Progress, ProgressBar, train
+from gpt2.train import AtEpochEnds, Progress, ProgressBar, train
 from optim.adamw import AdamW
 
 ROOT = Path(__file__).parent.parent
@@ -114,11 +114,19 @@ def test_it_equals_a_plain_loop_written_out():
 
 def test_the_callback_hears_of_every_step_in_order():
     heard = []
-    history = run(make_model(), uneven_batches(5), epochs=3, accumulate=2, callback=heard.append)
+    history = run(make_model(), uneven_batches(5), epochs=3, accumulate=2, callbacks=[heard.append])
     assert heard == history and all(isinstance(p, Progress) for p in heard)
     assert [p.step for p in heard] == list(range(1, 10)) and heard[0].total_steps == 9
     assert [p.epoch for p in heard] == [1] * 3 + [2] * 3 + [3] * 3
+    assert [p.step for p in heard if p.ends_epoch] == [3, 6, 9]
     assert all(a.seconds <= b.seconds for a, b in pairwise(heard))
+
+
+def test_a_measurement_is_kept_at_the_end_of_each_epoch():
+    model = make_model()
+    sums = AtEpochEnds(lambda: weights(model).sum().item())
+    run(model, uneven_batches(4), epochs=2, callbacks=[sums])
+    assert list(sums.values) == [4, 8] and sums.values[8] == weights(model).sum().item()
 
 
 def test_a_scheduler_steps_once_per_optimizer_step():
@@ -209,7 +217,7 @@ def test_zero_epochs_or_batches_are_a_clear_error(bad):
 
 
 def test_the_bar_shows_the_mean_loss_and_ends_full(capsys):
-    history = run(make_model(), uneven_batches(5), callback=ProgressBar("toy", every=2))
+    history = run(make_model(), uneven_batches(5), callbacks=[ProgressBar("toy", every=2)])
     mean = sum(p.loss for p in history) / 5
     last = capsys.readouterr().err.split("\r")[-1]
     assert last.startswith("toy: 100%") and "5/5" in last and f"mean {mean:.3f}" in last

@@ -1,0 +1,74 @@
+"""Make a pretraining text of the course's shape from OpenWebText.
+
+    python -m data.openwebtext --lines 5778 --out pretrain.txt
+
+Streams Skylion007/openwebtext through the `datasets` library, so that only the few megabytes
+that are needed come over the network, and writes one paragraph a line. `--source` takes a local
+folder of data files with a `text` column instead.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gpt2 import hub
+from utils import atomic_write
+
+SOURCE = "Skylion007/openwebtext"
+
+
+def paragraphs(documents: Iterable[str], shortest: int = 20) -> Iterator[str]:
+    """The paragraphs of at least `shortest` characters, white space folded to single spaces."""
+    for document in documents:
+        for line in document.split("\n"):
+            paragraph = " ".join(line.split())
+            if len(paragraph) >= shortest:
+                yield paragraph
+
+
+def stream_documents(source: str = SOURCE) -> Iterator[str]:
+    """The texts of a data set on the hub, or of a local folder's data files.
+
+    Raises ConnectionError where the hub can't be reached, ValueError without a `text` column.
+    """
+    from datasets import load_dataset
+
+    if not Path(source).is_dir():
+        hub.check_reachable(source)
+    for row in load_dataset(source, split="train", streaming=True):
+        if "text" not in row:
+            raise ValueError(f"{source}: no column named text, only {', '.join(row)}")
+        yield row["text"]
+
+
+def write_text(out, lines: int, source: str = SOURCE) -> int:
+    """Write `lines` paragraphs to `out`, whole or not at all; returns how many there were."""
+    if lines < 1:
+        raise ValueError(f"lines must be at least 1, got {lines}")
+    count = 0
+    with atomic_write(out) as path, open(path, "w", encoding="utf-8", newline="\n") as file:
+        found = islice(paragraphs(stream_documents(source)), lines)
+        for paragraph in tqdm(found, total=lines, unit="line", ncols=100):
+            file.write(paragraph + "\n")
+            count += 1
+        if count == 0:
+            raise ValueError(f"{source}: no text in it")
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", default="pretrain.txt", help="file to write")
+    parser.add_argument("--lines", type=int, default=5778, help="how many paragraphs")
+    parser.add_argument("--source", default=SOURCE, help="hub data set or local folder")
+    args = parser.parse_args()
+    print(f"{args.out}: {write_text(args.out, args.lines, args.source)} lines")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What is installed, what hardware and data are there, and the command that mends each gap.
+
+Run it with `python -m gpt2.environment`.
+"""
+
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+
+from config import Profile, choose_profile
+from utils import MODEL_SIZES, get_device
+
+REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
+
+
+def check_environment(profile: Profile | None = None) -> bool:
+    """Print a line a finding, [OK] or [missing] with what mends it; True if nothing is missing."""
+    profile = profile or choose_profile()
+    findings = [*_packages(), _device(), _precision(), _text(profile), _weights(profile)]
+    for what, found, mend in findings:
+        mark = "[missing]" if mend else "[OK]     "
+        print(f"{mark} {what:<20} {found}" + (f"   mend: {mend}" if mend else ""))
+    return not any(mend for *_, mend in findings)
+
+
+def supports_bf16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags))
+
+
+def _packages():
+    yield "Python", platform.python_version(), ""
+    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"([A-Za-z0-9_-]+)>=([\d.]+)", line)
+        if not match:
+            continue
+        name, least = match.groups()
+        command = f'pip install "{name}>={least}" -c constraints.txt'
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield name, "not installed", command
+            continue
+        numbers = [[int(n) for n in re.findall(r"\d+", v)[:3]] for v in (version, least)]
+        yield name, version, "" if numbers[0] >= numbers[1] else command
+
+
+def _device():
+    device = get_device()
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory / 2**30
+        return "device", f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB", ""
+    return "device", f"{device}, {torch.get_num_threads()} threads", ""
+
+
+def _precision():
+    return "precision", "bfloat16 and float32" if supports_bf16() else "float32", ""
+
+
+def _text(profile: Profile):
+    path = Path(profile.pretrain_text)
+    if not path.is_file():
+        return "pretraining text", f"no {path}", f"python -m data.make_pretrain_text --out {path}"
+    lines = path.read_bytes().count(b"\n")
+    return "pretraining text", f"{path}, {lines:,} lines", ""
+
+
+def _weights(profile: Profile):
+    name = profile.weights
+    if name == "toy":
+        return "weights", "the toy model that Task 1 trains", ""
+    if Path(name, "config.json").is_file():
+        return "weights", f"the folder {name}", ""
+    canonical = f"openai-community/{name}" if name in MODEL_SIZES else name
+    for repository in (canonical, name):
+        if isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
+            return "weights", f"{repository}, cached", ""
+    fetch = f"from gpt2.model import GPT2Model; GPT2Model.from_pretrained('{name}')"
+    return "weights", f"{name} is not cached", f'python -c "{fetch}"'
+
+
+if __name__ == "__main__":
+    raise SystemExit(0 if check_environment() else 1)

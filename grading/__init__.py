@@ -1,0 +1,1 @@
+"""The checks that a solution has to pass."""
