@@ -88,7 +88,7 @@ class AdamW(Optimizer):
                     correction = math.sqrt(1 - beta2 ** state["step"])
 
                 for theta, g, m, v in _blocks(p, p.grad, state["exp_avg"], state["exp_avg_sq"]):
-                    m.mul_(beta1).add_(g, alpha=1 - beta1)
+                    m.lerp_(g, 1 - beta1)  # β₁·m + (1 - β₁)·g
                     v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
                     denominator = v.sqrt().div_(correction).add_(group["eps"])
                     theta.addcdiv_(m, denominator, value=-step_size)
