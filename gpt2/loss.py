@@ -81,6 +81,15 @@ def _summed_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
     return _SummedCrossEntropy.apply(hidden, weight, targets)
 
 
+def _times_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b.T, [N, K] by [M, K]. On a CPU in float32 by oneDNN, where torch has it: matmul goes to
+    MKL there, which takes two to four times as long on AMD's processors."""
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if onednn is None or a.device.type != "cpu" or a.dtype != torch.float32:
+        return a @ b.t()
+    return onednn(a, b, None, "none", [], "")
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     """Some rows of logits at a time, overwritten by their gradient as soon as they are known.
 
@@ -102,7 +111,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(hidden), ROWS):
                 rows = slice(start, start + ROWS)
                 h, y = hidden[rows].to(dtype), targets[rows, None]
-                logits = (h @ W.t()).to(total.dtype)
+                logits = _times_transposed(h, W).to(total.dtype)
                 largest, target_logit = logits.amax(dim=1, keepdim=True), logits.gather(1, y)
                 p = torch.softmax(logits, dim=1, out=logits)
                 # log Σ exp(logits) from the likeliest token, whose probability can't underflow
@@ -110,7 +119,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 total += (log_sum - target_logit).sum()
                 grad = p.scatter_add_(1, y, p.new_full(y.shape, -1.0)).to(dtype)
                 if wants_hidden:
-                    grad_hidden[rows] = grad @ W
+                    grad_hidden[rows] = _times_transposed(grad, W.t())
                 if wants_weight and len(hidden) <= ROWS:
                     grad_weight = (grad.t() @ h).to(weight.dtype)
                 elif wants_weight:
