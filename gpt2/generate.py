@@ -1,53 +1,116 @@
-"""Text from a model, one token at a time (handout section 4.1)."""
+"""Text from a model: greedy, sampling, beam search, speculative (handout section 4.1)."""
 
 import torch
 from torch import Tensor
 
+from gpt2.beam import beam_search
+from gpt2.decoding import Context, Decoding, penalize_repetition, restrict
+from gpt2.speculative import speculate
+
 
 @torch.no_grad()
 def generate(
-    model, input_ids: Tensor, attention_mask: Tensor | None = None, *, max_new_tokens: int, eos: int
+    model,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    max_new_tokens: int = 50,
+    eos: int = 50256,
+    **decoding,
 ) -> Tensor:
-    """The likeliest continuation of each row, token by token (greedy): ids [B, new], new ≤ max.
+    """The continuation of each row: ids [B, new] with new ≤ max_new_tokens.
 
-    `input_ids` [B, T] may be padded on either side if the mask says where. A row that has met
-    `eos` goes on with `eos`. The model's training mode is put back afterwards.
+    `input_ids` [B, T] may be padded on either side if the mask says where. `decoding` are the
+    fields of `Decoding`; greedy without any. A row that has met `eos` goes on with `eos`, and the
+    loop ends when all have. The model's training mode is put back afterwards.
 
-    Raises ValueError when prompt and continuation don't fit the model's positions.
+    Raises ValueError when prompt and continuation don't fit the model's positions and no
+    `sliding_window` was asked for.
     """
+    settings = Decoding(**decoding)
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
-    input_ids, attention_mask = _align_right(input_ids, attention_mask)
-    room = model.config.max_position_embeddings - int(attention_mask.sum(dim=1).max())
-    if max_new_tokens > room:
-        raise ValueError(
-            f"the prompt leaves room for {max(room, 0)} of max_new_tokens={max_new_tokens} in "
-            f"{model.config.max_position_embeddings} positions; shorten one of them"
-        )
+    if input_ids.shape != attention_mask.shape or not (attention_mask.sum(dim=1) > 0).all():
+        raise ValueError("every row needs a token, and attention_mask the shape of input_ids")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    capacity = _check_room(model, attention_mask, max_new_tokens, settings)
     was_training = model.training
     model.eval()
-    new_tokens = input_ids[:, :0]
-    finished = torch.zeros_like(input_ids[:, 0], dtype=torch.bool)
+    try:
+        if settings.guesses_ahead:
+            rows = [
+                speculate(
+                    Context(model, ids[None], mask[None], capacity, settings),
+                    max_new_tokens,
+                    eos,
+                    settings,
+                )[0]
+                for ids, mask in zip(input_ids, attention_mask, strict=True)
+            ]
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=eos)
+        context = Context(model, input_ids, attention_mask, capacity, settings)
+        if settings.num_beams > 1:
+            return beam_search(context, max_new_tokens, eos, settings)
+        return _token_by_token(context, max_new_tokens, eos, settings)
+    finally:
+        model.train(was_training)
+
+
+def _token_by_token(context: Context, max_new_tokens: int, eos: int, settings: Decoding) -> Tensor:
+    finished = torch.zeros(len(context.ids), dtype=torch.bool, device=context.ids.device)
+    new_tokens = []
     for _ in range(max_new_tokens):
-        last = model(input_ids, attention_mask)["last_token"]
-        next_token = model.hidden_state_to_token(last).argmax(dim=-1).masked_fill(finished, eos)
-        new_tokens = torch.cat([new_tokens, next_token[:, None]], dim=1)
-        finished |= next_token == eos
+        logits = penalize_repetition(
+            context.next_logits(), context.ids, context.mask, settings.repetition_penalty
+        )
+        if settings.do_sample:
+            probabilities = restrict(logits, settings).softmax(dim=-1)
+            next_token = torch.multinomial(probabilities, 1, generator=settings.generator)
+        else:
+            next_token = logits.argmax(dim=-1, keepdim=True)
+        next_token = next_token.masked_fill(finished[:, None], eos)
+        new_tokens.append(next_token)
+        finished |= next_token[:, 0] == eos
         if finished.all():
             break
-        input_ids = torch.cat([input_ids, next_token[:, None]], dim=1)
-        attention_mask = torch.nn.functional.pad(attention_mask, (0, 1), value=1)
-    model.train(was_training)
-    return new_tokens
+        context.append(next_token)
+    return torch.cat(new_tokens, dim=1)
+
+
+def _check_room(model, attention_mask: Tensor, max_new_tokens: int, settings: Decoding) -> int:
+    """How many columns a cache needs; an error where the positions don't suffice."""
+    positions = model.config.max_position_embeddings
+    longest = int(attention_mask.sum(dim=1).max())
+    if settings.sliding_window is not None:
+        if not 1 <= settings.sliding_window < positions:
+            raise ValueError(
+                f"sliding_window must be from 1 to {positions - 1}, got {settings.sliding_window}"
+            )
+        return positions
+    # The last new token is chosen but never read.
+    if longest + max_new_tokens - 1 > positions:
+        raise ValueError(
+            f"a prompt of {longest} tokens leaves room for {max(0, positions + 1 - longest)} of "
+            f"max_new_tokens={max_new_tokens} in {positions} positions; "
+            "shorten one of them or pass sliding_window="
+        )
+    return longest + max_new_tokens
 
 
 def generate_gpt2(
-    model, tokenizer, input_ids, max_gen_length=50, device=None, attention_mask=None
+    model,
+    tokenizer,
+    input_ids,
+    max_gen_length=50,
+    device=None,
+    attention_mask=None,
+    **decoding,
 ) -> str | list[str]:
     """Prompt and continuation as text, special tokens left out: a str for one row, else a list.
 
-    `input_ids` [B, T]; `max_gen_length` counts new tokens. Several rows need `attention_mask`,
-    which tells pads from tokens.
+    `input_ids` [B, T]; `max_gen_length` counts new tokens; `decoding` as in `Decoding`. Several
+    rows need `attention_mask`, which tells pads from tokens.
     """
     input_ids = torch.as_tensor(input_ids)
     if input_ids.dim() == 1:
@@ -64,15 +127,10 @@ def generate_gpt2(
         attention_mask,
         max_new_tokens=max_gen_length,
         eos=tokenizer.eos_token_id,
+        **decoding,
     )
     texts = [
         tokenizer.decode(torch.cat([row[mask.bool()], new]), skip_special_tokens=True)
         for row, mask, new in zip(input_ids, attention_mask, new_tokens, strict=True)
     ]
     return texts[0] if len(texts) == 1 else texts
-
-
-def _align_right(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The same rows with their tokens at the right edge, where the continuation follows."""
-    order = attention_mask.long().argsort(dim=1, stable=True)  # pads first, order kept
-    return input_ids.gather(1, order), attention_mask.gather(1, order)

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gpt2.attention import CausalSelfAttention
+from gpt2.attention import CausalSelfAttention, LayerCache
 
 
 class GPT2Layer(nn.Module):
@@ -39,10 +39,13 @@ class GPT2Layer(nn.Module):
     def forward(
         self,
         hidden_states: Float[Tensor, "B T hidden"],
-        attention_mask: Float[Tensor, "#B 1 1 T"] | None,
+        attention_mask: Float[Tensor, "#B 1 1 S"] | None,
+        cache: LayerCache | None = None,
     ) -> Float[Tensor, "B T hidden"]:
-        """The block's output; the mask as in `CausalSelfAttention.attention`."""
-        attended = self.self_attention(self.attention_layer_norm(hidden_states), attention_mask)
+        """The block's output; mask and cache as in `CausalSelfAttention`."""
+        attended = self.self_attention(
+            self.attention_layer_norm(hidden_states), attention_mask, cache
+        )
         hidden_states = self.add(
             hidden_states, attended, self.attention_dense, self.attention_dropout
         )

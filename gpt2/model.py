@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from config import GPT2Config
 from gpt2 import checkpoint
+from gpt2.attention import KeyValueCache
 from gpt2.layer import GPT2Layer
 from utils import get_extended_attention_mask, get_parameter_dtype, get_position_ids
 
@@ -80,43 +81,56 @@ class GPT2Model(GPTPreTrainedModel):
         return self.embed_dropout(words + self.pos_embedding(position_ids))
 
     def encode(
-        self, hidden_states: Float[Tensor, "B T hidden"], attention_mask: Tensor | None
+        self,
+        hidden_states: Float[Tensor, "B T hidden"],
+        attention_mask: Tensor | None,
+        cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "B T hidden"]:
-        """Run the blocks; `attention_mask` [B, T] has 1 for a token and 0 for a pad."""
+        """Run the blocks; `attention_mask` [B, S] has 1 for a token and 0 for a pad."""
         mask = None
         if attention_mask is not None and not _padded_on_the_right(attention_mask):
             mask = get_extended_attention_mask(attention_mask, hidden_states.dtype)
-        for layer in self.gpt_layers:
-            hidden_states = layer(hidden_states, mask)
+        layer_caches = cache.layers if cache is not None else [None] * len(self.gpt_layers)
+        for layer, layer_cache in zip(self.gpt_layers, layer_caches, strict=True):
+            hidden_states = layer(hidden_states, mask, layer_cache)
         return hidden_states
 
     def forward(
-        self, input_ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
     ) -> dict[str, Tensor]:
-        """The final hidden states; the mask [B, T] has 1 for a token and 0 for a pad.
+        """The final hidden states; the mask has 1 for a token and 0 for a pad.
 
         Returns `last_hidden_state` [B, T, hidden] and `last_token` [B, hidden], the state at
         each row's last token. Without a mask every id counts as a token.
+
+        With a `cache`, input_ids continue what it has read, and it reads them, too; the mask
+        [B, S] then covers both.
         """
-        if input_ids.dim() != 2 or input_ids.size(1) == 0:
-            raise ValueError(f"input_ids must be [B, T] with T > 0, got {list(input_ids.shape)}")
-        position_ids = last = None
-        if attention_mask is not None:
-            if attention_mask.shape != input_ids.shape:
-                raise ValueError(
-                    f"attention_mask is {list(attention_mask.shape)}, "
-                    f"but input_ids is {list(input_ids.shape)}: they must be the same"
-                )
-            position_ids = get_position_ids(attention_mask)
-        hidden_states = self.embed(input_ids, position_ids)
-        hidden_states = self.final_layer_norm(self.encode(hidden_states, attention_mask))
+        B, T = input_ids.shape
+        read = cache.length if cache is not None else 0
+        if T == 0:
+            raise ValueError("input_ids is [B, 0]: there must be at least one token to read")
         if attention_mask is None:
-            last = hidden_states[:, -1]
-        else:
-            columns = torch.arange(input_ids.size(1), device=input_ids.device)
-            last_column = (columns * (attention_mask != 0)).argmax(dim=1)
-            last = hidden_states[torch.arange(len(input_ids), device=input_ids.device), last_column]
-        return {"last_hidden_state": hidden_states, "last_token": last}
+            attention_mask = torch.ones(B, read + T, dtype=torch.long, device=input_ids.device)
+        elif attention_mask.shape != (B, read + T):
+            raise ValueError(
+                f"attention_mask is {list(attention_mask.shape)}, but input_ids is [{B}, {T}]"
+                + (f" after {read} positions in the cache" if read else "")
+                + f": the mask must be [{B}, {read + T}]"
+            )
+        hidden_states = self.embed(input_ids, get_position_ids(attention_mask)[:, read:])
+        hidden_states = self.encode(hidden_states, attention_mask, cache)
+        hidden_states = self.final_layer_norm(hidden_states)
+        columns = torch.arange(T, device=input_ids.device)
+        last_column = (columns * (attention_mask[:, read:] != 0)).argmax(dim=1)
+        rows = torch.arange(B, device=input_ids.device)
+        return {
+            "last_hidden_state": hidden_states,
+            "last_token": hidden_states[rows, last_column],
+        }
 
     def hidden_state_to_token(
         self, hidden_state: Float[Tensor, "... hidden"]

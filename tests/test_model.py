@@ -243,5 +243,7 @@ def test_a_sequence_longer_than_the_positions_is_a_clear_error(tiny_model):
 
 def test_a_mask_of_another_shape_is_a_clear_error(tiny_model):
     ids = torch.ones(2, 6, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"attention_mask is \[2, 5\], but input_ids is \[2, 6\]"):
+    with pytest.raises(
+        ValueError, match=r"attention_mask is \[2, 5\], but input_ids is \[2, 6\]: the"
+    ):
         tiny_model(ids, torch.ones(2, 5))

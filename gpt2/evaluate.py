@@ -1,0 +1,274 @@
+"""What a model answers to NLI prompts, and how sure one can be of its accuracy.
+
+Handout sections 4.2 and 4.3: the one generated token, over the whole vocabulary, is the answer.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import binomtest
+from sklearn.metrics import classification_report, confusion_matrix
+from torch import Tensor
+from tqdm import tqdm
+
+from gpt2.attention import KeyValueCache
+from gpt2.generate import generate
+from gpt2.xnli import LABEL2ID
+from utils import get_parameter_dtype
+
+DIGITS = [str(label) for label in LABEL2ID.values()]
+TOKEN_BUDGET = 4096  # tokens of a forward pass, padding included
+
+
+def compute_accuracy(preds: Sequence[str], labels: Sequence[str]) -> float:
+    """The share of predictions that equal their label; ValueError for lists of unequal length."""
+    if len(preds) != len(labels):
+        raise ValueError(f"{len(preds)} predictions for {len(labels)} labels: they must match")
+    if len(labels) == 0:
+        raise ValueError("no predictions, so no accuracy")
+    return sum(pred == label for pred, label in zip(preds, labels, strict=True)) / len(labels)
+
+
+def evaluate_gpt2_xnli(
+    model, tokenizer, dataloader, max_gen_length=1, device=None
+) -> tuple[float, list[str], list[str]]:
+    """Accuracy, predictions and labels, in the loader's order.
+
+    A prediction is the text that the model generates greedily after the prompt, without white
+    space around it; it may be no label at all. The loader's batches are only a source of prompts:
+    they are sorted by length and share the work on common premises, whatever the batch size.
+    """
+    prompts, labels = [], []
+    for batch in dataloader:
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+            prompts.append(ids[mask.bool()])
+        labels.extend(batch["label_strs"])
+    if device is not None:
+        model = model.to(device)
+    if max_gen_length == 1:
+        tokens = answer(model, prompts, [])[0].tolist()
+        texts = tokenizer.batch_decode([[token] for token in tokens], skip_special_tokens=True)
+    else:
+        texts = [
+            tokenizer.decode(
+                generate(
+                    model,
+                    prompt[None].to(next(model.parameters()).device),
+                    max_new_tokens=max_gen_length,
+                    eos=tokenizer.eos_token_id,
+                )[0],
+                skip_special_tokens=True,
+            )
+            for prompt in prompts
+        ]
+    preds = [text.strip() for text in texts]
+    return compute_accuracy(preds, labels), preds, labels
+
+
+# ---- Answers -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def answer(
+    model, prompts: Sequence[Tensor], label_tokens: Sequence[int], *, progress: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The likeliest next token of each prompt [N], and log P of each label token [N, labels].
+
+    `prompts` are ids [T_i]. Prompts that begin with the same premise (up to the first newline)
+    have it read once. Float32 answers equal those of one prompt at a time; the model's mode is
+    put back.
+    """
+    device = next(model.parameters()).device
+    tokens = torch.empty(len(prompts), dtype=torch.long)
+    log_probs = torch.empty(len(prompts), len(label_tokens))
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=len(prompts), unit="pair", ncols=100, disable=not progress)
+    for premises, rows, rests in _batches(prompts):
+        cache, read = None, 0
+        if premises is not None:
+            read = premises.size(1)
+            longest = max(map(len, rests))
+            cache = KeyValueCache(
+                model.config,
+                len(premises),
+                read + longest,
+                dtype=get_parameter_dtype(model),
+                device=device,
+            )
+            model(premises.to(device), None, cache)
+            cache.select(torch.tensor([premise for premise, _ in rows], device=device))
+        ids = torch.nn.utils.rnn.pad_sequence(rests, batch_first=True).to(device)
+        lengths = torch.tensor([read + len(rest) for rest in rests], device=device)
+        mask = (torch.arange(read + ids.size(1), device=device) < lengths[:, None]).long()
+        last = model(ids, mask, cache)["last_token"]
+        logits = model.hidden_state_to_token(last).float()
+        where = [index for _, index in rows]
+        tokens[where] = logits.argmax(dim=-1).cpu()
+        if label_tokens:
+            log_probs[where] = logits.log_softmax(dim=-1)[:, list(label_tokens)].cpu()
+        bar.update(len(rows))
+    bar.close()
+    model.train(was_training)
+    return tokens, log_probs
+
+
+def _batches(prompts: Sequence[Tensor]) -> Iterator[tuple[Tensor | None, list, list[Tensor]]]:
+    """Premises [P, S] of one length or None; (premise, prompt) of each row; what follows.
+
+    Prompts are sorted by length and cut at the token budget.
+    """
+    newline = 198  # ends the premise in GPT-2's vocabulary; elsewhere nothing is shared
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    alone = []
+    for index, prompt in enumerate(prompts):
+        ends = (prompt == newline).nonzero()
+        if len(ends) and int(ends[0]) + 1 < len(prompt):
+            groups[tuple(prompt[: int(ends[0]) + 1].tolist())].append(index)
+        else:
+            alone.append(index)
+    by_length: dict[int, list[tuple]] = defaultdict(list)
+    for premise, members in groups.items():
+        if len(members) > 1:
+            by_length[len(premise)].append((premise, members))
+        else:
+            alone.extend(members)
+    for length, shared in sorted(by_length.items()):
+        shared.sort(key=lambda entry: max(len(prompts[i]) for i in entry[1]))
+        premises, rows = [], []
+        for premise, members in shared:
+            widest = max(len(prompts[i]) - length for i in members)
+            if rows and (len(rows) + len(members)) * widest > TOKEN_BUDGET:
+                yield torch.tensor(premises), rows, [prompts[i][length:] for _, i in rows]
+                premises, rows = [], []
+            rows.extend((len(premises), i) for i in members)
+            premises.append(premise)
+        yield torch.tensor(premises), rows, [prompts[i][length:] for _, i in rows]
+    alone.sort(key=lambda i: len(prompts[i]))
+    batch: list[int] = []
+    for i in alone:
+        if batch and (len(batch) + 1) * len(prompts[i]) > TOKEN_BUDGET:
+            yield None, [(0, i) for i in batch], [prompts[i] for i in batch]
+            batch = []
+        batch.append(i)
+    if batch:
+        yield None, [(0, i) for i in batch], [prompts[i] for i in batch]
+
+
+# ---- Results -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answers to a data set and what follows from them.
+
+    `predictions` has a row a pair: pair_id, label and prediction (texts), and the probability of
+    each digit. Accuracy counts an answer that is no label as wrong.
+    """
+
+    predictions: pd.DataFrame
+
+    @property
+    def accuracy(self) -> float:
+        return compute_accuracy(
+            self.predictions["prediction"].tolist(), self.predictions["label"].tolist()
+        )
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy."""
+        correct = int((self.predictions["prediction"] == self.predictions["label"]).sum())
+        return wilson_interval(correct, len(self.predictions))
+
+    @property
+    def share_without_label(self) -> float:
+        """How often the answer is none of the three digits."""
+        return float((~self.predictions["prediction"].isin(DIGITS)).mean())
+
+    @property
+    def accuracy_among_labels(self) -> float:
+        """Accuracy when only the three digits are allowed as an answer."""
+        best = self._probabilities.argmax(axis=1)
+        return float((best == self.predictions["label"].astype(int)).mean())
+
+    def per_class(self) -> pd.DataFrame:
+        """Precision, recall, F1 and support of each label."""
+        report = classification_report(
+            self.predictions["label"],
+            self.predictions["prediction"],
+            labels=DIGITS,
+            target_names=list(LABEL2ID),
+            output_dict=True,
+            zero_division=0.0,
+        )
+        return pd.DataFrame({name: report[name] for name in LABEL2ID}).T
+
+    def confusion(self) -> pd.DataFrame:
+        """Counts, gold labels by answers; the last column holds answers that are no label."""
+        answers = self.predictions["prediction"].where(
+            self.predictions["prediction"].isin(DIGITS), "no label"
+        )
+        counts = confusion_matrix(self.predictions["label"], answers, labels=[*DIGITS, "no label"])
+        return pd.DataFrame(counts[:3], list(LABEL2ID), [*LABEL2ID, "no label"])
+
+    def calibration_error(self, bins: int = 10) -> float:
+        """Expected calibration error (Guo et al. 2017) of the three-way probabilities."""
+        share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)
+        confidence, best = share.max(axis=1), share.argmax(axis=1)
+        correct = best == self.predictions["label"].astype(int).to_numpy()
+        which = np.minimum((confidence * bins).astype(int), bins - 1)
+        gaps = [
+            abs(correct[which == b].mean() - confidence[which == b].mean()) * (which == b).mean()
+            for b in range(bins)
+            if (which == b).any()
+        ]
+        return float(sum(gaps))
+
+    @property
+    def _probabilities(self) -> np.ndarray:
+        return self.predictions[[f"p({digit})" for digit in DIGITS]].to_numpy()
+
+
+def evaluate(model, tokenizer, dataset, *, progress: bool = True) -> Evaluation:
+    """The Evaluation of a model on an XNLIDataset."""
+    prompts = [dataset[i]["input_ids"] for i in range(len(dataset))]
+    if dataset.split == "train":
+        prompts = [prompt[:-1] for prompt in prompts]
+    tokens, log_probs = answer(model, prompts, dataset.digits, progress=progress)
+    texts = tokenizer.batch_decode([[token] for token in tokens.tolist()])
+    predictions = pd.DataFrame(
+        {
+            "pair_id": dataset.data["pair_id"],
+            "label": dataset.labels,
+            "prediction": [text.strip() for text in texts],
+        }
+    )
+    for column, digit in enumerate(DIGITS):
+        predictions[f"p({digit})"] = log_probs[:, column].exp().numpy()
+    return Evaluation(predictions)
+
+
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion."""
+    interval = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar(first: Evaluation, second: Evaluation) -> float:
+    """Exact two-sided p-value of the hypothesis that both are right equally often.
+
+    The evaluations must be of the same pairs, in any order; else ValueError.
+    """
+    a, b = (
+        (e.predictions.set_index("pair_id").pipe(lambda t: t["prediction"] == t["label"]))
+        for e in (first, second)
+    )
+    if not a.index.is_unique or set(a.index) != set(b.index):
+        raise ValueError("a paired test needs the same pairs in both evaluations")
+    b = b.loc[a.index]
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
