@@ -285,17 +285,19 @@ class XNLIDataset(Dataset):
         premises = self._ids([f"Premise: {text}" for text in premises])
         hypotheses = self._ids([hypothesis.format(hypo=text) for text in data["hypo"]])
         room = self.max_length - 1 - len(tail) - 1  # the digit, the tail, a newline
-        pieces, truncated = [], np.zeros(len(data), dtype=np.uint8)
+        newline = np.array([newline], dtype=np.int32)
+        pieces, lengths = [], np.zeros(len(data), dtype=np.int64)
+        truncated = np.zeros(len(data), dtype=np.uint8)
         for row, hypo in enumerate(hypotheses):
             premise = premises[premise_of[row]]
             if len(premise) + len(hypo) > room:
                 premise, hypo = _shorten(premise, hypo, room)
                 truncated[row] = 1
-            pieces.append(np.concatenate([premise, [newline], hypo, tail]))
+            pieces += (premise, newline, hypo, tail)
+            lengths[row] = len(premise) + 1 + len(hypo) + len(tail)
         dtype = np.uint16 if len(self.tokenizer) <= 2**16 else np.int32
-        lengths = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
         return {
-            "ids": np.concatenate(pieces).astype(dtype) if pieces else np.zeros(0, dtype),
+            "ids": np.concatenate([tail[:0], *pieces]).astype(dtype),
             "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "labels": data["label"].map(LABEL2ID).to_numpy(np.uint8),
             "truncated": truncated,

@@ -5,7 +5,6 @@ import os
 import warnings
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -322,9 +321,7 @@ def test_the_real_dev_and_test_files_are_read_whole_and_balanced(lang):
 @pytest.mark.parametrize("lang", ["ar", "de", "en", "es", "fr", "sw", "tr", "ur", "vi", "zh"])
 def test_the_real_train_files_are_read_whole(lang):
     path = REAL / "XNLI-MT-1.0" / "multinli" / f"multinli.train.{lang}.tsv"
-    lines = path.read_bytes().count(b"\n") - 1
     data = read_xnli_tsv(path)
-    assert len(data) + len(data.attrs["skipped"]) == lines
-    assert len(data) >= 15_000
-    shares = data["label"].value_counts(normalize=True)
-    assert shares.between(0.32, 0.35).all() and isinstance(data, pd.DataFrame)
+    labels = [line.rsplit(b"\t", 1)[1].decode() for line in path.read_bytes().split(b"\n")[1:-1]]
+    assert len(data) == 15_001 and not data.attrs["skipped"]
+    assert data["label"].tolist() == labels
