@@ -265,6 +265,7 @@ def choose_profile(name: str | None = None, **changes) -> Profile:
         raise ValueError(f"unknown profile {name!r}; choose from {', '.join(profiles)}")
     if "PRETRAIN_TEXT" in os.environ:
         changes.setdefault("pretrain_text", os.environ["PRETRAIN_TEXT"])
-    if changes.get("pretrain_text", SAMPLE.pretrain_text) != SAMPLE.pretrain_text:
-        changes.setdefault("note", "")
+    text = changes.get("pretrain_text", SAMPLE.pretrain_text)
+    if name == SAMPLE.name and text != SAMPLE.pretrain_text:
+        changes.setdefault("note", f"sample run: {text}, toy model")
     return replace(profiles[name], **changes)

@@ -1,6 +1,6 @@
 """Execute a notebook top to bottom; leave the executed notebook and an HTML report in out/.
 
-    python run_notebook.py [default_final_project.ipynb] [--in-place]
+    python run_notebook.py [default_final_project.ipynb] [--in-place] [--out FOLDER]
 
 Prints a line for each group of cells (a heading and what follows it) as it goes. The profile
 comes from GPT2_PROFILE, as in the notebook itself.
@@ -18,7 +18,6 @@ from nbconvert import HTMLExporter
 from utils import atomic_write
 
 ROOT = Path(__file__).parent
-OUT = ROOT / "out"
 
 
 def main() -> int:
@@ -27,6 +26,7 @@ def main() -> int:
     )
     parser.add_argument("notebook", nargs="?", default="default_final_project.ipynb")
     parser.add_argument("--in-place", action="store_true", help="also keep the outputs in the file")
+    parser.add_argument("--out", type=Path, default=ROOT / "out", help="folder (default: out)")
     args = parser.parse_args()
     source = ROOT / args.notebook
     notebook = nbformat.read(source, as_version=4)
@@ -37,7 +37,7 @@ def main() -> int:
     except CellExecutionError as error:
         failure = error
     clean(notebook)
-    executed, report = OUT / source.name, OUT / f"{source.stem}.html"
+    executed, report = args.out / source.name, args.out / f"{source.stem}.html"
     write(executed, nbformat.writes(notebook) + "\n")
     write(report, HTMLExporter().from_notebook_node(notebook)[0])
     if failure:

@@ -1,0 +1,69 @@
+"""The committed notebook follows its own rules, and its runner leaves whole files or an error."""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "default_final_project.ipynb"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return nbformat.read(NOTEBOOK, as_version=4).cells
+
+
+def test_it_was_executed_top_to_bottom_without_an_error(cells):
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+
+
+def test_its_cells_are_short_and_hold_no_loops_or_plotting(cells):
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert statistics.median(len(source.splitlines()) for source in code) <= 8
+    for source in code:
+        assert ".backward()" not in source and "plt." not in source and "class " not in source
+
+
+def test_it_names_no_path_of_the_machine_it_ran_on(cells):
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    for trace in ("/home/", "/root/", "site-packages", str(ROOT), "Warning"):
+        assert trace not in text
+
+
+def run(folder, *sources):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# Part one")]
+        + [nbformat.v4.new_code_cell(source) for source in sources]
+    )
+    nbformat.write(notebook, folder / "small.ipynb")
+    return subprocess.run(
+        [sys.executable, "run_notebook.py", str(folder / "small.ipynb"), "--out", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_runner_leaves_notebook_and_report_and_says_where(tmp_path):
+    bar = "import sys; print('10%\\r50%\\r100%', file=sys.stderr); 6 * 7"
+    result = run(tmp_path, bar)
+    assert result.returncode == 0, result.stderr
+    assert "s  Part one" in result.stdout and "small.html" in result.stdout
+    executed = json.loads((tmp_path / "small.ipynb").read_text())
+    outputs = executed["cells"][1]["outputs"]
+    assert outputs[0]["text"] == ["100%\n"] and outputs[1]["data"]["text/plain"] == ["42"]
+    assert "42" in (tmp_path / "small.html").read_text()
+
+
+def test_an_error_in_a_cell_is_shown_and_what_ran_is_kept(tmp_path):
+    result = run(tmp_path, "print('so far')", "1 / 0")
+    assert result.returncode == 1 and "ZeroDivisionError" in result.stdout
+    assert "so far" in (tmp_path / "small.html").read_text()
