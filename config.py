@@ -234,23 +234,27 @@ TOY_PRETRAINING = PretrainingSettings(
 )
 
 
+EMBEDDED_TEXT = "pretrain.txt"
+
+
 @dataclass(frozen=True)
 class Profile:
-    """What a notebook runs on: which weights, which data, how much of it."""
+    """What a notebook runs on: which weights (from Task 2 on) and which data."""
 
     name: str
     weights: str  # "toy" is the model that Task 1 trains; else a hub name or a folder
     pretrain_text: str  # a UTF-8 file, one document a line
-    note: str = ""  # stands on every result of a run that is no more than a sample
+
+    @property
+    def note(self) -> str:
+        """What stands on every result of a run that is no more than a sample."""
+        embedded = ["embedded text"] if self.pretrain_text == EMBEDDED_TEXT else []
+        toy = ["toy model"] if self.weights == "toy" else []
+        return "sample run: " + ", ".join(embedded + toy) if embedded + toy else ""
 
 
-SAMPLE = Profile(
-    name="sample",
-    weights="toy",
-    pretrain_text="pretrain.txt",
-    note="sample run: embedded text, toy model",
-)
-FULL = Profile(name="full", weights="gpt2", pretrain_text="pretrain.txt")
+SAMPLE = Profile(name="sample", weights="toy", pretrain_text=EMBEDDED_TEXT)
+FULL = Profile(name="full", weights="gpt2", pretrain_text=EMBEDDED_TEXT)
 
 
 def choose_profile(name: str | None = None, **changes) -> Profile:
@@ -265,7 +269,4 @@ def choose_profile(name: str | None = None, **changes) -> Profile:
         raise ValueError(f"unknown profile {name!r}; choose from {', '.join(profiles)}")
     if "PRETRAIN_TEXT" in os.environ:
         changes.setdefault("pretrain_text", os.environ["PRETRAIN_TEXT"])
-    text = changes.get("pretrain_text", SAMPLE.pretrain_text)
-    if name == SAMPLE.name and text != SAMPLE.pretrain_text:
-        changes.setdefault("note", f"sample run: {text}, toy model")
     return replace(profiles[name], **changes)

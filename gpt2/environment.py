@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from config import Profile, choose_profile
+from config import EMBEDDED_TEXT, Profile, choose_profile
 from utils import MODEL_SIZES, get_device
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
@@ -68,7 +68,10 @@ def _precision():
 def _text(profile: Profile):
     path = Path(profile.pretrain_text)
     if not path.is_file():
-        return "pretraining text", f"no {path}", f"python -m data.make_pretrain_text --out {path}"
+        mend = "set PRETRAIN_TEXT to a text file with one document a line"
+        if profile.pretrain_text == EMBEDDED_TEXT:
+            mend = f"python -m data.make_pretrain_text --out {path}"
+        return "pretraining text", f"no {path}", mend
     lines = path.read_bytes().count(b"\n")
     return "pretraining text", f"{path}, {lines:,} lines", ""
 

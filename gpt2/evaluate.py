@@ -21,7 +21,7 @@ from gpt2.xnli import LABEL2ID
 from utils import get_parameter_dtype
 
 DIGITS = [str(label) for label in LABEL2ID.values()]
-TOKEN_BUDGET = 4096  # tokens of a forward pass, padding included
+TOKEN_BUDGET = 4096  # columns of a batch, premises included, times its rows
 
 
 def compute_accuracy(preds: Sequence[str], labels: Sequence[str]) -> float:
@@ -122,7 +122,7 @@ def _batches(prompts: Sequence[Tensor]) -> Iterator[tuple[Tensor | None, list, l
 
     Prompts are sorted by length and cut at the token budget.
     """
-    newline = 198  # ends the premise in GPT-2's vocabulary; elsewhere nothing is shared
+    newline = 198  # ends the premise in GPT-2's vocabulary; any common beginning would do
     groups: dict[tuple, list[int]] = defaultdict(list)
     alone = []
     for index, prompt in enumerate(prompts):
@@ -142,7 +142,7 @@ def _batches(prompts: Sequence[Tensor]) -> Iterator[tuple[Tensor | None, list, l
         premises, rows = [], []
         for premise, members in shared:
             widest = max(len(prompts[i]) - length for i in members)
-            if rows and (len(rows) + len(members)) * widest > TOKEN_BUDGET:
+            if rows and (len(rows) + len(members)) * (length + widest) > TOKEN_BUDGET:
                 yield torch.tensor(premises), rows, [prompts[i][length:] for _, i in rows]
                 premises, rows = [], []
             rows.extend((len(premises), i) for i in members)

@@ -109,15 +109,15 @@ def generate_gpt2(
 ) -> str | list[str]:
     """Prompt and continuation as text, special tokens left out: a str for one row, else a list.
 
-    `input_ids` [B, T]; `max_gen_length` counts new tokens; `decoding` as in `Decoding`. Several
-    rows need `attention_mask`, which tells pads from tokens.
+    `input_ids` [B, T]; `max_gen_length` counts new tokens; `decoding` as in `Decoding`. Without
+    an `attention_mask` every id is a token; several rows that hold the padding token need one.
     """
     input_ids = torch.as_tensor(input_ids)
     if input_ids.dim() == 1:
         input_ids = input_ids[None]
     if attention_mask is None:
-        if len(input_ids) > 1:
-            raise ValueError("several rows need an attention_mask: it tells pads from tokens")
+        if len(input_ids) > 1 and (input_ids == tokenizer.pad_token_id).any():
+            raise ValueError("rows with padding need an attention_mask: it tells pads from tokens")
         attention_mask = torch.ones_like(input_ids)
     device = device or next(model.parameters()).device
     input_ids, attention_mask = input_ids.to(device), torch.as_tensor(attention_mask).to(device)

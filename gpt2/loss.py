@@ -50,7 +50,9 @@ def mean_loss(model, loader) -> float:
     model.eval()
     total = count = 0
     for batch in loader:
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        names = ("input_ids", "attention_mask", "labels")
+        tensors = zip(names, _unpack(batch, count_padding=False), strict=True)
+        batch = {name: tensor.to(device) for name, tensor in tensors}
         total += next_token_loss(model, batch, num_labels=1).item()
         count += count_labels(batch)
     model.train(was_training)
@@ -78,6 +80,8 @@ def _summed_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
 
     hidden [N, d], weight [vocab, d], targets [N] -> scalar.
     """
+    if not torch.is_grad_enabled():  # a Function would make the weight's gradient all the same
+        weight = weight.detach()
     return _SummedCrossEntropy.apply(hidden, weight, targets)
 
 

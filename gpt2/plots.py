@@ -12,13 +12,14 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
-WHOLE, FRAGMENT = "#CFE3F1", "#F7D5BF"  # tokens of whole characters, and pieces of one
+WHOLE, FRAGMENT = "#CFE3F1", "#F7D5BF"  # tokens of whole characters, and with a piece of one
 
 
 def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
     """One row of boxes a sentence, one box a token, as wide as it has bytes.
 
-    A token that holds only a part of a character is orange and shows its bytes in hexadecimal.
+    A token that is no valid UTF-8 by itself, because it holds a piece of a character, is orange.
+    It shows its bytes in hexadecimal, as does one whose characters the font lacks.
     """
     glyphs = FT2Font(findfont("DejaVu Sans")).get_charmap()
     rows = {name: _token_bytes(sentence, tokenizer) for name, sentence in sentences.items()}
@@ -55,7 +56,7 @@ def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
         )
     ax.set_yticks(range(len(rows)), rows)
     ax.set(xlim=(0, widest * 1.32), ylim=(len(rows) - 0.4, -0.6), xlabel="UTF-8 bytes")
-    ax.set_title("One sentence, cut by GPT-2's tokenizer (orange: a piece of one character)")
+    ax.set_title("One sentence, cut by GPT-2's tokenizer (orange: with a piece of a character)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(left=False)
     return _finished(fig)

@@ -40,8 +40,9 @@ LANGUAGES = (
 LABEL2ID = {"entailment": 0, "contradictory": 1, "neutral": 2}
 SPELLINGS = {**LABEL2ID, "contradiction": 1}  # dev and test spell it otherwise than train
 PROMPT = "Premise: {premise}\nHypothesis: {hypo}\nLabel:"
+PAD = 50256  # end-of-text; the mask says that it is none
 CACHE = ".xnli_cache"
-CACHE_VERSION = 1  # to be raised when the same inputs are to give other ids
+CACHE_VERSION = 2  # to be raised when the same inputs are to give other ids
 
 
 def read_xnli_tsv(path, lang: str | None = None) -> pd.DataFrame:
@@ -155,11 +156,11 @@ class XNLIDataset(Dataset):
             tokenizer = load_tokenizer("gpt2")
         self.split, self.lang, self.path = split, lang, Path(paths[split])
         self.tokenizer, self.max_length = tokenizer, max_length
-        self.pad_token_id = tokenizer.pad_token_id
         self.digits = [_only_token(tokenizer, str(label)) for label in LABEL2ID.values()]
         encoded = self._load_or_encode()
         self.ids, self.offsets = encoded["ids"], encoded["offsets"]
         self.label_ids, self.truncated = encoded["labels"], encoded["truncated"]
+        self.skipped_lines = encoded["skipped"].tolist()
         everything = len(self.label_ids)
         count = int(subset) if subset > 1 else int(everything * subset)
         self.rows = np.arange(min(max(count, 1), everything))
@@ -168,7 +169,7 @@ class XNLIDataset(Dataset):
     def data(self) -> pd.DataFrame:
         """The rows as text: premise, hypo, label (and pair_id, line); read when first asked for."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said once, when the file was encoded
+            warnings.simplefilter("ignore")  # said already, when the data set was made
             data = self._read()
         return data.iloc[self.rows].reset_index(drop=True)
 
@@ -214,7 +215,7 @@ class XNLIDataset(Dataset):
             return rows
 
         result = {
-            "input_ids": padded("input_ids", 50256),
+            "input_ids": padded("input_ids", PAD),
             "attention_mask": padded("attention_mask", 0),
             "label_strs": [item["label_str"] for item in batch],
         }
@@ -225,8 +226,9 @@ class XNLIDataset(Dataset):
     def stratified_subset(self, per_label: int, seed: int = 0) -> "XNLIDataset":
         """A copy with `per_label` rows of each label drawn by `seed`, in the file's order.
 
-        Rows are drawn by their place in the file, so languages whose files are parallel give the
-        same pairs. Raises ValueError where a label has fewer rows.
+        Rows are drawn by their place among the usable ones, so languages whose files are parallel
+        and have no `skipped_lines` give the same pairs. Raises ValueError where a label has fewer
+        rows.
         """
         generator = np.random.default_rng(seed)
         labels = self.label_ids[self.rows]
@@ -264,9 +266,17 @@ class XNLIDataset(Dataset):
             self.path.parent / CACHE / f"{self.path.stem}.{self.lang}.{key.hexdigest()}.safetensors"
         )
         try:
-            return load_file(path)
+            encoded = load_file(path)
         except (OSError, SafetensorError):
             pass  # not there, or torn: encode
+        else:
+            if skipped := encoded["skipped"].tolist():
+                lines = ", ".join(map(str, skipped[:3]))
+                warnings.warn(
+                    f"{self.path}: {len(skipped)} rows left out (first: line {lines})",
+                    stacklevel=3,
+                )
+            return encoded
         encoded = self._encode(self._read())
         try:
             with atomic_write(path) as temporary:
@@ -301,6 +311,7 @@ class XNLIDataset(Dataset):
             "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             "labels": data["label"].map(LABEL2ID).to_numpy(np.uint8),
             "truncated": truncated,
+            "skipped": np.array([line for line, _ in data.attrs["skipped"]], np.int64),
         }
 
     def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from optim.adamw import AdamW
 from utils import get_position_ids
 
 HIDDEN_STATE_TOLERANCE = 1e-4  # float32; the exact GELU, say, is off by more
+WEIGHT_SPREAD = 0.1  # wider than GPT-2's 0.02, so that activations reach where a GELU bends
 
 
 def check_model(config: GPT2Config | None = None) -> bool:
@@ -30,8 +31,14 @@ def check_model(config: GPT2Config | None = None) -> bool:
             n_head=config.num_attention_heads,
             n_inner=config.intermediate_size,
             n_positions=config.max_position_embeddings,
+            layer_norm_epsilon=config.layer_norm_eps,
+            initializer_range=WEIGHT_SPREAD,
         )
     ).eval()
+    with torch.no_grad():  # fresh biases are 0 and norms 1, which would hide a mix-up
+        for parameter in reference.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
     model = GPT2Model(config).eval()
     model.load_state_dict(checkpoint.from_hugging_face(reference.state_dict(), config))
     width = min(20, config.max_position_embeddings)

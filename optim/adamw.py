@@ -21,9 +21,10 @@ class AdamW(Optimizer):
         θ ← θ - lr·m̂ / (√v̂ + ε)
         θ ← θ - lr·λ·θ                    λ = `weight_decay`
 
-    The decay comes last and takes the updated θ; `torch.optim.AdamW` decays first, so that the
-    two differ by lr²·λ·m̂/(√v̂ + ε) a step. Everything is in place: beside the two moments, no
-    more memory than one block of elements.
+    The decay comes last and takes the updated θ, as in the course's code. (The handout's formula
+    has θ of the step before there, which is what `torch.optim.AdamW` computes; the two differ by
+    lr²·λ·m̂/(√v̂ + ε) a step.) Everything is in place: beside the two moments a step takes one
+    block of elements on a CPU, and one tensor of the parameter's size elsewhere.
 
     Raises ValueError for a hyper-parameter out of range, RuntimeError for a sparse gradient.
     """

@@ -21,7 +21,7 @@ def test_a_missing_text_and_missing_weights_come_with_their_commands(capsys):
     profile = replace(SAMPLE, pretrain_text="none.txt", weights="gpt2-large")
     assert not check_environment(profile)
     printed = capsys.readouterr().out
-    assert "mend: python -m data.make_pretrain_text --out none.txt" in printed
+    assert "no none.txt   mend: set PRETRAIN_TEXT to a text file" in printed
     assert "gpt2-large is not cached" in printed
     assert "GPT2Model.from_pretrained('gpt2-large')" in printed
 
@@ -50,7 +50,9 @@ def test_the_environment_chooses_the_profile(monkeypatch):
     assert choose_profile().weights == "gpt2"
     monkeypatch.setenv("PRETRAIN_TEXT", "mine.txt")
     assert choose_profile().pretrain_text == "mine.txt"
-    assert choose_profile("sample").note.startswith("sample run: mine.txt")
+    assert choose_profile("sample").note == "sample run: toy model"
+    assert choose_profile("full").note == ""
+    assert SAMPLE.note == "sample run: embedded text, toy model"
     assert choose_profile("sample", pretrain_text="other.txt").pretrain_text == "other.txt"
     with pytest.raises(ValueError, match="unknown profile 'huge'; choose from sample, full"):
         choose_profile("huge")

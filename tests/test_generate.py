@@ -431,6 +431,9 @@ def test_decoding_settings_reach_the_model(small, tokenizer):
     assert len(texts) == 5
 
 
-def test_several_rows_without_a_mask_are_a_clear_error(small, tokenizer):
-    with pytest.raises(ValueError, match="several rows need an attention_mask"):
-        generate_gpt2(small, tokenizer, torch.ones(2, 3, dtype=torch.long))
+def test_several_rows_need_a_mask_only_if_one_is_padded(small, tokenizer):
+    rows = torch.tensor([[40, 41, 42], [43, 44, 45]])
+    assert len(generate_gpt2(small, tokenizer, rows, 2)) == 2
+    rows[1, 2] = 50256
+    with pytest.raises(ValueError, match="rows with padding need an attention_mask"):
+        generate_gpt2(small, tokenizer, rows, 2)

@@ -197,6 +197,30 @@ def test_a_batch_without_a_label_is_a_clear_error():
         next_token_loss(make_model(), batch_of([1, 1], 4, 50))
 
 
+def test_mean_loss_takes_every_kind_of_batch():
+    model = make_model()
+    ids, mask = batch_of([12, 7], 12, 50)
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, 5] = 3
+    nli = {"input_ids": ids, "attention_mask": mask, "labels": labels, "label_strs": ["0", "1"]}
+    assert mean_loss(model, [nli]) == pytest.approx(next_token_loss(model, nli).item(), rel=1e-6)
+    assert mean_loss(model, [(ids, mask)]) == pytest.approx(
+        next_token_loss(model, (ids, mask)).item(), rel=1e-6
+    )
+
+
+def test_without_gradients_none_is_computed(monkeypatch):
+    seen = []
+    forward = gpt2.loss._SummedCrossEntropy.forward
+    monkeypatch.setattr(
+        gpt2.loss._SummedCrossEntropy,
+        "forward",
+        staticmethod(lambda ctx, *a: (seen.append(ctx.needs_input_grad), forward(ctx, *a))[1]),
+    )
+    mean_loss(make_model(), [batch_of([12, 7], 12, 50)])
+    assert seen == [(False, False, False)]
+
+
 def test_mean_loss_weighs_tokens_not_batches_and_puts_the_mode_back():
     model = make_model().train()
     ids, mask = batch_of([20, 2], 20, 50)

@@ -258,6 +258,14 @@ def test_a_second_time_nothing_is_tokenized(tmp_path, tokenizer, monkeypatch):
     assert len(cache_files(tmp_path)) == 1
 
 
+def test_a_row_left_out_is_reported_from_the_cache_too(tmp_path, tokenizer):
+    rows = [*ROWS, ("A premise", "A hypothesis", "unknown")]
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"1 rows left out .*line 5"):
+            data = dataset(tmp_path, rows, tokenizer=tokenizer)
+        assert data.skipped_lines == [5] and len(data) == 3
+
+
 def test_other_content_settings_or_tokenizer_get_another_cache(tmp_path, tokenizer):
     dataset(tmp_path, tokenizer=tokenizer)
     changed = dataset(tmp_path, [("Another", "text", "neutral")], tokenizer=tokenizer)
