@@ -35,4 +35,4 @@ $(READY): requirements.txt constraints.txt
 	touch $@
 
 clean:
-	rm -rf out runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf out .pytest_cache .ruff_cache .hypothesis

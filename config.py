@@ -3,6 +3,8 @@
 import json
 import os
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 
 from utils import atomic_write
@@ -42,9 +44,19 @@ class PretrainedConfig:
 
     def save_pretrained(self, folder) -> None:
         """Write `folder/config.json`, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        text = self.to_json()
         with atomic_write(Path(folder) / "config.json") as path:
             path.write_text(text, encoding="utf-8")
+
+    def to_json(self) -> str:
+        """The text of config.json; TypeError names a setting that JSON can't hold."""
+        settings = self.to_dict()
+        for name, value in settings.items():
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                raise TypeError(f"config.{name}={value!r} can't be saved: {error}") from error
+        return json.dumps(settings, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_pretrained(cls, path):
@@ -98,6 +110,12 @@ class GPT2Config(PretrainedConfig):
         attn_implementation="sdpa",
         **extra,
     ):
+        fields = [name for name in signature(type(self)).parameters if name != "extra"]
+        for name in extra:
+            ours = {theirs: ours for ours, theirs in HF_NAMES.items()}.get(name)
+            meant = [ours] if ours else get_close_matches(name, fields, n=1, cutoff=0.85)
+            if meant:
+                raise ValueError(f"{name}= is not a setting of GPT2Config; write {meant[0]}=")
         super().__init__(**extra)
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
@@ -131,11 +149,13 @@ class GPT2Config(PretrainedConfig):
                 f"hidden_size={self.hidden_size}: every head needs the same whole width"
             )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {value!r}")
         for name in ("initializer_range", "layer_norm_eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise ValueError(f"{name} must be positive, got {value!r}")
         if self.attn_implementation not in ("eager", "sdpa"):
             raise ValueError(
                 f'attn_implementation must be "eager" or "sdpa", got {self.attn_implementation!r}'
@@ -175,7 +195,10 @@ class GPT2Config(PretrainedConfig):
             settings.pop(name, None)
         if settings.get("pad_token_id", 0) is None:
             del settings["pad_token_id"]
-        return cls(**settings)
+        try:
+            return cls(**settings)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
 
     def to_dict(self) -> dict:
         """Our names and Hugging Face's side by side, so that either library reads the file."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from utils import atomic_write
@@ -34,7 +34,7 @@ def main() -> int:
     failure = None
     try:
         execute(notebook)
-    except CellExecutionError as error:
+    except (CellExecutionError, DeadKernelError) as error:
         failure = error
     clean(notebook)
     executed, report = args.out / source.name, args.out / f"{source.stem}.html"

@@ -5,6 +5,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,22 @@ def set_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def in_evaluation_mode(function):
+    """Decorate `function(model, ...)`: the model is in evaluation mode inside, and afterwards,
+    whatever happens, in the mode it was in."""
+
+    @wraps(function)
+    def wrapper(model, *args, **settings):
+        was_training = model.training
+        model.eval()
+        try:
+            return function(model, *args, **settings)
+        finally:
+            model.train(was_training)
+
+    return wrapper
 
 
 @contextmanager

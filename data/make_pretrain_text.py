@@ -835,6 +835,8 @@ TRIES = 500  # a kind that repeats itself this often in a row is used up
 
 def make_lines(count: int = 5000, seed: int = 0) -> list[str]:
     """Return ``count`` different lines, the kinds in equal shares, in shuffled order."""
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
     rng = Random(seed)
     found: dict[str, None] = {}
     kinds = list(KINDS)

@@ -28,6 +28,7 @@ LAYER_NAMES = {
     "out_dense": "mlp.c_proj",
 }
 TOP_NAMES = {"word_embedding": "wte", "pos_embedding": "wpe", "final_layer_norm": "ln_f"}
+CHANGEABLE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attn_implementation")
 WEIGHT_FILES = (  # in order of preference; an index names the shards
     "model.safetensors",
     "model.safetensors.index.json",
@@ -67,6 +68,8 @@ def from_hugging_face(weights: dict[str, Tensor], config: GPT2Config) -> dict[st
             raise ValueError(
                 f"weight {name} has shape {list(tensor.shape)}, but config.json says {list(shape)}"
             )
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise ValueError(f"weight {name} ({tensor.dtype}) holds what is no finite number")
         return tensor
 
     hidden, wide = config.hidden_size, config.intermediate_size
@@ -147,9 +150,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 "only load weights (a dictionary of tensors, or a safetensors file)"
             ) from error
         raise ValueError(f"{path}: not a whole torch file; fetch it again") from error
-    except (RuntimeError, EOFError) as error:
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # a torn file makes torch.load raise almost anything
         raise ValueError(f"{path}: not a whole torch file; fetch it again") from error
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
         raise ValueError(f"{path}: holds no dictionary of tensors; save model.state_dict()")
     return weights
 
@@ -177,7 +184,11 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
             raise ValueError(
                 f"{field}={value} was asked for, but {source} has {getattr(config, field)}"
             )
-    config = GPT2Config(**{**vars(config), **settings})
+    for name, value in settings.items():
+        if name not in CHANGEABLE:
+            raise ValueError(f"{name}= can't be changed on loading, only {', '.join(CHANGEABLE)}")
+        setattr(config, name, value)
+    config = GPT2Config(**vars(config))
 
     try:
         state = from_hugging_face(_read_all(fetch, source), config)
@@ -231,9 +242,13 @@ def _from_folder(folder: Path):
 
 
 def save(model, folder) -> None:
-    """See `GPT2Model.save_pretrained`. The weights first, so that a config promises a model."""
+    """See `GPT2Model.save_pretrained`. Both files are moved into place once both are whole."""
     folder = Path(folder)
+    config = model.config.to_json()
     weights = to_hugging_face({name: t.detach().cpu() for name, t in model.state_dict().items()})
-    with atomic_write(folder / "model.safetensors") as path:
-        save_file(weights, path, metadata={"format": "pt"})
-    model.config.save_pretrained(folder)
+    with (
+        atomic_write(folder / "config.json") as config_path,
+        atomic_write(folder / "model.safetensors") as weights_path,
+    ):
+        config_path.write_text(config, encoding="utf-8")
+        save_file(weights, weights_path, metadata={"format": "pt"})

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from gpt2.attention import KeyValueCache
 from gpt2.generate import generate
+from gpt2.loss import IGNORED
 from gpt2.xnli import LABEL2ID
-from utils import get_parameter_dtype
+from utils import get_parameter_dtype, in_evaluation_mode
 
 DIGITS = [str(label) for label in LABEL2ID.values()]
 TOKEN_BUDGET = 4096  # columns of a batch, premises included, times its rows
@@ -26,10 +27,10 @@ TOKEN_BUDGET = 4096  # columns of a batch, premises included, times its rows
 
 def compute_accuracy(preds: Sequence[str], labels: Sequence[str]) -> float:
     """The share of predictions that equal their label; ValueError for lists of unequal length."""
+    if len(labels) == 0:
+        raise ValueError("no labels, so no accuracy")
     if len(preds) != len(labels):
         raise ValueError(f"{len(preds)} predictions for {len(labels)} labels: they must match")
-    if len(labels) == 0:
-        raise ValueError("no predictions, so no accuracy")
     return sum(pred == label for pred, label in zip(preds, labels, strict=True)) / len(labels)
 
 
@@ -44,8 +45,10 @@ def evaluate_gpt2_xnli(
     """
     prompts, labels = [], []
     for batch in dataloader:
-        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
-            prompts.append(ids[mask.bool()])
+        mask = batch["attention_mask"].bool()
+        if "labels" in batch:  # a train loader: the digit is no part of the prompt
+            mask &= batch["labels"] == IGNORED
+        prompts.extend(ids[real] for ids, real in zip(batch["input_ids"], mask, strict=True))
         labels.extend(batch["label_strs"])
     if device is not None:
         model = model.to(device)
@@ -73,6 +76,7 @@ def evaluate_gpt2_xnli(
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def answer(
     model, prompts: Sequence[Tensor], label_tokens: Sequence[int], *, progress: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -85,8 +89,6 @@ def answer(
     device = next(model.parameters()).device
     tokens = torch.empty(len(prompts), dtype=torch.long)
     log_probs = torch.empty(len(prompts), len(label_tokens))
-    was_training = model.training
-    model.eval()
     bar = tqdm(total=len(prompts), unit="pair", ncols=100, disable=not progress)
     for premises, rows, rests in _batches(prompts):
         cache, read = None, 0
@@ -113,7 +115,6 @@ def answer(
             log_probs[where] = logits.log_softmax(dim=-1)[:, list(label_tokens)].cpu()
         bar.update(len(rows))
     bar.close()
-    model.train(was_training)
     return tokens, log_probs
 
 

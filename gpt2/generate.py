@@ -1,14 +1,18 @@
 """Text from a model: greedy, sampling, beam search, speculative (handout section 4.1)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from gpt2.beam import beam_search
 from gpt2.decoding import Context, Decoding, penalize_repetition, restrict
 from gpt2.speculative import speculate
+from utils import in_evaluation_mode
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def generate(
     model,
     input_ids: Tensor,
@@ -28,6 +32,8 @@ def generate(
     `sliding_window` was asked for.
     """
     settings = Decoding(**decoding)
+    if input_ids.dim() != 2:
+        raise ValueError(f"input_ids must be [B, T], got {list(input_ids.shape)}")
     if attention_mask is None:
         attention_mask = torch.ones_like(input_ids)
     if input_ids.shape != attention_mask.shape or not (attention_mask.sum(dim=1) > 0).all():
@@ -35,26 +41,16 @@ def generate(
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     capacity = _check_room(model, attention_mask, max_new_tokens, settings)
-    was_training = model.training
-    model.eval()
-    try:
-        if settings.guesses_ahead:
-            rows = [
-                speculate(
-                    Context(model, ids[None], mask[None], capacity, settings),
-                    max_new_tokens,
-                    eos,
-                    settings,
-                )[0]
-                for ids, mask in zip(input_ids, attention_mask, strict=True)
-            ]
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=eos)
-        context = Context(model, input_ids, attention_mask, capacity, settings)
-        if settings.num_beams > 1:
-            return beam_search(context, max_new_tokens, eos, settings)
-        return _token_by_token(context, max_new_tokens, eos, settings)
-    finally:
-        model.train(was_training)
+    if settings.guesses_ahead:
+        rows = []
+        for ids, mask in zip(input_ids, attention_mask, strict=True):
+            context = Context(model, ids[None], mask[None], capacity, settings)
+            rows.append(speculate(context, max_new_tokens, eos, settings)[0])
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=eos)
+    context = Context(model, input_ids, attention_mask, capacity, settings)
+    if settings.num_beams > 1:
+        return beam_search(context, max_new_tokens, eos, settings)
+    return _token_by_token(context, max_new_tokens, eos, settings)
 
 
 def _token_by_token(context: Context, max_new_tokens: int, eos: int, settings: Decoding) -> Tensor:
@@ -112,15 +108,19 @@ def generate_gpt2(
     `input_ids` [B, T]; `max_gen_length` counts new tokens; `decoding` as in `Decoding`. Without
     an `attention_mask` every id is a token; several rows that hold the padding token need one.
     """
-    input_ids = torch.as_tensor(input_ids)
-    if input_ids.dim() == 1:
-        input_ids = input_ids[None]
+    if isinstance(input_ids, str | Mapping):
+        raise TypeError(
+            "input_ids must be token ids; tokenize first: "
+            'tokenizer(text, return_tensors="pt")["input_ids"]'
+        )
+    input_ids = torch.atleast_2d(torch.as_tensor(input_ids))
     if attention_mask is None:
         if len(input_ids) > 1 and (input_ids == tokenizer.pad_token_id).any():
             raise ValueError("rows with padding need an attention_mask: it tells pads from tokens")
         attention_mask = torch.ones_like(input_ids)
+    attention_mask = torch.atleast_2d(torch.as_tensor(attention_mask))
     device = device or next(model.parameters()).device
-    input_ids, attention_mask = input_ids.to(device), torch.as_tensor(attention_mask).to(device)
+    input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
     new_tokens = generate(
         model.to(device),
         input_ids,

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from utils import in_evaluation_mode
+
 IGNORED = -100  # a label that does not count, as everywhere in torch
 ROWS = 1024  # rows of logits in memory at a time: 200 MB for GPT-2's vocabulary in float32
 
@@ -44,10 +46,10 @@ def count_labels(batch, *, count_padding=False) -> int:
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def mean_loss(model, loader) -> float:
     """Nats per label token over a whole loader, dropout off; the model's mode is put back."""
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
+    device = next(model.parameters()).device
     total = count = 0
     for batch in loader:
         names = ("input_ids", "attention_mask", "labels")
@@ -55,7 +57,8 @@ def mean_loss(model, loader) -> float:
         batch = {name: tensor.to(device) for name, tensor in tensors}
         total += next_token_loss(model, batch, num_labels=1).item()
         count += count_labels(batch)
-    model.train(was_training)
+    if count == 0:
+        raise ValueError("no token of the loader has a label, so there is no loss")
     return total / count
 
 

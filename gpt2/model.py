@@ -69,16 +69,23 @@ class GPT2Model(GPTPreTrainedModel):
         if position_ids is None:
             position_ids = torch.arange(T, device=input_ids.device).unsqueeze(0)
         try:
-            words = self.word_embedding(input_ids)
+            return self.embed_dropout(
+                self.word_embedding(input_ids) + self.pos_embedding(position_ids)
+            )
         except IndexError as error:
             outside = (input_ids < 0) | (input_ids >= self.config.vocab_size)
+            if not outside.any():
+                raise ValueError(
+                    f"a text reaches position {int(position_ids.max())}, but this model has only "
+                    f"{self.config.max_position_embeddings} positions; cut the text, and give a "
+                    "mask of 0 and 1"
+                ) from error
             row, column = outside.nonzero()[0].tolist()
             raise ValueError(
                 f"input_ids[{row}, {column}] = {input_ids[row, column].item()} is outside the "
                 f"vocabulary (0 to {self.config.vocab_size - 1}); "
                 "tokenize with this model's own tokenizer"
             ) from error
-        return self.embed_dropout(words + self.pos_embedding(position_ids))
 
     def encode(
         self,

@@ -65,13 +65,18 @@ class TextDataset(Dataset):
 
     def split(self, held_out: float, seed: int = 0):
         """A random split by document: (all but the share `held_out`, that share)."""
+        count = round(held_out * len(self))
+        if not 0 < count < len(self):
+            raise ValueError(f"held_out={held_out} of {len(self)} documents leaves one part empty")
         generator = torch.Generator().manual_seed(seed)
-        return random_split(self, [1 - held_out, held_out], generator)
+        return random_split(self, [len(self) - count, count], generator)
 
 
 def text_loader(documents: Dataset, batch_size: int, *, shuffle=False, seed=0) -> DataLoader:
     """Batches of a TextDataset or a part of one; the order is drawn from `seed`."""
-    whole = getattr(documents, "dataset", documents)
+    whole = documents
+    while hasattr(whole, "dataset"):  # a part of a part
+        whole = whole.dataset
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
         documents, batch_size, shuffle, generator=generator, collate_fn=whole.collate_fn

@@ -53,6 +53,11 @@ def _from_folder_or_hub(name: str) -> PreTrainedTokenizerBase:
         except (OSError, ValueError):
             hub.check_reachable(name)
     try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileNotFoundError(f'no tokenizer in "{name}": {error}') from error
+    if len(tokenizer) < 256:  # what transformers makes up for a folder that holds only a model
+        raise FileNotFoundError(
+            f'no tokenizer in "{name}"; for GPT-2\'s use load_tokenizer("gpt2")'
+        )
+    return tokenizer

@@ -34,8 +34,8 @@ def train(
     optimizer,
     *,
     epochs: int = 1,
-    loss_fn: Callable = next_token_loss,
-    count_fn: Callable = count_labels,
+    loss_fn: Callable | None = None,
+    count_fn: Callable | None = None,
     accumulate: int = 1,
     max_grad_norm: float | None = None,
     scheduler=None,
@@ -45,15 +45,25 @@ def train(
     """Train `model` in place; returns one Progress per optimizer step.
 
     `loss_fn(model, batch, num_labels)` gives the batch's summed loss divided by `num_labels`, and
-    `count_fn(batch)` how many labels it has. `accumulate` batches make one step, whose gradient
+    `count_fn(batch)` how many labels it has; by default next_token_loss and count_labels, and
+    whoever gives one gives both. `accumulate` batches make one step, whose gradient
     is that of the mean over all their label tokens, however unevenly they are spread over the
     batches, and over the processes of `accelerate launch`.
 
     `scheduler` steps once per optimizer step. Every callback hears of every step. The accelerator
     decides device, precision and processes; by default whatever this machine has, in float32.
 
-    Raises FloatingPointError when the loss stops being a number, before it reaches the weights.
+    Raises FloatingPointError when the loss stops being a number, before it reaches the weights,
+    and ValueError for an optimizer of another model, an empty loader or a step without a label.
     """
+    if (loss_fn is None) != (count_fn is None):
+        raise ValueError("give loss_fn and count_fn together: both must mean the same labels")
+    loss_fn, count_fn = loss_fn or next_token_loss, count_fn or count_labels
+    ours = {id(parameter) for parameter in model.parameters()}
+    if not any(id(p) in ours for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("the optimizer holds no parameter of this model; make it anew for it")
+    if len(loader) == 0:
+        raise ValueError("the loader has no batch to train on")
     if epochs < 1 or accumulate < 1:
         raise ValueError(f"epochs and accumulate must be at least 1, got {epochs} and {accumulate}")
     accelerator = accelerator or Accelerator()
@@ -62,9 +72,12 @@ def train(
     history: list[Progress] = []
     started = time.perf_counter()
     model.train()
+    optimizer.zero_grad()  # whatever an earlier call or trial has left
     for epoch in range(1, epochs + 1):
         for batches in _groups(loader, accumulate):
             num_labels = _over_processes(accelerator, sum(map(count_fn, batches)))
+            if num_labels == 0:
+                raise ValueError(f"no token of step {len(history) + 1} has a label to learn from")
             loss = 0.0
             for i, batch in enumerate(batches, start=1):
                 last = i == len(batches)
@@ -75,6 +88,7 @@ def train(
                 loss += part.item()
             loss = _over_processes(accelerator, loss)
             if not math.isfinite(loss):
+                optimizer.zero_grad()
                 raise FloatingPointError(
                     f"the loss is {loss} at step {len(history) + 1}; lower the learning rate, "
                     "warm it up, or clip gradients (max_grad_norm=1.0)"
@@ -110,11 +124,10 @@ class ProgressBar:
     def __init__(self, description: str = "training", every: int = 20):
         self.description = description
         self.every = every
-        self.bar = None
-        self.total_loss = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        if self.bar is None:
+        if progress.step == 1:
+            self.total_loss = 0.0
             self.bar = tqdm(
                 total=progress.total_steps, desc=self.description, unit="step", ncols=100
             )

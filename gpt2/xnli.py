@@ -138,7 +138,7 @@ class XNLIDataset(Dataset):
         subset=1.0,
     ):
         paths = {
-            "train": train_path_template.format(lang=lang),
+            "train": str(train_path_template).format(lang=lang),
             "dev": dev_path,
             "test": test_path,
         }
@@ -162,6 +162,8 @@ class XNLIDataset(Dataset):
         self.label_ids, self.truncated = encoded["labels"], encoded["truncated"]
         self.skipped_lines = encoded["skipped"].tolist()
         everything = len(self.label_ids)
+        if everything == 0:
+            raise ValueError(f"{self.path}: no usable row in it")
         count = int(subset) if subset > 1 else int(everything * subset)
         self.rows = np.arange(min(max(count, 1), everything))
 
@@ -230,6 +232,8 @@ class XNLIDataset(Dataset):
         and have no `skipped_lines` give the same pairs. Raises ValueError where a label has fewer
         rows.
         """
+        if per_label < 1:
+            raise ValueError(f"per_label must be at least 1, got {per_label}")
         generator = np.random.default_rng(seed)
         labels = self.label_ids[self.rows]
         chosen = []
@@ -267,10 +271,11 @@ class XNLIDataset(Dataset):
         )
         try:
             encoded = load_file(path)
-        except (OSError, SafetensorError):
+            skipped = encoded["skipped"].tolist()
+        except (OSError, SafetensorError, KeyError):
             pass  # not there, or torn: encode
         else:
-            if skipped := encoded["skipped"].tolist():
+            if skipped:
                 lines = ", ".join(map(str, skipped[:3]))
                 warnings.warn(
                     f"{self.path}: {len(skipped)} rows left out (first: line {lines})",

@@ -51,12 +51,23 @@ class AdamW(Optimizer):
         """As torch's, and every group's hyper-parameters are checked, its own or the default's."""
         group = {**self.defaults, **param_group}
         for name in ("lr", "eps", "weight_decay"):
-            if not (math.isfinite(group[name]) and group[name] >= 0):
-                raise ValueError(f"{name} must be at least 0 and finite, got {group[name]}")
+            value = group[name]
+            if isinstance(value, str) or not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
         betas = group["betas"]
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {betas}")
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {betas!r}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be in [0, 1), got {betas}")
         super().add_param_group(param_group)
+        if any(parameter.is_complex() for parameter in self.param_groups[-1]["params"]):
+            raise ValueError("params must be real; torch.view_as_real makes complex ones so")
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # another AdamW's state may lack what is ours
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:

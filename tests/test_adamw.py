@@ -224,6 +224,18 @@ def test_a_sparse_gradient_is_a_clear_error():
         AdamW(embedding.parameters()).step()
 
 
+def test_torchs_state_loads_and_complex_parameters_are_refused():
+    theta = nn.Parameter(torch.ones(3))
+    theirs = torch.optim.AdamW([theta], lr=0.1)
+    ours = AdamW([theta])
+    ours.load_state_dict(theirs.state_dict())
+    theta.grad = torch.ones(3)
+    ours.step()
+    assert theta[0].item() == pytest.approx(0.9, abs=2e-3)
+    with pytest.raises(ValueError, match="params must be real"):
+        AdamW([nn.Parameter(torch.ones(2, dtype=torch.complex64))])
+
+
 def test_a_parameter_without_a_gradient_stays_as_it_is():
     theta = nn.Parameter(torch.ones(3))
     optimizer = AdamW([theta], weight_decay=0.5)
@@ -239,6 +251,8 @@ def test_a_parameter_without_a_gradient_stays_as_it_is():
         {"betas": (1.0, 0.9)},
         {"betas": (0.9, -0.1)},
         {"betas": (0.9,)},
+        {"betas": 0.9},
+        {"lr": "1e-3"},
         {"eps": -1e-8},
         {"weight_decay": -0.1},
         {"weight_decay": float("inf")},

@@ -247,6 +247,43 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_whole(tiny_model, tmp_path,
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_config_that_can_not_be_saved_leaves_the_old_checkpoint_whole(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    tiny_model.config.folder = tmp_path
+    torch.nn.init.zeros_(tiny_model.word_embedding.weight)
+    with pytest.raises(TypeError, match=r"config\.folder=.* can't be saved"):
+        tiny_model.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_shapes_a_model_can_not_be_changed_on_loading(folder):
+    with pytest.raises(ValueError, match="num_attention_heads= can't be changed on loading"):
+        GPT2Model.from_pretrained(folder, num_attention_heads=4)
+    with pytest.raises(ValueError, match="resid_pdrop= can't be changed"):
+        GPT2Model.from_pretrained(folder, resid_pdrop=0.0)
+
+
+@pytest.mark.parametrize("spoil", [torch.Tensor.char, lambda t: t * float("nan")])
+def test_weights_that_are_no_finite_numbers_are_refused(spoil, change_weights):
+    def change(weights):
+        weights["transformer.ln_f.bias"] = spoil(weights["transformer.ln_f.bias"])
+
+    with pytest.raises(ValueError, match=r"weight ln_f\.bias .* no finite number"):
+        GPT2Model.from_pretrained(change_weights(change))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_bin_file_cut_anywhere_is_a_clear_error(zipped, reference, tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(reference.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for keep in range(0, len(whole) - 1, len(whole) // 40):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match=r"pytorch_model\.bin: not "):
+            checkpoint.read_weights(path)
+
+
 def test_the_name_map_is_its_own_inverse():
     torch.manual_seed(0)
     config = GPT2Config(

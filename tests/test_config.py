@@ -107,6 +107,22 @@ def test_a_broken_config_file_is_a_clear_error(content, tmp_path):
         GPT2Config.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("n_embd", "hidden_size"),
+        ("resid_pdrop", "hidden_dropout_prob"),
+        ("hidden_droput_prob", "hidden_dropout_prob"),
+        ("num_attention_head", "num_attention_heads"),
+    ],
+)
+def test_another_librarys_name_or_a_typo_is_not_swallowed(given, meant):
+    with pytest.raises(
+        ValueError, match=f"{given}= is not a setting of GPT2Config; write {meant}="
+    ):
+        GPT2Config(**{given: 0.0})
+
+
 def test_training_settings_are_checked():
     with pytest.raises(ValueError, match="batch_size and epochs"):
         TrainingSettings(batch_size=0, epochs=1, learning_rate=1e-3, weight_decay=0)

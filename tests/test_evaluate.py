@@ -73,6 +73,18 @@ def test_predictions_equal_a_one_by_one_loop_for_any_batch_size_and_order(
     assert accuracy == compute_accuracy(preds, labels)
 
 
+def test_a_train_loader_does_not_show_the_answer(reference, tokenizer, tmp_path):
+    folder = SAMPLE / "XNLI-MT-1.0" / "multinli"
+    (tmp_path / "train.en.tsv").write_bytes((folder / "multinli.train.en.tsv").read_bytes())
+    train = XNLIDataset(
+        "train", "en", str(tmp_path / "train.{lang}.tsv"), tokenizer=tokenizer, subset=30
+    )
+    loader = DataLoader(train, 4, collate_fn=XNLIDataset.collate_fn)
+    _, preds, labels = evaluate_gpt2_xnli(reference[1], tokenizer, loader)
+    evaluation = evaluate(reference[1], tokenizer, train, progress=False)
+    assert preds == evaluation.predictions["prediction"].tolist() and labels == train.labels
+
+
 def test_more_than_one_token_is_generated_when_asked_for(reference, dataset, tokenizer):
     loader = DataLoader(Subset(dataset, range(4)), 2, collate_fn=XNLIDataset.collate_fn)
     _, preds, _ = evaluate_gpt2_xnli(reference[1], tokenizer, loader, max_gen_length=3)
@@ -165,7 +177,7 @@ def test_accuracy_needs_as_many_predictions_as_labels():
     assert compute_accuracy(["0", "1"], ["0", "2"]) == 0.5
     with pytest.raises(ValueError, match="1 predictions for 2 labels"):
         compute_accuracy(["0"], ["0", "1"])
-    with pytest.raises(ValueError, match="no predictions"):
+    with pytest.raises(ValueError, match="no labels"):
         compute_accuracy([], [])
 
 

@@ -431,6 +431,19 @@ def test_decoding_settings_reach_the_model(small, tokenizer):
     assert len(texts) == 5
 
 
+def test_text_instead_of_ids_is_a_clear_error_and_one_row_may_be_flat(small, tokenizer):
+    batch = tokenizer("Hello world", return_tensors="pt")
+    for wrong in ("Hello world", batch):
+        with pytest.raises(TypeError, match="tokenize first: tokenizer"):
+            generate_gpt2(small, tokenizer, wrong)
+    flat = generate_gpt2(
+        small, tokenizer, batch["input_ids"][0], 3, attention_mask=batch["attention_mask"][0]
+    )
+    assert flat == generate_gpt2(small, tokenizer, batch["input_ids"], 3)
+    with pytest.raises(ValueError, match=r"input_ids must be \[B, T\]"):
+        generate(small, batch["input_ids"][0])
+
+
 def test_several_rows_need_a_mask_only_if_one_is_padded(small, tokenizer):
     rows = torch.tensor([[40, 41, 42], [43, 44, 45]])
     assert len(generate_gpt2(small, tokenizer, rows, 2)) == 2

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from config import GPT2Config
+from gpt2.attention import KeyValueCache
 from gpt2.model import GPT2Model
 from utils import MODEL_SIZES
 
@@ -239,6 +240,14 @@ def test_a_sequence_longer_than_the_positions_is_a_clear_error(tiny_model):
     ids = torch.ones(1, 65, dtype=torch.long)
     with pytest.raises(ValueError, match="65 columns, but this model has only 64 positions"):
         tiny_model(ids, torch.ones_like(ids))
+
+
+def test_positions_past_the_end_are_a_clear_error_behind_a_cache_too(tiny_model):
+    ids = torch.ones(1, 40, dtype=torch.long)
+    cache = KeyValueCache(tiny_model.config, 1, 80)
+    tiny_model(ids, None, cache)
+    with pytest.raises(ValueError, match="reaches position 79, but this model has only 64"):
+        tiny_model(ids, None, cache)
 
 
 def test_a_mask_of_another_shape_is_a_clear_error(tiny_model):

@@ -63,6 +63,12 @@ def test_the_runner_leaves_notebook_and_report_and_says_where(tmp_path):
     assert "42" in (tmp_path / "small.html").read_text()
 
 
+def test_a_kernel_that_dies_loses_nothing_of_what_ran_before(tmp_path):
+    result = run(tmp_path, "print('so far')", "import os; os._exit(9)")
+    assert result.returncode == 1 and "Kernel died" in result.stdout
+    assert "so far" in (tmp_path / "small.html").read_text()
+
+
 def test_an_error_in_a_cell_is_shown_and_what_ran_is_kept(tmp_path):
     result = run(tmp_path, "print('so far')", "1 / 0")
     assert result.returncode == 1 and "ZeroDivisionError" in result.stdout

@@ -96,6 +96,14 @@ def test_a_split_shares_no_document_and_loses_none(text_file, tokenizer):
     assert dataset.split(0.1, seed=3)[1].indices == held_out.indices
 
 
+def test_a_split_with_an_empty_part_is_a_clear_error_and_parts_of_parts_load(text_file, tokenizer):
+    dataset = TextDataset(text_file(*(f"word {i}" for i in range(4))), tokenizer, 8)
+    with pytest.raises(ValueError, match=r"held_out=0\.1 of 4 documents leaves one part empty"):
+        dataset.split(0.1)
+    part = torch.utils.data.Subset(dataset.split(0.25)[0], [0, 1])
+    assert next(iter(text_loader(part, 2)))["input_ids"].shape[0] == 2
+
+
 def test_unigram_entropy_of_a_uniform_text_is_the_log_of_its_vocabulary():
     ids = torch.arange(8)
     item = (torch.cat([ids[:1], ids]), torch.ones(9, dtype=torch.long))

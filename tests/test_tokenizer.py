@@ -51,6 +51,12 @@ def test_another_tokenizer_comes_from_a_folder(tokenizer, tmp_path):
     assert again("Hello world")["input_ids"] == [15496, 995] and again.pad_token_id == 50256
 
 
+def test_a_folder_with_a_model_alone_has_no_tokenizer(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'no tokenizer in .* use load_tokenizer\("gpt2"\)'):
+        load_tokenizer(tmp_path)
+
+
 def test_a_folder_without_a_tokenizer_and_an_unreachable_name_are_clear_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer in"):
         load_tokenizer(tmp_path)

@@ -87,6 +87,7 @@ def test_averaging_the_batches_instead_would_be_caught():
         batches,
         accumulate=2,
         loss_fn=lambda model, batch, _: next_token_loss(model, batch) / 2,
+        count_fn=count_labels,
     )
     assert not torch.allclose(weights(whole), weights(averaged), atol=1e-5)
 
@@ -174,7 +175,7 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights():
         return next_token_loss(model, batch, num_labels)
 
     with pytest.raises(FloatingPointError, match="loss is nan at step 3; lower the learning rate"):
-        run(model, uneven_batches(), loss_fn=explode)
+        run(model, uneven_batches(), loss_fn=explode, count_fn=count_labels)
     assert weights(model).isfinite().all()
 
 
@@ -208,6 +209,28 @@ def test_padding_can_be_counted_as_the_course_does():
         count_fn=partial(count_labels, count_padding=True),
     )
     assert [p.num_labels for p in history] == [2 * (b["input_ids"].size(1) - 1) for b in batches]
+
+
+def test_gradients_left_over_from_before_do_not_leak_in():
+    clean, spoiled = make_model(), make_model()
+    (-1000 * next_token_loss(spoiled, uneven_batches()[0])).backward()
+    for model in (clean, spoiled):
+        run(model, uneven_batches())
+    assert torch.equal(weights(clean), weights(spoiled))
+
+
+def test_what_can_not_train_is_a_clear_error():
+    model, other = make_model(), make_model()
+    with pytest.raises(ValueError, match="holds no parameter of this model"):
+        train(model, uneven_batches(), AdamW(other.parameters()))
+    with pytest.raises(ValueError, match="no batch to train on"):
+        run(model, [])
+    with pytest.raises(ValueError, match="give loss_fn and count_fn together"):
+        run(model, uneven_batches(), loss_fn=next_token_loss)
+    (batch,) = uneven_batches(1)
+    unlabelled = {**batch, "labels": torch.full_like(batch["input_ids"], -100)}
+    with pytest.raises(ValueError, match="no token of step 2 has a label"):
+        run(model, [batch, unlabelled])
 
 
 @pytest.mark.parametrize("bad", [{"epochs": 0}, {"accumulate": 0}])
