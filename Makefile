@@ -6,16 +6,13 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: run test slow lint check notebook clean
+.PHONY: run test lint check notebook clean
 
 run: $(READY)
 	$(BIN)/python run_notebook.py
 
 test: $(READY)
 	$(BIN)/python -m pytest
-
-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from gpt2.attention import KeyValueCache
 from gpt2.generate import generate
 from gpt2.loss import IGNORED
 from gpt2.xnli import LABEL2ID
-from utils import get_parameter_dtype, in_evaluation_mode
+from utils import FastLinear, get_parameter_dtype, in_evaluation_mode
 
 DIGITS = [str(label) for label in LABEL2ID.values()]
 TOKEN_BUDGET = 4096  # columns of a batch, premises included, times its rows
@@ -76,6 +76,7 @@ def evaluate_gpt2_xnli(
 
 
 @torch.no_grad()
+@FastLinear()
 @in_evaluation_mode
 def answer(
     model, prompts: Sequence[Tensor], label_tokens: Sequence[int], *, progress: bool = False

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from utils import in_evaluation_mode
+from utils import fast_linear, in_evaluation_mode
 
 IGNORED = -100  # a label that does not count, as everywhere in torch
 ROWS = 1024  # rows of logits in memory at a time: 200 MB for GPT-2's vocabulary in float32
@@ -88,15 +88,6 @@ def _summed_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
     return _SummedCrossEntropy.apply(hidden, weight, targets)
 
 
-def _times_transposed(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b.T, [N, K] by [M, K]. On a CPU in float32 by oneDNN, where torch has it: matmul goes to
-    MKL there, which takes two to four times as long on AMD's processors."""
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if onednn is None or a.device.type != "cpu" or a.dtype != torch.float32:
-        return a @ b.t()
-    return onednn(a, b, None, "none", [], "")
-
-
 class _SummedCrossEntropy(torch.autograd.Function):
     """Some rows of logits at a time, overwritten by their gradient as soon as they are known.
 
@@ -118,7 +109,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(hidden), ROWS):
                 rows = slice(start, start + ROWS)
                 h, y = hidden[rows].to(dtype), targets[rows, None]
-                logits = _times_transposed(h, W).to(total.dtype)
+                logits = fast_linear(h, W).to(total.dtype)
                 largest, target_logit = logits.amax(dim=1, keepdim=True), logits.gather(1, y)
                 p = torch.softmax(logits, dim=1, out=logits)
                 # log Σ exp(logits) from the likeliest token, whose probability can't underflow
@@ -126,7 +117,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 total += (log_sum - target_logit).sum()
                 grad = p.scatter_add_(1, y, p.new_full(y.shape, -1.0)).to(dtype)
                 if wants_hidden:
-                    grad_hidden[rows] = _times_transposed(grad, W.t())
+                    grad_hidden[rows] = fast_linear(grad, W.t())
                 if wants_weight and len(hidden) <= ROWS:
                     grad_weight = (grad.t() @ h).to(weight.dtype)
                 elif wants_weight:

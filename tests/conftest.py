@@ -31,15 +31,6 @@ TINY = {
 }
 
 
-def pytest_collection_modifyitems(config, items):
-    if config.getoption("-m"):
-        return
-    skip = pytest.mark.skip(reason="minutes long; run with pytest -m slow")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
-
-
 @pytest.fixture
 def tiny_config():
     return GPT2Config(**TINY)

@@ -101,16 +101,6 @@ def test_more_rows_than_fit_at_once_give_the_same_loss_and_gradient(monkeypatch)
     assert_same(model, loss, plain_loss(model, input_ids, mask, labels))
 
 
-def test_the_fast_product_equals_matmul_and_falls_back_to_it(monkeypatch):
-    torch.manual_seed(0)
-    a, b = torch.randn(5, 7), torch.randn(3, 7)
-    expected = (a.double() @ b.double().T).float()
-    assert torch.allclose(gpt2.loss._times_transposed(a, b), expected, atol=1e-5)
-    assert torch.allclose(gpt2.loss._times_transposed(a, b.T.clone().T), expected, atol=1e-5)
-    monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert torch.allclose(gpt2.loss._times_transposed(a, b), expected, atol=1e-5)
-
-
 def test_logits_so_far_apart_that_probabilities_vanish_still_have_a_loss():
     hidden = torch.tensor([[1.0]], requires_grad=True)
     weight = torch.tensor([[0.0], [500.0], [-500.0]], requires_grad=True)
