@@ -1,8 +1,9 @@
-"""Hugging Face's GPT-2 with random weights: the reference that needs no download."""
+"""GPT-2s with random weights, Hugging Face's and ours: references that need no download."""
 
 import torch
 import transformers
 
+from config import GPT2Config
 from gpt2.model import GPT2Model
 
 
@@ -27,6 +28,19 @@ def reference_model(
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if ".ln_" in f".{name}" and "weight" in name else 0.0, spread)
     return model
+
+
+def small_model(dtype=torch.float32, **changes) -> GPT2Model:
+    """Ours with random weights, always the same, and a vocabulary of 50; dropout as by default."""
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 48,
+    }
+    return GPT2Model(GPT2Config(**{**shape, **changes})).to(dtype)
 
 
 def ours_from(reference, folder, **settings) -> GPT2Model:

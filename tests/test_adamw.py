@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import optim.adamw
+from grading.checks import regression_weights
 from optim.adamw import AdamW
 
 SETTINGS = [
@@ -48,24 +49,9 @@ def test_many_blocks_equal_one_block(hyper, monkeypatch):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
 
 
-def linear_regression(optimizer_class):
-    """The handout's sanity check, in the course's own float32 torch form."""
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    model = nn.Linear(3, 2, bias=False)
-    optimizer = optimizer_class(model.parameters(), lr=1e-3, weight_decay=1e-4, correct_bias=True)
-    for _ in range(1000):
-        optimizer.zero_grad()
-        x = torch.FloatTensor(rng.uniform(size=[3]))
-        loss = ((torch.stack([x[0] + x[1], -x[2]]) - model(x)) ** 2).sum()
-        loss.backward()
-        optimizer.step()
-    return model.weight.detach().numpy()
-
-
 def test_the_handouts_sanity_check_passes_against_optimizer_test_npy():
     np.testing.assert_allclose(
-        linear_regression(AdamW), np.load("optimizer_test.npy"), atol=1e-6, rtol=1e-4
+        regression_weights(AdamW), np.load("optimizer_test.npy"), atol=1e-6, rtol=1e-4
     )
 
 
@@ -116,7 +102,7 @@ def test_bias_corrected_twice_epsilon_inside_the_root_and_coupled_decay_are_caug
     ours, expected = run_both(Candidate, torch.float64, **hyper)
     assert np.allclose(ours, expected, rtol=0, atol=1e-10) == (mistake is None)
     against_file = np.allclose(
-        linear_regression(Candidate), np.load("optimizer_test.npy"), atol=1e-6, rtol=1e-4
+        regression_weights(Candidate), np.load("optimizer_test.npy"), atol=1e-6, rtol=1e-4
     )
     # The handout's own check can't see the epsilon: its gradients are a million times larger.
     assert against_file == (mistake in (None, "inside"))

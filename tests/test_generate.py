@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 import transformers
-from hugging_face import batch_of, ours_from, reference_model
+from hugging_face import batch_of, ours_from, reference_model, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -32,16 +32,7 @@ def pair(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained_pair(tmp_path_factory):
     """Likewise, but trained to count up by one, three or five, and to stop after a while."""
-    torch.manual_seed(0)
-    model = GPT2Model(
-        GPT2Config(
-            vocab_size=23,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=64,
-        )
-    )
+    model = small_model(vocab_size=23, hidden_size=32, max_position_embeddings=64)
     optimizer = AdamW(model.parameters(), lr=3e-3)
     for _ in range(150):
         start, step = (
@@ -95,22 +86,12 @@ def test_greedy_tokens_equal_transformers_for_unequal_prompts(which, side, use_c
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @given(data=st.data())
 def test_reading_in_pieces_with_a_cache_equals_reading_at_once(attention, data):
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=23,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=40,
-        initializer_range=0.2,
-        attn_implementation=attention,
-    )
-    model = GPT2Model(config).eval()
+    model = small_model(initializer_range=0.2, attn_implementation=attention).eval()
     lengths = data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=3))
     width = max(lengths) + data.draw(st.integers(0, 4))
     ids, mask = batch_of(lengths, width, 23, data.draw(st.sampled_from(["left", "right"])))
     cuts = sorted({0, width, *data.draw(st.lists(st.integers(0, width), max_size=5))})
-    cache = KeyValueCache(config, len(ids), width)
+    cache = KeyValueCache(model.config, len(ids), width)
     with torch.no_grad():
         whole = model(ids, mask)["last_hidden_state"]
         pieces = torch.cat(

@@ -3,14 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hugging_face import batch_of
+from hugging_face import batch_of, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpt2.loss
-from config import GPT2Config
 from gpt2.loss import IGNORED, count_labels, mean_loss, next_token_loss
-from gpt2.model import GPT2Model
 
 
 def plain_loss(model, input_ids, mask, labels):
@@ -35,21 +33,7 @@ def assert_same(model, loss, expected):
 
 
 def make_model(dtype=torch.float32):
-    torch.manual_seed(0)
-    return (
-        GPT2Model(
-            GPT2Config(
-                vocab_size=50,
-                hidden_size=16,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=32,
-                initializer_range=0.1,
-            )
-        )
-        .to(dtype)
-        .eval()
-    )
+    return small_model(dtype, initializer_range=0.1).eval()
 
 
 @settings(max_examples=30)

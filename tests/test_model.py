@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from hugging_face import batch_of, ours_from, reference_model, reference_positions
+from hugging_face import (
+    batch_of,
+    ours_from,
+    reference_model,
+    reference_positions,
+    small_model,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -107,17 +113,7 @@ def test_the_exact_gelu_is_caught(tmp_path):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @given(data=st.data())
 def test_no_token_sees_a_later_token(attention, data):
-    torch.manual_seed(0)
-    model = GPT2Model(
-        GPT2Config(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=32,
-            attn_implementation=attention,
-        )
-    ).eval()
+    model = small_model(attn_implementation=attention).eval()
     T = data.draw(st.integers(2, 32))
     changed = data.draw(st.integers(1, T - 1))
     ids = torch.tensor([data.draw(st.lists(st.integers(0, 49), min_size=T, max_size=T))])
@@ -134,17 +130,7 @@ def test_no_token_sees_a_later_token(attention, data):
 @pytest.mark.parametrize("side", ["right", "left"])
 @given(data=st.data())
 def test_padding_is_invisible(attention, side, data):
-    torch.manual_seed(0)
-    model = GPT2Model(
-        GPT2Config(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=48,
-            attn_implementation=attention,
-        )
-    ).eval()
+    model = small_model(attn_implementation=attention).eval()
     lengths = data.draw(st.lists(st.integers(1, 32), min_size=1, max_size=4))
     width = max(lengths) + data.draw(st.integers(0, 16))
     pad = data.draw(st.integers(0, 49))

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from hugging_face import batch_of
+from hugging_face import batch_of, small_model
 from torch import nn
 
-from config import GPT2Config
 from gpt2.loss import count_labels, next_token_loss
-from gpt2.model import GPT2Model
 from gpt2.train import AtEpochEnds, Progress, ProgressBar, train
 from optim.adamw import AdamW
 
@@ -23,18 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def make_model(dropout=0.0, dtype=torch.float64):
-    torch.manual_seed(0)
-    return GPT2Model(
-        GPT2Config(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=32,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-        )
-    ).to(dtype)
+    return small_model(dtype, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
 
 
 def uneven_batches(count=6):
