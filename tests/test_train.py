@@ -267,6 +267,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "rows = torch.utils.data.DataLoader(t.rows_of(t.uneven_batches(4)), batch_size=2)\n"
         "t.run(model, rows, epochs=2)\n"
         "if Accelerator().is_main_process: torch.save(t.weights(model), sys.argv[1])\n"
+        # Threads of the process group that still run when Python exits may abort it.
+        "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     in_process([*launch, "--nproc_per_node=2", str(script), str(tmp_path / "two.pt")])
