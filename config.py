@@ -229,6 +229,8 @@ class TrainingSettings:
             raise ValueError(
                 f"batch_size and epochs must be at least 1, got {self.batch_size} and {self.epochs}"
             )
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,51 @@ TOY_PRETRAINING = PretrainingSettings(
         "intermediate_size": 384,
         "max_position_embeddings": 128,
     },
+)
+
+
+@dataclass(frozen=True)
+class FinetuningSettings(TrainingSettings):
+    """A TrainingSettings for NLI: what is learnt from, and the recipe's options."""
+
+    languages: tuple[str, ...] = ("en",)
+    subset: float = 1.0  # of every language: the first rows, a share or (above 1) a count
+    per_label: int | None = None  # rows of each label, drawn by the seed, out of the subset
+    max_length: int = 1024  # tokens
+    token_budget: int | None = None  # batches of similar lengths instead of batch_size rows
+    accumulate: int = 1  # batches a step
+    schedule: str = "constant"  # of the learning rate; or "linear" or "cosine", down to 0
+    warmup: float = 0.0  # share of the steps
+    max_grad_norm: float | None = None
+    precision: str = "float32"  # or "bf16", or "auto": bf16 where the machine multiplies in it
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.languages or isinstance(self.languages, str):
+            raise ValueError(f'languages must be a tuple such as ("en",), got {self.languages!r}')
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise ValueError(
+                f'schedule must be "constant", "linear" or "cosine", got {self.schedule!r}'
+            )
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
+        if self.precision not in ("float32", "bf16", "auto"):
+            raise ValueError(
+                f'precision must be "float32", "bf16" or "auto", got {self.precision!r}'
+            )
+
+
+FINETUNE_ENGLISH = FinetuningSettings(  # handout section 4.3
+    batch_size=4, epochs=1, learning_rate=5e-5, weight_decay=1e-2
+)
+FINETUNE_FAST = replace(  # for a GPU: fewer, larger steps, in bfloat16
+    FINETUNE_ENGLISH,
+    batch_size=32,
+    token_budget=2048,
+    schedule="linear",
+    warmup=0.06,
+    max_grad_norm=1.0,
+    precision="auto",
 )
 
 

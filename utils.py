@@ -79,6 +79,25 @@ def set_seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def get_random_state() -> dict:
+    """The state of Python's, NumPy's and torch's generators (all devices), of plain types."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def set_random_state(state: dict) -> None:
+    """Put back what `get_random_state` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    torch.cuda.set_rng_state_all(state["cuda"])
+
+
 def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x · weightᵀ + bias without a gradient, [..., K] by [M, K].
 

@@ -7,6 +7,7 @@ Nothing here runs code that a file brings: weights are read with safetensors, or
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -251,4 +252,22 @@ def save(model, folder) -> None:
         atomic_write(folder / "model.safetensors") as weights_path,
     ):
         config_path.write_text(config, encoding="utf-8")
-        save_file(weights, weights_path, metadata={"format": "pt"})
+        try:
+            save_file(weights, weights_path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise _unwritable(folder) from error
+
+
+def write_torch(value, path: Path) -> None:
+    """torch.save, but a file that can't be written whole is an OSError that says so."""
+    try:
+        torch.save(value, path)
+    except RuntimeError as error:  # torch's writer does not pass on what went wrong
+        raise _unwritable(path.parent) from error
+
+
+def _unwritable(folder: Path) -> OSError:
+    free = shutil.disk_usage(folder).free / 2**30
+    return OSError(
+        f"{folder}: can't be written, {free:.1f} GiB are free; make room there and start again"
+    )

@@ -19,7 +19,7 @@ from gpt2.attention import KeyValueCache
 from gpt2.generate import generate
 from gpt2.loss import IGNORED
 from gpt2.xnli import LABEL2ID
-from utils import FastLinear, get_parameter_dtype, in_evaluation_mode
+from utils import FastLinear, atomic_write, get_parameter_dtype, in_evaluation_mode
 
 DIGITS = [str(label) for label in LABEL2ID.values()]
 TOKEN_BUDGET = 4096  # columns of a batch, premises included, times its rows
@@ -174,6 +174,17 @@ class Evaluation:
 
     predictions: pd.DataFrame
 
+    def save(self, path) -> None:
+        """Write the predictions as a CSV file, whole or not at all."""
+        with atomic_write(path) as temporary:
+            self.predictions.to_csv(temporary, index=False)
+
+    @classmethod
+    def load(cls, path) -> "Evaluation":
+        """What `save` wrote."""
+        texts = dict.fromkeys(("pair_id", "label", "prediction"), str)
+        return cls(pd.read_csv(path, dtype=texts, keep_default_na=False))
+
     @property
     def accuracy(self) -> float:
         return compute_accuracy(
@@ -185,6 +196,13 @@ class Evaluation:
         """95 % Wilson interval of the accuracy."""
         correct = int((self.predictions["prediction"] == self.predictions["label"]).sum())
         return wilson_interval(correct, len(self.predictions))
+
+    @property
+    def loss(self) -> float:
+        """Mean of -log P(label) over the pairs, in nats; P over the whole vocabulary."""
+        gold = self.predictions["label"].astype(int).to_numpy()
+        p = self._probabilities[np.arange(len(gold)), gold].astype(np.float64)
+        return float(-np.log(p.clip(np.finfo(np.float32).tiny)).mean())
 
     @property
     def share_without_label(self) -> float:

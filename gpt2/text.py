@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, random_split
 
+from gpt2.batches import ShuffledRows
+
 
 class TextDataset(Dataset):
     """The lines of a UTF-8 text file, each a document that ends with one end-of-text token.
@@ -73,14 +75,12 @@ class TextDataset(Dataset):
 
 
 def text_loader(documents: Dataset, batch_size: int, *, shuffle=False, seed=0) -> DataLoader:
-    """Batches of a TextDataset or a part of one; the order is drawn from `seed`."""
+    """Batches of a TextDataset or a part of one; an epoch's order is drawn from `seed`."""
     whole = documents
     while hasattr(whole, "dataset"):  # a part of a part
         whole = whole.dataset
-    generator = torch.Generator().manual_seed(seed)
-    return DataLoader(
-        documents, batch_size, shuffle, generator=generator, collate_fn=whole.collate_fn
-    )
+    sampler = ShuffledRows(len(documents), seed) if shuffle else None
+    return DataLoader(documents, batch_size, sampler=sampler, collate_fn=whole.collate_fn)
 
 
 def read_lines(filepath, encoding: str = "utf-8") -> list[str]:

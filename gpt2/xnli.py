@@ -167,6 +167,20 @@ class XNLIDataset(Dataset):
         count = int(subset) if subset > 1 else int(everything * subset)
         self.rows = np.arange(min(max(count, 1), everything))
 
+    @classmethod
+    def in_folder(cls, folder, split="train", lang="en", **settings) -> "XNLIDataset":
+        """The data set whose files lie in `folder` as the official archives unpack."""
+        root = Path(folder)
+        train = root / "XNLI-MT-1.0" / "multinli" / "multinli.train."
+        return cls(
+            split,
+            lang,
+            train_path_template=str(train).replace("{", "{{").replace("}", "}}") + "{lang}.tsv",
+            test_path=root / "XNLI-1.0" / "xnli.test.tsv",
+            dev_path=root / "XNLI-1.0" / "xnli.dev.tsv",
+            **settings,
+        )
+
     @cached_property
     def data(self) -> pd.DataFrame:
         """The rows as text: premise, hypo, label (and pair_id, line); read when first asked for."""
@@ -183,6 +197,19 @@ class XNLIDataset(Dataset):
     def labels(self) -> list[str]:
         """Every row's digit."""
         return [str(label) for label in self.label_ids[self.rows]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Every row's prompt length in tokens."""
+        return np.diff(self.offsets)[self.rows]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that follow from the rows' ids and labels."""
+        digest = hashlib.blake2b(digest_size=8)
+        for array in (self.ids, self.offsets, self.label_ids, self.rows):
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -13,7 +13,9 @@ from accelerate import Accelerator
 from hugging_face import batch_of, small_model
 from torch import nn
 
+from gpt2.batches import ShuffledRows
 from gpt2.loss import count_labels, next_token_loss
+from gpt2.run import Checkpoints
 from gpt2.train import AtEpochEnds, Progress, ProgressBar, train
 from optim.adamw import AdamW
 
@@ -231,6 +233,16 @@ def test_the_bar_shows_the_mean_loss_and_ends_full(capsys):
     mean = sum(p.loss for p in history) / 5
     last = capsys.readouterr().err.split("\r")[-1]
     assert last.startswith("toy: 100%") and "5/5" in last and f"mean {mean:.3f}" in last
+    assert "lr 1.0e-02" in last and "GiB" in last and "tokens/s" in last
+
+
+def test_the_bar_of_a_resumed_training_starts_where_it_was_and_shows_a_note(capsys):
+    history = run(make_model(), uneven_batches(5))
+    bar = ProgressBar("toy", every=1, note=lambda: "dev 0.5")
+    for progress in history[2:]:
+        bar(progress)
+    lines = capsys.readouterr().err.split("\r")
+    assert "2/5" in lines[1] and "5/5" in lines[-1] and "dev 0.5" in lines[-1]
 
 
 def test_bf16_ends_close_to_float32_and_leaves_the_model_as_it_was(tmp_path):
@@ -255,6 +267,118 @@ def test_bf16_ends_close_to_float32_and_leaves_the_model_as_it_was(tmp_path):
     )
     assert half == pytest.approx(history[-1].loss, rel=0.05)
     assert half < history[0].loss
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_after(step):
+    def callback(progress):
+        if progress.step == step:
+            raise Killed
+
+    return callback
+
+
+class Resumable:
+    """A training with dropout, a schedule and accumulation, which can be stopped at any step."""
+
+    def __init__(self, folder, make_loader):
+        self.folder, self.make_loader = folder, make_loader
+
+    def __call__(self, *callbacks, every_steps=1):
+        model = make_model(dropout=0.1, dtype=torch.float32)
+        torch.manual_seed(7)  # as whoever starts a run does, in every process
+        optimizer = AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+        history = train(
+            model,
+            self.make_loader(),
+            optimizer,
+            epochs=3,
+            accumulate=2,
+            scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+            callbacks=callbacks,
+            checkpoints=Checkpoints(self.folder, every_steps=every_steps),
+            accelerator=Accelerator(cpu=True),
+        )
+        return weights(model), [(p.step, p.loss, p.learning_rate) for p in history]
+
+
+def ordered_by_epoch():
+    return torch.utils.data.DataLoader(
+        rows_of(uneven_batches(5)), batch_size=2, sampler=ShuffledRows(10, seed=3)
+    )
+
+
+def ordered_by_the_global_generator():
+    return torch.utils.data.DataLoader(rows_of(uneven_batches(5)), batch_size=2, shuffle=True)
+
+
+LOADERS = [lambda: uneven_batches(5), ordered_by_epoch, ordered_by_the_global_generator]
+
+
+@pytest.mark.parametrize("make_loader", LOADERS, ids=["list", "by epoch", "global generator"])
+@pytest.mark.parametrize("every_steps", [1, 2])
+def test_stopped_after_any_step_it_ends_at_the_same_bits(tmp_path, make_loader, every_steps):
+    expected = Resumable(tmp_path / "whole", make_loader)()
+    assert len(expected[1]) == 9
+    for step in range(1, 9):
+        stopped = Resumable(tmp_path / str(step), make_loader)
+        with pytest.raises(Killed):
+            stopped(stop_after(step), every_steps=every_steps)
+        got = stopped(every_steps=every_steps)
+        assert torch.equal(got[0], expected[0]) and got[1] == expected[1]
+
+
+def test_stopped_after_every_step_it_ends_at_the_same_bits(tmp_path):
+    expected = Resumable(tmp_path / "whole", ordered_by_epoch)()
+    often = Resumable(tmp_path / "often", ordered_by_epoch)
+    for step in range(1, 9):
+        with pytest.raises(Killed):
+            often(stop_after(step))
+    got = often()
+    assert torch.equal(got[0], expected[0]) and got[1] == expected[1]
+
+
+def test_resuming_tells_the_callbacks_of_the_last_step_again_and_a_finished_one_no_more(tmp_path):
+    run_it = Resumable(tmp_path, ordered_by_epoch)
+    with pytest.raises(Killed):
+        run_it(stop_after(4))
+    heard = []
+    run_it(lambda p: heard.append(p.step))
+    assert heard == [4, 5, 6, 7, 8, 9]
+    heard.clear()
+    run_it(lambda p: heard.append(p.step))
+    assert heard == [9]
+
+
+def test_a_corrupt_last_checkpoint_costs_steps_but_no_bits(tmp_path):
+    expected = Resumable(tmp_path / "whole", ordered_by_epoch)()
+    stopped = Resumable(tmp_path / "stopped", ordered_by_epoch)
+    with pytest.raises(Killed):
+        stopped(stop_after(5))
+    last = max((tmp_path / "stopped").glob("checkpoint-*.pt"))
+    last.write_bytes(last.read_bytes()[:-100])
+    heard = []
+    with pytest.warns(UserWarning, match="can't be read"):
+        got = stopped(lambda p: heard.append(p.step))
+    assert heard[0] == 4 and torch.equal(got[0], expected[0])
+
+
+def test_bf16_may_follow_float32_in_one_process():
+    whole, half = make_model(dtype=torch.float32), make_model(dtype=torch.float32)
+    first = run(whole, uneven_batches(), epochs=2)
+    second = run(half, uneven_batches(), epochs=2, precision="bf16")
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
+    assert second[-1].loss == pytest.approx(first[-1].loss, rel=0.05)
+    assert not torch.equal(weights(whole), weights(half))
+
+
+def test_tokens_are_counted_without_pads():
+    history = run(make_model(), uneven_batches(3), accumulate=3)
+    assert history[0].num_tokens == sum(int(b["attention_mask"].sum()) for b in uneven_batches(3))
+    assert history[0].memory > 2**20
 
 
 def test_two_processes_learn_what_one_does(tmp_path):

@@ -1,0 +1,240 @@
+"""Fine-tuning on NLI by next-token prediction, as a run that can be killed and gone on with.
+
+Handout sections 4.3, 5.3 and 5.4.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from accelerate import PartialState
+from torch.utils.data import ConcatDataset, DataLoader
+from transformers import get_scheduler
+
+from config import FINETUNE_ENGLISH, FinetuningSettings
+from gpt2.batches import BatchesByLength, ShuffledRows
+from gpt2.checkpoint import write_torch
+from gpt2.environment import supports_bf16
+from gpt2.evaluate import Evaluation, evaluate
+from gpt2.model import GPT2Model
+from gpt2.run import Checkpoints, Metrics, RunFolder
+from gpt2.tokenizer import load_tokenizer
+from gpt2.train import Progress, ProgressBar, train
+from gpt2.xnli import XNLIDataset
+from optim.adamw import AdamW
+from utils import atomic_write, get_device, set_seed
+
+
+def finetune(
+    settings: FinetuningSettings = FINETUNE_ENGLISH,
+    *,
+    weights="gpt2",
+    data=".",
+    runs="runs",
+    name: str = "finetune",
+    checkpoints: dict | None = None,
+    progress: bool = True,
+) -> "FinetunedRun":
+    """The finished run of these settings: from its folder, or gone on with, or begun.
+
+    `weights` is what the model starts from (see `GPT2Model.from_pretrained`), `data` the folder
+    that holds XNLI-1.0 and XNLI-MT-1.0. The run is the folder `<runs>/<name>-<digest>`; its
+    digest follows from settings, weights and data, so no run goes on with another's weights.
+    After each epoch the model is evaluated on dev, each of the `languages` weighing the same; the
+    best is kept as `best_model/model.pt` and, in the same folder, for `from_pretrained`.
+    `checkpoints` are settings of `gpt2.run.Checkpoints`.
+
+    Raises RuntimeError where another process works on the same run. What data, weights or
+    training raise passes through, and what was saved stays.
+    """
+    if settings.precision == "auto":
+        settings = replace(settings, precision="bf16" if supports_bf16() else "float32")
+    tokenizer = load_tokenizer("gpt2")
+    common = {"tokenizer": tokenizer, "max_length": settings.max_length}
+    train_sets = [
+        XNLIDataset.in_folder(data, "train", lang, subset=settings.subset, **common)
+        for lang in settings.languages
+    ]
+    if settings.per_label is not None:
+        train_sets = [s.stratified_subset(settings.per_label, settings.seed) for s in train_sets]
+    dev_sets = {
+        lang: XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages
+    }
+    model = GPT2Model.from_pretrained(weights)
+    folder = RunFolder(
+        runs,
+        name,
+        {
+            **asdict(settings),
+            "weights": _fingerprint(model),
+            "train": [rows.fingerprint for rows in train_sets],
+            "dev": [rows.fingerprint for rows in dev_sets.values()],
+        },
+    )
+    run = FinetunedRun(folder, settings, Path(data))
+    if run.is_finished:
+        return run
+    kept = Checkpoints(folder.path, **(checkpoints or {}))
+    state = PartialState()
+    if not state.is_main_process:  # it computes, and leaves the folder to the main process
+        _learn(model, settings, train_sets, kept, [])
+        state.wait_for_everyone()
+        return run
+    with folder.alone():
+        if not run.is_finished:  # by another process, while we looked
+            dev = _DevEvaluation(model, tokenizer, dev_sets, run)
+            bar = [ProgressBar(folder.path.name, note=dev.note)] if progress else []
+            history = _learn(model, settings, train_sets, kept, [run.metrics_file, dev, *bar])
+            last = history[-1]
+            folder.write("result.json", {**dev.best, "steps": last.step, "seconds": last.seconds})
+    state.wait_for_everyone()
+    return run
+
+
+@dataclass(frozen=True)
+class FinetunedRun:
+    """A run's folder, read: what is in it once `finetune` has returned."""
+
+    folder: RunFolder
+    settings: FinetuningSettings
+    data: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def is_finished(self) -> bool:
+        return self.folder.read("result.json") is not None
+
+    @property
+    def result(self) -> dict:
+        """Of the best epoch: step, epoch, dev_loss, dev_accuracy, dev_interval (95 %), and
+        dev_accuracies by language; of the run: steps and seconds."""
+        return self.folder.read("result.json")
+
+    @property
+    def metrics_file(self) -> Metrics:
+        return Metrics(self.path / "metrics.jsonl")
+
+    def metrics(self) -> pd.DataFrame:
+        """A row a step: loss, learning_rate, num_tokens, seconds, memory and so on."""
+        return pd.DataFrame([line for line in self.metrics_file.read() if "loss" in line])
+
+    def dev(self) -> pd.DataFrame:
+        """A row an epoch: step, epoch, dev_loss, dev_accuracy and so on."""
+        return pd.DataFrame([line for line in self.metrics_file.read() if "dev_loss" in line])
+
+    def model(self) -> GPT2Model:
+        """The model after the best epoch, on the best device there is."""
+        return GPT2Model.from_pretrained(self.path / "best_model").to(get_device())
+
+    def evaluation(self, split: str = "test", lang: str = "en", *, progress=True) -> Evaluation:
+        """The best model's answers to a split; computed once, kept in `predictions/`."""
+        path = self.path / "predictions" / f"{split}.{lang}.csv"
+        tokenizer = load_tokenizer("gpt2")
+        rows = XNLIDataset.in_folder(
+            self.data, split, lang, tokenizer=tokenizer, max_length=self.settings.max_length
+        )
+        if path.is_file():
+            kept = Evaluation.load(path)
+            asked = rows.data["pair_id"].tolist(), rows.labels
+            if (kept.predictions["pair_id"].tolist(), kept.predictions["label"].tolist()) == asked:
+                return kept
+        evaluation = evaluate(self.model(), tokenizer, rows, progress=progress)
+        evaluation.save(path)
+        return evaluation
+
+
+class _DevEvaluation:
+    """A callback: after each epoch the accuracy on dev as a line of the metrics, and the best
+    model in the run's folder."""
+
+    def __init__(self, model, tokenizer, dev_sets: dict[str, XNLIDataset], run: FinetunedRun):
+        self.model, self.tokenizer, self.dev_sets = model, tokenizer, dev_sets
+        self.path, self.metrics = run.path, run.metrics_file
+        self.best = None
+
+    def note(self) -> str:
+        """For the progress bar."""
+        return f"dev {self.best['dev_accuracy']:.3f}" if self.best else ""
+
+    def __call__(self, progress: Progress) -> None:
+        if self.best is None:  # epochs that another process has evaluated before it was killed
+            lines = [line for line in self.metrics.read() if "dev_loss" in line]
+            self.best = max(lines, key=lambda line: line["dev_accuracy"], default=None)
+        if not progress.ends_epoch:
+            return
+        evaluations = {
+            lang: evaluate(self.model, self.tokenizer, rows, progress=False)
+            for lang, rows in self.dev_sets.items()
+        }
+        accuracies = {lang: e.accuracy for lang, e in evaluations.items()}
+        answers = pd.concat([e.predictions for e in evaluations.values()])
+        line = {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "dev_loss": float(np.mean([e.loss for e in evaluations.values()])),
+            "dev_accuracy": float(np.mean(list(accuracies.values()))),
+            "dev_interval": Evaluation(answers).interval,
+            "dev_accuracies": accuracies,
+        }
+        if self.best is None or line["dev_accuracy"] > self.best["dev_accuracy"]:
+            self.model.save_pretrained(self.path / "best_model")
+            with atomic_write(self.path / "best_model" / "model.pt") as path:
+                write_torch(self.model.state_dict(), path)
+            for lang, evaluation in evaluations.items():
+                evaluation.save(self.path / "predictions" / f"dev.{lang}.csv")
+            self.best = line
+        self.metrics.write(line)
+
+
+def _learn(model, settings, train_sets, checkpoints, callbacks) -> list[Progress]:
+    set_seed(settings.seed)
+    rows = ConcatDataset(train_sets)
+    if settings.token_budget is not None:
+        lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
+        batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
+        loader = DataLoader(rows, batch_sampler=batches, collate_fn=XNLIDataset.collate_fn)
+    else:
+        loader = DataLoader(
+            rows,
+            settings.batch_size,
+            sampler=ShuffledRows(len(rows), settings.seed),
+            collate_fn=XNLIDataset.collate_fn,
+        )
+    optimizer = AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        correct_bias=settings.correct_bias,
+    )
+    steps = -(-len(loader) // (PartialState().num_processes * settings.accumulate))
+    steps *= settings.epochs
+    schedule = settings.schedule
+    if schedule == "constant":  # transformers has a name of its own for it with a warm-up
+        schedule = "constant_with_warmup"
+    scheduler = get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps)
+    return train(
+        model,
+        loader,
+        optimizer,
+        epochs=settings.epochs,
+        accumulate=settings.accumulate,
+        max_grad_norm=settings.max_grad_norm,
+        precision=settings.precision,
+        scheduler=scheduler,
+        callbacks=callbacks,
+        checkpoints=checkpoints,
+    )
+
+
+def _fingerprint(model) -> str:
+    """16 hexadecimal digits that follow from the weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
