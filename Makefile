@@ -6,13 +6,17 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: run test lint check notebook clean
+.PHONY: run test slow lint check notebook clean
 
 run: $(READY)
 	$(BIN)/python run_notebook.py
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The slow tests, too.
+slow: $(READY)
+	$(BIN)/python -m pytest --slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

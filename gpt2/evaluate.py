@@ -183,7 +183,9 @@ class Evaluation:
     def load(cls, path) -> "Evaluation":
         """What `save` wrote."""
         texts = dict.fromkeys(("pair_id", "label", "prediction"), str)
-        return cls(pd.read_csv(path, dtype=texts, keep_default_na=False))
+        return cls(
+            pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
+        )
 
     @property
     def accuracy(self) -> float:
@@ -201,8 +203,8 @@ class Evaluation:
     def loss(self) -> float:
         """Mean of -log P(label) over the pairs, in nats; P over the whole vocabulary."""
         gold = self.predictions["label"].astype(int).to_numpy()
-        p = self._probabilities[np.arange(len(gold)), gold].astype(np.float64)
-        return float(-np.log(p.clip(np.finfo(np.float32).tiny)).mean())
+        p = self._probabilities[np.arange(len(gold)), gold]
+        return float(-np.log(p.clip(np.finfo(p.dtype).tiny)).mean())
 
     @property
     def share_without_label(self) -> float:
@@ -268,7 +270,7 @@ def evaluate(model, tokenizer, dataset, *, progress: bool = True) -> Evaluation:
         }
     )
     for column, digit in enumerate(DIGITS):
-        predictions[f"p({digit})"] = log_probs[:, column].exp().numpy()
+        predictions[f"p({digit})"] = log_probs[:, column].double().exp().numpy()
     return Evaluation(predictions)
 
 

@@ -31,6 +31,17 @@ TINY = {
 }
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tests, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow; make slow runs it"))
+
+
 @pytest.fixture
 def tiny_config():
     return GPT2Config(**TINY)

@@ -1,0 +1,343 @@
+"""A fine-tuning run: what it leaves, what it never mixes up, and that it survives being killed."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
+from gpt2.evaluate import evaluate
+from gpt2.finetune import finetune
+from gpt2.model import GPT2Model
+from gpt2.study import run_study, study_table
+from gpt2.tokenizer import load_tokenizer
+from gpt2.xnli import XNLIDataset
+
+SAMPLE = Path(__file__).parent.parent / "data" / "sample"
+QUICK = replace(FINETUNE_ENGLISH, subset=40.0, epochs=2, learning_rate=2e-3)
+
+
+def save_tiny_model(folder, seed=0, dropout=0.1):
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    GPT2Model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def go(tiny, tmp_path):
+    def call(settings=QUICK, **changes):
+        arguments = {"weights": tiny, "data": SAMPLE, "runs": tmp_path, "progress": False}
+        return finetune(settings, **{**arguments, **changes})
+
+    return call
+
+
+def weights_of(run):
+    return torch.load(run.path / "best_model" / "model.pt", weights_only=True)
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---- What a run leaves -------------------------------------------------------------------------
+
+
+def test_the_presets_are_the_handouts():
+    s = FINETUNE_ENGLISH
+    assert (s.batch_size, s.epochs, s.learning_rate, s.weight_decay) == (4, 1, 5e-5, 1e-2)
+    assert s.correct_bias and s.schedule == "constant" and s.warmup == 0
+    assert s.max_grad_norm is None and s.token_budget is None and s.precision == "float32"
+
+
+def test_a_run_leaves_settings_metrics_checkpoint_best_model_predictions_and_result(go):
+    run = go()
+    assert {path.name for path in run.path.iterdir()} >= {
+        "settings.json",
+        "metrics.jsonl",
+        "checkpoint-00000020.pt",
+        "best_model",
+        "predictions",
+        "result.json",
+    }
+    metrics, dev = run.metrics(), run.dev()
+    assert metrics["step"].tolist() == list(range(1, 21)) and dev["step"].tolist() == [10, 20]
+    assert (metrics["num_labels"] == 4).all() and (metrics["num_tokens"] > 40).all()
+    assert metrics["loss"].iloc[-5:].mean() < metrics["loss"].iloc[:5].mean()
+    best = dev.loc[dev["dev_accuracy"].idxmax()]
+    assert run.result["dev_accuracy"] == best["dev_accuracy"]
+    assert run.result["epoch"] == best["epoch"] and run.result["steps"] == 20
+    low, high = run.result["dev_interval"]
+    assert 0 <= low <= run.result["dev_accuracy"] <= high <= 1
+    assert json.loads((run.path / "settings.json").read_text())["learning_rate"] == 2e-3
+
+
+def test_the_best_model_loads_as_the_course_does_and_from_its_folder(go):
+    run = go()
+    model = GPT2Model.from_pretrained(run.path / "best_model")
+    course = GPT2Model(model.config)
+    course.load_state_dict(torch.load(run.path / "best_model" / "model.pt", weights_only=True))
+    assert equal(course.state_dict(), model.state_dict())
+    dev = XNLIDataset.in_folder(SAMPLE, "dev")
+    again = evaluate(model, load_tokenizer(), dev, progress=False)
+    assert again.accuracy == run.result["dev_accuracy"]
+    assert again.loss == pytest.approx(run.result["dev_loss"], rel=1e-5)
+
+
+def test_the_best_epoch_is_kept_not_the_last(go):
+    """A rate at which the second epoch is no better; the first one's weights stay."""
+    run = go(replace(QUICK, epochs=4, learning_rate=3e-2))
+    accuracies = run.dev()["dev_accuracy"]
+    assert run.result["epoch"] == accuracies.idxmax() + 1  # the first of equals
+    assert run.result["epoch"] < 4
+
+
+def test_only_the_label_is_learnt_from(go, tmp_path):
+    """The first step's loss is that of the digits after their prompts, one prompt at a time."""
+    weights = save_tiny_model(tmp_path / "undropped", dropout=0.0)
+    model, train = GPT2Model.from_pretrained(weights), XNLIDataset.in_folder(SAMPLE, "train")
+    losses = []
+    for item in (train[i] for i in range(4)):
+        last = model(item["input_ids"][None, :-1])["last_token"]
+        log_probabilities = model.hidden_state_to_token(last).log_softmax(-1)
+        losses.append(-log_probabilities[0, item["input_ids"][-1]].item())
+    run = go(replace(QUICK, epochs=1, subset=4.0), weights=weights)
+    assert run.metrics()["loss"].tolist() == pytest.approx([sum(losses) / 4], rel=1e-5)
+
+
+def test_evaluations_are_computed_once_and_kept(go, monkeypatch):
+    run = go()
+    first = run.evaluation("test", progress=False)
+    assert len(first.predictions) == 120 and (run.path / "predictions" / "test.en.csv").is_file()
+    monkeypatch.setattr("gpt2.finetune.evaluate", None)  # would be called in vain
+    again = run.evaluation("test", progress=False)
+    assert again.predictions.equals(first.predictions) and again.interval == first.interval
+    kept = run.evaluation("dev", progress=False)  # as the run has left it
+    assert kept.accuracy == run.result["dev_accuracy"]
+
+
+def test_kept_answers_to_other_pairs_are_not_taken(go, tmp_path):
+    run = go()
+    first = run.evaluation("test", progress=False)
+    path = run.path / "predictions" / "test.en.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], *lines[2:]]))
+    assert run.evaluation("test", progress=False).predictions.equals(first.predictions)
+
+
+# ---- What is never mixed up --------------------------------------------------------------------
+
+
+def test_a_finished_run_returns_its_result_without_training(go, monkeypatch):
+    run = go()
+    monkeypatch.setattr("gpt2.finetune.train", None)
+    again = go()
+    assert again.path == run.path and again.result == run.result
+
+
+def test_changed_settings_weights_or_data_get_another_folder(go, tmp_path):
+    paths = {go(QUICK).path}
+    for changes in ({"learning_rate": 1e-3}, {"seed": 1}, {"batch_size": 8}, {"subset": 41.0}):
+        paths.add(go(replace(QUICK, **changes)).path)
+    paths.add(go(weights=save_tiny_model(tmp_path / "other", seed=1)).path)
+    shutil.copytree(SAMPLE, tmp_path / "data")
+    file = tmp_path / "data" / "XNLI-MT-1.0" / "multinli" / "multinli.train.en.tsv"
+    lines = file.read_text(encoding="utf-8").split("\n")
+    lines[1], lines[2] = lines[2], lines[1]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    paths.add(go(data=tmp_path / "data").path)
+    assert len(paths) == 7
+
+
+def test_the_same_settings_give_the_same_bits(go, tmp_path):
+    a, b = go(), go(runs=tmp_path / "again")
+    assert equal(weights_of(a), weights_of(b)) and a.path.name == b.path.name
+
+
+def test_the_order_of_two_runs_makes_no_difference(go, tmp_path):
+    torch.manual_seed(1234)
+    other = replace(QUICK, seed=1)
+    go(), go(other)
+    later = tmp_path / "later"
+    go(other, runs=later), go(runs=later)
+    for folder in tmp_path.glob("finetune-*"):
+        ours = torch.load(folder / "best_model" / "model.pt", weights_only=True)
+        theirs = torch.load(later / folder.name / "best_model" / "model.pt", weights_only=True)
+        assert equal(ours, theirs)
+
+
+# ---- Options -----------------------------------------------------------------------------------
+
+
+def test_the_fast_preset_runs_on_a_cpu_too(go):
+    fast = replace(FINETUNE_FAST, subset=100.0, precision="bf16", epochs=2, token_budget=300)
+    run = go(fast)
+    metrics = run.metrics()
+    assert metrics["num_labels"].nunique() > 1 and (metrics["num_tokens"] <= 300).all()
+    rates = metrics["learning_rate"]
+    assert rates.iloc[0] == 0 and rates.max() == pytest.approx(5e-5, rel=0.2)
+    assert rates.iloc[-1] < 0.1 * rates.max()
+
+
+def test_several_languages_are_learnt_together_and_weigh_the_same(go):
+    run = go(replace(QUICK, languages=("en", "sw"), per_label=5, subset=1.0, epochs=1))
+    assert run.metrics()["num_labels"].sum() == 30
+    accuracies = run.result["dev_accuracies"]
+    assert set(accuracies) == {"en", "sw"}
+    assert run.result["dev_accuracy"] == pytest.approx(sum(accuracies.values()) / 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"languages": "en"}, r"languages must be a tuple such as \(\"en\",\), got 'en'"),
+        ({"languages": ()}, "languages must be a tuple"),
+        ({"schedule": "cos"}, 'schedule must be "constant", "linear" or "cosine", got \'cos\''),
+        ({"warmup": 1.5}, "warmup is a share of the steps"),
+        ({"precision": "fp16"}, 'precision must be "float32", "bf16" or "auto", got \'fp16\''),
+        ({"epochs": 0}, "batch_size and epochs must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        replace(FINETUNE_ENGLISH, **changes)
+
+
+def test_missing_data_is_named_with_the_command(go, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"python -m data\.download"):
+        go(data=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- The study ---------------------------------------------------------------------------------
+
+
+def test_a_study_runs_what_is_not_done_and_tables_what_differs(go, tiny, tmp_path, monkeypatch):
+    variants = [
+        replace(QUICK, epochs=1, learning_rate=lr, batch_size=b)
+        for lr in (1e-3, 1e-2)
+        for b in (4, 8)
+    ]
+    arguments = {"weights": tiny, "data": SAMPLE, "runs": tmp_path, "progress": False}
+    finetune(variants[2], **arguments)
+    runs = run_study(variants, **arguments)
+    table = study_table(runs)
+    assert len(table) == 4 and {"learning_rate", "batch_size"} <= set(table.columns)
+    assert "seed" not in table.columns
+    assert table["dev accuracy"].is_monotonic_decreasing
+    assert (
+        (table["low"] <= table["dev accuracy"]) & (table["dev accuracy"] <= table["high"])
+    ).all()
+    assert len({run.path for run in runs}) == 4
+    monkeypatch.setattr("gpt2.finetune.train", None)
+    assert study_table(run_study(variants, **arguments)).equals(table)
+
+
+def test_a_study_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no settings to study"):
+        run_study([])
+
+
+# ---- Killing -----------------------------------------------------------------------------------
+
+
+def train_here(weights, runs):
+    """What the killed process runs; with a checkpoint every other step there is much to hit."""
+    torch.set_num_threads(1)
+    finetune(
+        replace(QUICK, subset=60.0),
+        weights=weights,
+        data=SAMPLE,
+        runs=runs,
+        checkpoints={"every_steps": 2},
+        progress=False,
+    )
+
+
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gpt2.finetune", "test_finetune"])
+    return context
+
+
+def kill_at_random_until_finished(tiny, runs, delays):
+    """Returns the number of kills; `delays()` gives the seconds before the next."""
+    kills = 0
+    while True:
+        process = processes().Process(target=train_here, args=(tiny, runs))
+        process.start()
+        process.join(timeout=delays())
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        else:
+            assert process.exitcode == 0
+            return kills
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_points_it_ends_at_the_same_bits(tiny, tmp_path, kills):
+    def whole():
+        began = time.monotonic()
+        assert kill_at_random_until_finished(tiny, tmp_path / "whole", lambda: 300) == 0
+        return time.monotonic() - began
+
+    seconds = whole()  # the first start also starts the server
+    (expected,) = (tmp_path / "whole").glob("finetune-*")
+    dice = random.Random(kills)
+    done = trial = 0
+    while done < kills:
+        runs = tmp_path / f"killed-{trial}"
+        done += kill_at_random_until_finished(
+            tiny, runs, lambda: dice.uniform(0.05, max(1.0, 0.6 * seconds))
+        )
+        trial += 1
+        folder = runs / expected.name
+        for name in ("best_model/model.pt", "checkpoint-00000030.pt"):
+            a, b = (torch.load(path / name, weights_only=True) for path in (folder, expected))
+            assert equal(a.get("model", a), b.get("model", b))
+        assert (folder / "predictions/dev.en.csv").read_bytes() == (
+            expected / "predictions/dev.en.csv"
+        ).read_bytes()
+        steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in steps if "loss" in line] == list(range(1, 31))
+        assert len([line for line in steps if "dev_loss" in line]) == 2
+        assert not list(folder.rglob(".*.pt.*"))  # no half-written file
+
+
+def test_two_processes_on_one_run_do_not_mix(tiny, tmp_path):
+    first = processes().Process(target=train_here, args=(tiny, tmp_path))
+    first.start()
+    try:
+        while not list(tmp_path.glob("*/metrics.jsonl")):
+            time.sleep(0.02)
+            assert first.exitcode is None
+        with pytest.raises(RuntimeError, match="another process works in this folder"):
+            train_here(tiny, tmp_path)
+    finally:
+        first.join()
+    assert first.exitcode == 0
+    train_here(tiny, tmp_path)  # now it is finished
