@@ -1,5 +1,6 @@
 """Seeds, device, masks, model sizes: what two rooms need and neither owns."""
 
+import hashlib
 import os
 import random
 import tempfile
@@ -96,6 +97,25 @@ def set_random_state(state: dict) -> None:
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Whatever the block draws, all generators are afterwards as before."""
+    state = get_random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """16 hexadecimal digits that follow from the tensors' numbers, types and shapes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -3,8 +3,7 @@
 Handout sections 4.3, 5.3 and 5.4.
 """
 
-import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,12 @@ from gpt2.checkpoint import write_torch
 from gpt2.environment import supports_bf16
 from gpt2.evaluate import Evaluation, evaluate
 from gpt2.model import GPT2Model
-from gpt2.run import Checkpoints, Metrics, RunFolder
+from gpt2.run import Checkpoints, Progress, Run
 from gpt2.tokenizer import load_tokenizer
-from gpt2.train import Progress, ProgressBar, train
+from gpt2.train import ProgressBar, train
 from gpt2.xnli import XNLIDataset
 from optim.adamw import AdamW
-from utils import atomic_write, get_device, set_seed
+from utils import atomic_write, fingerprint, get_device, set_seed
 
 
 def finetune(
@@ -63,69 +62,45 @@ def finetune(
         lang: XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages
     }
     model = GPT2Model.from_pretrained(weights)
-    folder = RunFolder(
-        runs,
-        name,
-        {
-            **asdict(settings),
-            "weights": _fingerprint(model),
-            "train": [rows.fingerprint for rows in train_sets],
-            "dev": [rows.fingerprint for rows in dev_sets.values()],
-        },
-    )
-    run = FinetunedRun(folder, settings, Path(data))
-    if run.is_finished:
+    identity = {
+        **asdict(settings),
+        "weights": fingerprint(*model.state_dict().values()),
+        "train": [rows.fingerprint for rows in train_sets],
+        "dev": [rows.fingerprint for rows in dev_sets.values()],
+    }
+    run = FinetunedRun(runs, name, identity, settings, data)
+    if run.result is not None:
         return run
-    kept = Checkpoints(folder.path, **(checkpoints or {}))
+    kept = Checkpoints(run.path, **(checkpoints or {}))
     state = PartialState()
     if not state.is_main_process:  # it computes, and leaves the folder to the main process
         _learn(model, settings, train_sets, kept, [])
         state.wait_for_everyone()
         return run
-    with folder.alone():
-        if not run.is_finished:  # by another process, while we looked
+    with run.alone():
+        if run.result is None:  # another process may have finished it while we looked
             dev = _DevEvaluation(model, tokenizer, dev_sets, run)
-            bar = [ProgressBar(folder.path.name, note=dev.note)] if progress else []
-            history = _learn(model, settings, train_sets, kept, [run.metrics_file, dev, *bar])
-            last = history[-1]
-            folder.write("result.json", {**dev.best, "steps": last.step, "seconds": last.seconds})
+            bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
+            history = _learn(model, settings, train_sets, kept, [run.metrics, dev, *bar])
+            run.finish({**dev.best, "steps": history[-1].step, "seconds": history[-1].seconds})
     state.wait_for_everyone()
     return run
 
 
-@dataclass(frozen=True)
-class FinetunedRun:
-    """A run's folder, read: what is in it once `finetune` has returned."""
+class FinetunedRun(Run):
+    """A run of `finetune`.
 
-    folder: RunFolder
-    settings: FinetuningSettings
-    data: Path
+    `result` has, of the best epoch, step, epoch, dev_loss (nats), dev_accuracy, dev_interval
+    (95 %) and dev_accuracies by language, and of the whole run steps and seconds.
+    """
 
-    @property
-    def path(self) -> Path:
-        return self.folder.path
-
-    @property
-    def is_finished(self) -> bool:
-        return self.folder.read("result.json") is not None
-
-    @property
-    def result(self) -> dict:
-        """Of the best epoch: step, epoch, dev_loss, dev_accuracy, dev_interval (95 %), and
-        dev_accuracies by language; of the run: steps and seconds."""
-        return self.folder.read("result.json")
-
-    @property
-    def metrics_file(self) -> Metrics:
-        return Metrics(self.path / "metrics.jsonl")
-
-    def metrics(self) -> pd.DataFrame:
-        """A row a step: loss, learning_rate, num_tokens, seconds, memory and so on."""
-        return pd.DataFrame([line for line in self.metrics_file.read() if "loss" in line])
+    def __init__(self, root, name: str, identity: dict, settings: FinetuningSettings, data):
+        super().__init__(root, name, identity)
+        self.settings, self.data = settings, Path(data)
 
     def dev(self) -> pd.DataFrame:
         """A row an epoch: step, epoch, dev_loss, dev_accuracy and so on."""
-        return pd.DataFrame([line for line in self.metrics_file.read() if "dev_loss" in line])
+        return pd.DataFrame([line for line in self.metrics.read() if "dev_loss" in line])
 
     def model(self) -> GPT2Model:
         """The model after the best epoch, on the best device there is."""
@@ -154,7 +129,7 @@ class _DevEvaluation:
 
     def __init__(self, model, tokenizer, dev_sets: dict[str, XNLIDataset], run: FinetunedRun):
         self.model, self.tokenizer, self.dev_sets = model, tokenizer, dev_sets
-        self.path, self.metrics = run.path, run.metrics_file
+        self.path, self.metrics = run.path, run.metrics
         self.best = None
 
     def note(self) -> str:
@@ -229,12 +204,3 @@ def _learn(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         callbacks=callbacks,
         checkpoints=checkpoints,
     )
-
-
-def _fingerprint(model) -> str:
-    """16 hexadecimal digits that follow from the weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy())
-    return digest.hexdigest()

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -22,17 +22,34 @@ from utils import atomic_write
 KEPT = 2  # the last, and the one before in case the last can't be read
 
 
-class RunFolder:
-    """The folder `<root>/<name>-<digest>` of the run with these settings.
+@dataclass(frozen=True)
+class Progress:
+    """What one optimizer step leaves behind, for callbacks and for the curve."""
 
-    The digest is of the settings, so that changed settings get another folder and the same ones
-    find theirs again. Settings are a dictionary that JSON can hold.
+    step: int  # from 1, over all epochs
+    total_steps: int
+    epoch: int  # from 1
+    loss: float  # mean over the label tokens of the step, in nats
+    num_labels: int
+    num_tokens: int  # of the step, pads not counted; 0 where batches have no attention_mask
+    learning_rate: float
+    seconds: float  # since training began, without the time between a kill and its resumption
+    memory: int  # bytes: the GPU's peak so far, or on a CPU what the process holds
+    ends_epoch: bool
+
+
+class Run:
+    """The run that `identity` describes, in the folder `<root>/<name>-<digest>`.
+
+    The digest is of the identity (settings, fingerprints of data and weights; what JSON can
+    hold), so a changed run gets another folder and the same one finds its own again.
     """
 
-    def __init__(self, root, name: str, settings: dict):
-        digest = hashlib.blake2b(_to_json(settings).encode(), digest_size=4).hexdigest()
+    def __init__(self, root, name: str, identity: dict):
+        digest = hashlib.blake2b(_to_json(identity).encode(), digest_size=4).hexdigest()
         self.path = Path(root) / f"{name}-{digest}"
-        self.settings = settings
+        self.identity = identity
+        self.metrics = Metrics(self.path / "metrics.jsonl")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -45,23 +62,34 @@ class RunFolder:
                 f"{self.path}: another process works in this folder; wait until it ends or stop it"
             ) from error
         with lock:
-            self.write("settings.json", self.settings)
+            for half_written in self.path.rglob(".?*.*.*"):  # by a process that was killed
+                half_written.unlink()
+            self._write("settings.json", self.identity)
             yield
 
-    def write(self, name: str, value) -> None:
-        """The file `name` with `value` as JSON."""
-        with atomic_write(self.path / name) as path:
-            path.write_text(_to_json(value), encoding="utf-8")
-
-    def read(self, name: str):
-        """What `write` wrote under this name, or None."""
-        path = self.path / name
+    @property
+    def result(self) -> dict | None:
+        """What `finish` was given; None before."""
+        path = self.path / "result.json"
         if not path.is_file():
             return None
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error}); delete it and run again") from error
+
+    def finish(self, result: dict) -> None:
+        """Leave the result; from now on the run is finished."""
+        self._write("result.json", result)
+
+    def history(self) -> list[Progress]:
+        """Every step so far."""
+        lines = [line for line in self.metrics.read() if "loss" in line]
+        return [Progress(**line) for line in lines]
+
+    def _write(self, name: str, value) -> None:
+        with atomic_write(self.path / name) as path:
+            path.write_text(_to_json(value), encoding="utf-8")
 
 
 def _to_json(value) -> str:
@@ -152,8 +180,6 @@ class Checkpoints:
 
     def load(self) -> dict | None:
         """The newest state that can be read; None if there is none. What can't is deleted."""
-        for left_over in self.folder.glob(".checkpoint-*"):  # of a process killed while writing
-            left_over.unlink()
         for path in self._files():
             try:
                 # torch does not look at the archive's check sums.

@@ -37,6 +37,6 @@ def study_table(runs: Sequence[FinetunedRun]) -> pd.DataFrame:
 
 
 def _last_epoch_loss(run: FinetunedRun) -> float:
-    steps = run.metrics()
+    steps = pd.DataFrame(run.history())
     last = steps[steps["epoch"] == steps["epoch"].max()]
     return float((last["loss"] * last["num_labels"]).sum() / last["num_labels"].sum())

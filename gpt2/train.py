@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 
 import psutil
@@ -15,24 +15,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from gpt2.loss import count_labels, next_token_loss
-from gpt2.run import Checkpoints
-from utils import get_random_state, set_random_state
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What one optimizer step leaves behind, for callbacks and for the curve."""
-
-    step: int  # from 1, over all epochs
-    total_steps: int
-    epoch: int  # from 1
-    loss: float  # mean over the label tokens of the step, in nats
-    num_labels: int
-    num_tokens: int  # of the step, pads not counted; 0 where batches have no attention_mask
-    learning_rate: float
-    seconds: float  # since training began, without the time between a kill and its resumption
-    memory: int  # bytes: the GPU's peak so far, or on a CPU what the process holds
-    ends_epoch: bool
+from gpt2.run import Checkpoints, Progress
+from utils import get_random_state, random_state_kept, set_random_state
 
 
 def train(
@@ -163,8 +147,9 @@ def train(
                     states["scheduler"] = scheduler.state_dict() if scheduler is not None else None
                     states["history"] = list(map(asdict, history))
                     checkpoints.save(len(history), states)
-            for callback in callbacks:
-                callback(history[-1])
+            with random_state_kept():  # what callbacks draw must not change what dropout draws
+                for callback in callbacks:
+                    callback(history[-1])
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # take autocast off again
     return history
 
@@ -217,18 +202,6 @@ class ProgressBar:
             self.bar.update(progress.step - self.bar.n)
         if finished:
             self.bar.close()
-
-
-class AtEpochEnds:
-    """A callback that keeps what `measure()` returns after each epoch, by step, in `values`."""
-
-    def __init__(self, measure: Callable[[], float]):
-        self.measure = measure
-        self.values: dict[int, float] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.ends_epoch:
-            self.values[progress.step] = self.measure()
 
 
 def _groups(accelerator, loader, size: int, epoch: int, skip: int) -> Iterator[list]:

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -53,6 +54,10 @@ def go(tiny, tmp_path):
     return call
 
 
+def steps_of(run):
+    return pd.DataFrame(run.history())
+
+
 def weights_of(run):
     return torch.load(run.path / "best_model" / "model.pt", weights_only=True)
 
@@ -81,7 +86,7 @@ def test_a_run_leaves_settings_metrics_checkpoint_best_model_predictions_and_res
         "predictions",
         "result.json",
     }
-    metrics, dev = run.metrics(), run.dev()
+    metrics, dev = steps_of(run), run.dev()
     assert metrics["step"].tolist() == list(range(1, 21)) and dev["step"].tolist() == [10, 20]
     assert (metrics["num_labels"] == 4).all() and (metrics["num_tokens"] > 40).all()
     assert metrics["loss"].iloc[-5:].mean() < metrics["loss"].iloc[:5].mean()
@@ -123,7 +128,7 @@ def test_only_the_label_is_learnt_from(go, tmp_path):
         log_probabilities = model.hidden_state_to_token(last).log_softmax(-1)
         losses.append(-log_probabilities[0, item["input_ids"][-1]].item())
     run = go(replace(QUICK, epochs=1, subset=4.0), weights=weights)
-    assert run.metrics()["loss"].tolist() == pytest.approx([sum(losses) / 4], rel=1e-5)
+    assert steps_of(run)["loss"].tolist() == pytest.approx([sum(losses) / 4], rel=1e-5)
 
 
 def test_evaluations_are_computed_once_and_kept(go, monkeypatch):
@@ -193,7 +198,7 @@ def test_the_order_of_two_runs_makes_no_difference(go, tmp_path):
 def test_the_fast_preset_runs_on_a_cpu_too(go):
     fast = replace(FINETUNE_FAST, subset=100.0, precision="bf16", epochs=2, token_budget=300)
     run = go(fast)
-    metrics = run.metrics()
+    metrics = steps_of(run)
     assert metrics["num_labels"].nunique() > 1 and (metrics["num_tokens"] <= 300).all()
     rates = metrics["learning_rate"]
     assert rates.iloc[0] == 0 and rates.max() == pytest.approx(5e-5, rel=0.2)
@@ -202,7 +207,7 @@ def test_the_fast_preset_runs_on_a_cpu_too(go):
 
 def test_several_languages_are_learnt_together_and_weigh_the_same(go):
     run = go(replace(QUICK, languages=("en", "sw"), per_label=5, subset=1.0, epochs=1))
-    assert run.metrics()["num_labels"].sum() == 30
+    assert steps_of(run)["num_labels"].sum() == 30
     accuracies = run.result["dev_accuracies"]
     assert set(accuracies) == {"en", "sw"}
     assert run.result["dev_accuracy"] == pytest.approx(sum(accuracies.values()) / 2)

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2.run import Checkpoints, Metrics, RunFolder
-from gpt2.train import Progress
+from gpt2.run import Checkpoints, Metrics, Progress, Run
+from utils import atomic_write
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,34 +52,56 @@ some_settings = st.dictionaries(st.text(max_size=5), json_values, max_size=4)
 @given(some_settings, some_settings)
 def test_equal_settings_share_a_folder_and_others_do_not(a, b):
     same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
-    assert (RunFolder("runs", "x", a).path == RunFolder("runs", "x", b).path) == same
+    assert (Run("runs", "x", a).path == Run("runs", "x", b).path) == same
 
 
 def test_the_folder_holds_its_settings(tmp_path):
-    folder = RunFolder(tmp_path, "x", {"lr": 1e-3, "languages": ("en", "fr")})
-    with folder.alone():
-        assert folder.read("settings.json") == {"lr": 1e-3, "languages": ["en", "fr"]}
-        assert folder.read("result.json") is None
+    run = Run(tmp_path, "x", {"lr": 1e-3, "languages": ("en", "fr")})
+    with run.alone():
+        written = json.loads((run.path / "settings.json").read_text())
+        assert written == {"lr": 1e-3, "languages": ["en", "fr"]}
+        assert run.result is None
+        run.finish({"accuracy": 0.5})
+    assert Run(tmp_path, "x", run.identity).result == {"accuracy": 0.5}
 
 
 def test_a_second_process_is_turned_away_and_let_in_after_the_first(tmp_path):
     other = (
-        "import sys; from gpt2.run import RunFolder\n"
-        "with RunFolder(sys.argv[1], 'x', {}).alone(): print('in')\n"
+        "import sys; from gpt2.run import Run\n"
+        "with Run(sys.argv[1], 'x', {}).alone(): print('in')\n"
     )
     command = [sys.executable, "-c", other, str(tmp_path)]
-    with RunFolder(tmp_path, "x", {}).alone():
+    with Run(tmp_path, "x", {}).alone():
         refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 1 and "another process works in this folder" in refused.stderr
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "in\n"
 
 
+def test_what_a_killed_writer_left_is_cleared_away_and_nothing_else(tmp_path):
+    run = Run(tmp_path, "x", {})
+    written = run.path / "best_model" / "model.pt"
+    with run.alone(), pytest.raises(ZeroDivisionError):
+        atomic = atomic_write(written)
+        atomic.__enter__().write_bytes(b"half")  # and never left again
+        with atomic_write(written) as path:
+            path.write_bytes(b"whole")
+        _ = 1 / 0
+    assert len(list(written.parent.iterdir())) == 2
+    with run.alone():
+        assert list(written.parent.iterdir()) == [written] and written.read_bytes() == b"whole"
+        assert {path.name for path in run.path.iterdir()} == {
+            ".lock",
+            "best_model",
+            "settings.json",
+        }
+
+
 def test_a_broken_result_is_named(tmp_path):
-    folder = RunFolder(tmp_path, "x", {})
-    folder.path.mkdir()
-    (folder.path / "result.json").write_text("{")
+    run = Run(tmp_path, "x", {})
+    run.path.mkdir()
+    (run.path / "result.json").write_text("{")
     with pytest.raises(ValueError, match=r"result.json: not JSON .* delete it and run again"):
-        folder.read("result.json")
+        _ = run.result
 
 
 # ---- Metrics -----------------------------------------------------------------------------------
@@ -154,14 +176,6 @@ def test_a_corrupt_last_checkpoint_falls_back_to_the_one_before(tmp_path, how):
     damage(tmp_path / "checkpoint-00000001.pt", "empty")
     with pytest.warns(UserWarning, match="checkpoint-00000001.pt: can't be read"):
         assert checkpoints.load() is None
-
-
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, state(1))
-    (tmp_path / ".checkpoint-00000002.pt.abc").write_bytes(b"half")
-    assert step_of(checkpoints) == 1
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_one_is_due_by_steps_or_by_time_and_after_every_epoch(tmp_path):

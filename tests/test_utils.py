@@ -1,7 +1,9 @@
 """Masks, sizes, devices and files."""
 
 import os
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,11 +16,14 @@ from utils import (
     FastLinear,
     atomic_write,
     fast_linear,
+    fingerprint,
     get_extended_attention_mask,
     get_parameter_dtype,
     get_position_ids,
+    get_random_state,
     in_evaluation_mode,
     model_size_to_params,
+    set_random_state,
     set_seed,
 )
 
@@ -114,3 +119,24 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and os.listdir(path.parent) == ["file"]
+
+
+def test_the_random_state_is_put_back_whole_also_through_a_file(tmp_path):
+    set_seed(3)
+    torch.save(get_random_state(), tmp_path / "state.pt")
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item(), torch.randn(1).item()
+
+    drawn = draw()
+    assert draw() != drawn
+    set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert draw() == drawn
+
+
+def test_a_fingerprint_follows_from_numbers_types_and_shapes():
+    x = torch.arange(6.0)
+    same = fingerprint(x, x.reshape(2, 3))
+    assert same == fingerprint(x.clone(), x.reshape(3, 2).t().contiguous().t().reshape(2, 3))
+    others = [(x, x), (x,), (x.reshape(2, 3), x), (x + 1, x.reshape(2, 3)), (x.double(), x)]
+    assert len({same, *(fingerprint(*tensors) for tensors in others)}) == 6
