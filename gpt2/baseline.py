@@ -23,7 +23,7 @@ def hypothesis_only(train: XNLIDataset, test: XNLIDataset) -> Evaluation:
     features = TfidfVectorizer(
         analyzer="char" if unspaced else "word",
         ngram_range=(1, 3) if unspaced else (1, 2),
-        token_pattern=r"\S+",
+        token_pattern=None if unspaced else r"\S+",
         sublinear_tf=True,
     )
     model = make_pipeline(features, LogisticRegression(max_iter=1000))

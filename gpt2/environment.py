@@ -20,7 +20,8 @@ REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 def check_environment(profile: Profile | None = None) -> bool:
     """Print a line a finding, [OK] or [missing] with what mends it; True if nothing is missing."""
     profile = profile or choose_profile()
-    findings = [*_packages(), _device(), _precision(), _text(profile), _weights(profile)]
+    findings = [*_packages(), _device(), _precision()]
+    findings += [_text(profile), _nli(profile), _weights(profile)]
     for what, found, mend in findings:
         mark = "[missing]" if mend else "[OK]     "
         print(f"{mark} {what:<20} {found}" + (f"   mend: {mend}" if mend else ""))
@@ -74,6 +75,21 @@ def _text(profile: Profile):
         return "pretraining text", f"no {path}", mend
     lines = path.read_bytes().count(b"\n")
     return "pretraining text", f"{path}, {lines:,} lines", ""
+
+
+def _nli(profile: Profile):
+    files = {
+        "XNLI-1.0/xnli.dev.tsv": "XNLI-1.0",
+        "XNLI-1.0/xnli.test.tsv": "XNLI-1.0",
+        "XNLI-MT-1.0/multinli/multinli.train.en.tsv": "XNLI-MT-1.0",
+    }
+    missing = {archive for file, archive in files.items() if not Path(profile.data, file).is_file()}
+    if missing:
+        mend = "python -m data.download"
+        if profile.data != ".":
+            mend += f" --folder {profile.data}"
+        return "NLI data", f"no {' and '.join(sorted(missing))} in {profile.data}", mend
+    return "NLI data", f"{profile.data}", ""
 
 
 def _weights(profile: Profile):

@@ -236,6 +236,20 @@ class Evaluation:
         counts = confusion_matrix(self.predictions["label"], answers, labels=[*DIGITS, "no label"])
         return pd.DataFrame(counts[:3], list(LABEL2ID), [*LABEL2ID, "no label"])
 
+    def confident_errors(self, data: pd.DataFrame, count: int = 10) -> pd.DataFrame:
+        """The wrong answers that the model is surest of, among the three labels, surest first.
+
+        `data` is the data set's: the columns premise, hypo and label are joined with the answer
+        and its probability.
+        """
+        share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)
+        table = data[["premise", "hypo", "label"]].assign(
+            answer=[list(LABEL2ID)[best] for best in share.argmax(axis=1)],
+            probability=share.max(axis=1),
+        )
+        wrong = table[table["answer"] != table["label"]]
+        return wrong.sort_values("probability", ascending=False).head(count)
+
     def calibration_error(self, bins: int = 10) -> float:
         """Expected calibration error (Guo et al. 2017) of the three-way probabilities."""
         share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)

@@ -5,13 +5,18 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 
+from gpt2.evaluate import Evaluation
+from gpt2.xnli import LABEL2ID, XNLIDataset
+
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+COLORS = (BLUE, ORANGE, GREEN, RED)
 WHOLE, FRAGMENT = "#CFE3F1", "#F7D5BF"  # tokens of whole characters, and with a piece of one
 
 
@@ -76,7 +81,7 @@ def plot_optimizer_paths(
     xs, ys = np.meshgrid(np.linspace(-4.6, 1.6, 200), np.linspace(-2, 2, 200))
     fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4), width_ratios=(3, 2))
     left.contour(xs, ys, valley(xs, ys), levels=np.geomspace(0.05, 120, 14), colors="#CCCCCC")
-    for (label, make), color in zip(optimizers.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+    for (label, make), color in zip(optimizers.items(), COLORS, strict=False):
         point = torch.nn.Parameter(torch.tensor(start))
         optimizer = make([point])
         path, losses = [point.detach().clone()], []
@@ -105,14 +110,16 @@ def plot_loss_curve(
     history: Sequence,
     *,
     held_out: dict[int, float] | None = None,
+    held_out_name: str = "held-out text",
     baselines: dict[str, float] | None = None,
     title: str = "Loss",
+    ylabel: str = "nats per token",
     note: str = "",
 ) -> Figure:
     """Training loss by step, raw and smoothed, with held-out loss and baselines marked.
 
-    `history` holds Progress; `held_out` maps a step to nats per token there; `baselines` maps a
-    name to a constant in nats per token.
+    `history` holds Progress; `held_out` maps a step to the loss there; `baselines` maps a name to
+    a constant.
     """
     steps = np.array([progress.step for progress in history])
     losses = np.array([progress.loss for progress in history])
@@ -122,7 +129,7 @@ def plot_loss_curve(
     ax.plot(steps, losses, color=BLUE, alpha=0.25, lw=0.7, label="each step")
     ax.plot(steps[window - 1 :], smooth, color=BLUE, label=f"mean of {window} steps")
     if held_out:
-        ax.plot(list(held_out), list(held_out.values()), "o-", color=RED, label="held-out text")
+        ax.plot(list(held_out), list(held_out.values()), "o-", color=RED, label=held_out_name)
         last = max(held_out)
         ax.annotate(
             f"{held_out[last]:.2f}",
@@ -138,8 +145,123 @@ def plot_loss_curve(
     for progress, following in pairwise(history):
         if following.epoch != progress.epoch:
             ax.axvline(progress.step, color="#DDDDDD", lw=1, zorder=0)
-    ax.set(xlabel="step (grey lines: ends of epochs)", ylabel="nats per token", title=title)
+    ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, title=title)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
+    return _finished(fig, note)
+
+
+def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
+    """The share of each label, and the lengths of the prompts in tokens, of each data set."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 3.6), width_ratios=(2, 3))
+    longest = max(int(rows.lengths.max()) for rows in datasets.values())
+    edges = np.linspace(0, longest + 1, 40)
+    width = 0.8 / len(datasets)
+    for i, ((name, rows), color) in enumerate(zip(datasets.items(), COLORS, strict=False)):
+        counts = np.array([rows.labels.count(str(label)) for label in LABEL2ID.values()])
+        places = np.arange(3) + (i - (len(datasets) - 1) / 2) * width
+        left.bar(places, counts / counts.sum(), width, color=color, label=f"{name} ({len(rows):,})")
+        weights = np.full(len(rows), 1 / len(rows))
+        right.hist(rows.lengths, edges, weights=weights, histtype="step", color=color, lw=1.5)
+        right.axvline(np.median(rows.lengths), color=color, ls="--", lw=1)
+    left.axhline(1 / 3, color=GREY, ls="--", lw=1)
+    left.set_xticks(range(3), list(LABEL2ID))
+    left.set(title="Labels", ylabel="share of pairs", ylim=(0, 0.5))
+    left.legend(loc="lower center", ncols=len(datasets))
+    right.set(
+        title="Lengths (dashed: medians)", xlabel="tokens of the prompt", ylabel="share of pairs"
+    )
+    return _finished(fig, note)
+
+
+def plot_decoding(table: pd.DataFrame, note: str = "") -> Figure:
+    """Strategies of `gpt2.study.decoding_table`: how likely their texts are, how varied."""
+    fig, ax = plt.subplots(figsize=(8, 4))
+    ax.scatter(table["nats per token"], table["distinct tokens"], color=BLUE)
+    for name, row in table.iterrows():
+        ax.annotate(
+            str(name),
+            (row["nats per token"], row["distinct tokens"]),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    ax.set(
+        xlabel="nats per token under the model (left: what it finds likeliest)",
+        ylabel="share of distinct tokens",
+        title="Likely texts repeat themselves",
+    )
+    ax.margins(x=0.25, y=0.15)
+    return _finished(fig, note)
+
+
+def plot_accuracies(
+    accuracies: dict[str, tuple[float, float, float]],
+    *,
+    title: str = "Accuracy",
+    note: str = "",
+) -> Figure:
+    """A row each: accuracy and its interval, given as (accuracy, low, high); chance is marked."""
+    fig, ax = plt.subplots(figsize=(9, 0.5 * len(accuracies) + 1.6))
+    for y, (accuracy, low, high) in enumerate(accuracies.values()):
+        ax.plot([low, high], [y, y], color=BLUE, lw=2)
+        ax.plot(accuracy, y, "o", color=BLUE)
+        ax.text(high + 0.005, y, f"{accuracy:.1%}  [{low:.1%}, {high:.1%}]", va="center")
+    ax.axvline(1 / 3, color=GREY, ls="--", lw=1)
+    ax.text(1 / 3, -0.6, "chance", color=GREY, ha="center", va="bottom", fontsize=9)
+    ax.set_yticks(range(len(accuracies)), list(accuracies))
+    right = max(high for *_, high in accuracies.values())
+    left = min(1 / 3, *(low for _, low, _ in accuracies.values()))
+    ax.set(
+        ylim=(len(accuracies) - 0.5, -0.7),
+        xlim=(left - 0.03, right + 0.35 * (right - left) + 0.08),
+        xlabel="accuracy with 95 % interval",
+        title=title,
+    )
+    ax.spines[["top", "right"]].set_visible(False)
+    return _finished(fig, note)
+
+
+def plot_confusion(evaluation: Evaluation, title: str = "Answers", note: str = "") -> Figure:
+    """Gold labels by answers, as counts."""
+    counts = evaluation.confusion()
+    fig, ax = plt.subplots(figsize=(6.5, 4))
+    ax.imshow(counts, cmap="Blues", vmin=0)
+    for row, column in np.ndindex(counts.shape):
+        count = counts.iloc[row, column]
+        dark = count > counts.to_numpy().max() / 2
+        ax.text(column, row, count, ha="center", va="center", color="white" if dark else "black")
+    ax.set_xticks(range(4), counts.columns)
+    ax.set_yticks(range(3), counts.index)
+    ax.set(xlabel="answer", ylabel="label", title=title)
+    return _finished(fig, note)
+
+
+def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure:
+    """Dev accuracy of `gpt2.study.study_table` over the setting `x`, a line for each `line`."""
+    fig, ax = plt.subplots(figsize=(8, 4))
+    places = {value: i for i, value in enumerate(sorted(table[x].unique()))}
+    groups = list(table.sort_values(x).groupby(line))
+    for i, ((value, rows), color) in enumerate(zip(groups, COLORS, strict=False)):
+        shift = 0.06 * (i - (len(groups) - 1) / 2)  # so that intervals don't hide each other
+        ax.errorbar(
+            [places[v] + shift for v in rows[x]],
+            rows["dev accuracy"],
+            [rows["dev accuracy"] - rows["low"], rows["high"] - rows["dev accuracy"]],
+            fmt="o-",
+            capsize=3,
+            color=color,
+            label=f"{line.replace('_', ' ')} {value:g}",
+        )
+    ax.axhline(1 / 3, color=GREY, ls="--", lw=1)
+    ax.text(len(places) - 1, 1 / 3, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
+    ax.set_xticks(range(len(places)), [f"{value:g}" for value in places])
+    ax.set(
+        xlabel=x.replace("_", " "),
+        ylabel="dev accuracy with 95 % interval",
+        title="What the hyper-parameters change",
+        xlim=(-0.4, len(places) - 0.6),
+    )
+    ax.legend()
     return _finished(fig, note)
 
 

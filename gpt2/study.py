@@ -1,12 +1,16 @@
-"""Experiments as data: a list of settings, what came out as a table."""
+"""Experiments as data: what is to be compared goes in as a list, what came out as a table."""
 
 from collections.abc import Sequence
 from dataclasses import fields
 
 import pandas as pd
+import torch
 
 from config import FinetuningSettings
 from gpt2.finetune import FinetunedRun, finetune
+from gpt2.generate import generate
+from gpt2.loss import IGNORED, next_token_loss
+from utils import in_evaluation_mode
 
 
 def run_study(variants: Sequence[FinetuningSettings], **arguments) -> list[FinetunedRun]:
@@ -40,3 +44,29 @@ def _last_epoch_loss(run: FinetunedRun) -> float:
     steps = pd.DataFrame(run.history())
     last = steps[steps["epoch"] == steps["epoch"].max()]
     return float((last["loss"] * last["num_labels"]).sum() / last["num_labels"].sum())
+
+
+@torch.no_grad()
+@in_evaluation_mode
+def decoding_table(
+    model, tokenizer, prompt: str, strategies: dict[str, dict], max_gen_length: int = 40
+) -> pd.DataFrame:
+    """A row a strategy: the text that follows the prompt, its nats per token under the model
+    (before any processor), and the share of its tokens that are distinct.
+
+    `strategies` maps a name to decoding arguments of `gpt2.generate.generate`.
+    """
+    device = next(model.parameters()).device
+    input_ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=device)
+    rows = {}
+    for name, arguments in strategies.items():
+        new = generate(model, input_ids, max_new_tokens=max_gen_length, **arguments)
+        whole = torch.cat([input_ids, new], dim=1)
+        labels = torch.cat([torch.full_like(input_ids, IGNORED), new], dim=1)
+        batch = {"input_ids": whole, "attention_mask": torch.ones_like(whole), "labels": labels}
+        rows[name] = {
+            "text": tokenizer.decode(new[0], skip_special_tokens=True),
+            "nats per token": next_token_loss(model, batch).item(),
+            "distinct tokens": len(new.unique()) / new.numel(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

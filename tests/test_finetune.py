@@ -18,7 +18,6 @@ from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
 from gpt2.evaluate import evaluate
 from gpt2.finetune import finetune
 from gpt2.model import GPT2Model
-from gpt2.study import run_study, study_table
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
 
@@ -234,35 +233,6 @@ def test_missing_data_is_named_with_the_command(go, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m data\.download"):
         go(data=tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-# ---- The study ---------------------------------------------------------------------------------
-
-
-def test_a_study_runs_what_is_not_done_and_tables_what_differs(go, tiny, tmp_path, monkeypatch):
-    variants = [
-        replace(QUICK, epochs=1, learning_rate=lr, batch_size=b)
-        for lr in (1e-3, 1e-2)
-        for b in (4, 8)
-    ]
-    arguments = {"weights": tiny, "data": SAMPLE, "runs": tmp_path, "progress": False}
-    finetune(variants[2], **arguments)
-    runs = run_study(variants, **arguments)
-    table = study_table(runs)
-    assert len(table) == 4 and {"learning_rate", "batch_size"} <= set(table.columns)
-    assert "seed" not in table.columns
-    assert table["dev accuracy"].is_monotonic_decreasing
-    assert (
-        (table["low"] <= table["dev accuracy"]) & (table["dev accuracy"] <= table["high"])
-    ).all()
-    assert len({run.path for run in runs}) == 4
-    monkeypatch.setattr("gpt2.finetune.train", None)
-    assert study_table(run_study(variants, **arguments)).equals(table)
-
-
-def test_a_study_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="no settings to study"):
-        run_study([])
 
 
 # ---- Killing -----------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 """Figures show the numbers that they were given."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
 
 from gpt2 import plots
-from gpt2.train import Progress
+from gpt2.evaluate import Evaluation
+from gpt2.run import Progress
+from gpt2.xnli import XNLIDataset
 from optim.adamw import AdamW
 
 
@@ -17,6 +22,8 @@ def history(steps=100, per_epoch=50):
             epoch=1 + (i - 1) // per_epoch,
             loss=10 - i / 20,
             num_labels=4,
+            num_tokens=100,
+            memory=0,
             learning_rate=1e-3,
             seconds=float(i),
             ends_epoch=i % per_epoch == 0,
@@ -73,3 +80,50 @@ def test_the_loss_curve_shows_raw_smoothed_held_out_and_baselines():
 
 def test_a_short_history_is_drawn_too():
     assert isinstance(plots.plot_loss_curve(history(steps=1)), Figure)
+
+
+def test_nli_data_are_shown_as_shares_of_labels_and_lengths(tokenizer):
+    folder = Path(__file__).parent.parent / "data" / "sample"
+    sets = {split: XNLIDataset.in_folder(folder, split) for split in ("train", "test")}
+    left, right = plots.plot_nli_data(sets, note="a sample").axes
+    assert [bar.get_height() for bar in left.patches] == pytest.approx([1 / 3] * 6)
+    assert [t.get_text() for t in left.get_legend().get_texts()] == ["train (600)", "test (120)"]
+    medians = [line.get_xdata()[0] for line in right.lines]
+    assert medians == [float(pd.Series(rows.lengths).median()) for rows in sets.values()]
+
+
+def test_accuracies_stand_with_their_intervals_and_chance():
+    fig = plots.plot_accuracies({"model": (0.6, 0.55, 0.65), "baseline": (0.5, 0.45, 0.55)})
+    assert "60.0%  [55.0%, 65.0%]" in texts(fig) and "chance" in texts(fig)
+    assert fig.axes[0].get_xlim()[0] < 1 / 3 and fig.axes[0].get_xlim()[1] > 0.65
+
+
+def test_the_confusion_figure_holds_every_count():
+    table = pd.DataFrame({"label": list("0012"), "prediction": ["0", "1", "the", "2"]})
+    fig = plots.plot_confusion(Evaluation(table.assign(pair_id=list("abcd"))))
+    assert texts(fig) == [*"1100", *"0001", *"0010"]
+
+
+def test_a_study_has_a_line_for_each_value_of_the_second_setting():
+    table = pd.DataFrame(
+        {
+            "learning_rate": [1e-3, 1e-4, 1e-3, 1e-4],
+            "batch_size": [4, 4, 8, 8],
+            "dev accuracy": [0.5, 0.4, 0.45, 0.42],
+            "low": [0.4, 0.3, 0.35, 0.32],
+            "high": [0.6, 0.5, 0.55, 0.52],
+        }
+    )
+    (ax,) = plots.plot_study(table, "learning_rate", "batch_size").axes
+    lines = [container.lines[0] for container in ax.containers]
+    assert [line.get_ydata().tolist() for line in lines] == [[0.4, 0.5], [0.42, 0.45]]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0.0001", "0.001"]
+
+
+def test_decoding_strategies_are_points_with_names():
+    table = pd.DataFrame(
+        {"nats per token": [1.0, 3.0], "distinct tokens": [0.2, 0.9]}, index=["greedy", "top-p"]
+    )
+    fig = plots.plot_decoding(table)
+    assert fig.axes[0].collections[0].get_offsets().tolist() == [[1.0, 0.2], [3.0, 0.9]]
+    assert texts(fig) == ["greedy", "top-p"]
