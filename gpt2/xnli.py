@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -319,11 +322,12 @@ class XNLIDataset(Dataset):
         # Newlines are tokens of their own here, whatever stands around them, so that premise and
         # hypothesis can be encoded apart, and a premise that comes three times only once.
         (newline,) = self.tokenizer("\n")["input_ids"]
-        _, hypothesis, label = PROMPT.split("\n")
-        tail = np.array([newline, *self._ids([label])[0]], dtype=np.int32)
+        premise, hypothesis, label = (line.split(" ")[0] for line in PROMPT.split("\n"))
+        tail = self.tokenizer(label, add_special_tokens=False)["input_ids"]
+        tail = np.array([newline, *tail], dtype=np.int32)
         premise_of, premises = pd.factorize(data["premise"])
-        premises = self._ids([f"Premise: {text}" for text in premises])
-        hypotheses = self._ids([hypothesis.format(hypo=text) for text in data["hypo"]])
+        premises = self._ids(premise, premises.tolist())
+        hypotheses = self._ids(hypothesis, data["hypo"].tolist())
         room = self.max_length - 1 - len(tail) - 1  # the digit, the tail, a newline
         newline = np.array([newline], dtype=np.int32)
         pieces, lengths = [], np.zeros(len(data), dtype=np.int64)
@@ -344,20 +348,51 @@ class XNLIDataset(Dataset):
             "skipped": np.array([line for line, _ in data.attrs["skipped"]], np.int64),
         }
 
-    def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def _ids(self, head: str, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of `head` and each text, a space between them."""
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
         before, backend.encode_special_tokens = backend.encode_special_tokens, True
+        by_word = _cuts_at_spaces(backend)
         arrays: list[np.ndarray] = []
+        known: dict[str, list[int]] = {}
         try:
-            for start in range(0, len(texts), 10_000):
-                chunk = list(texts[start : start + 10_000])
-                encodings = backend.encode_batch_fast(chunk, add_special_tokens=False)
-                arrays.extend(np.array(encoding.ids, dtype=np.int32) for encoding in encodings)
+            start = backend.encode(head, add_special_tokens=False).ids if by_word else []
+            for first in range(0, len(texts), 1000):
+                chunk = texts[first : first + 1000]
+                parts = [_words(text) if by_word else [text] for text in chunk]
+                if len(known) > 2**16:  # a text without spaces is one long word, which won't recur
+                    known.clear()
+                new = list(set(chain.from_iterable(parts)).difference(known))
+                encodings = backend.encode_batch_fast(
+                    [f"{'' if by_word else head} {part}" for part in new], add_special_tokens=False
+                )
+                known.update(zip(new, (encoding.ids for encoding in encodings), strict=True))
+                arrays.extend(
+                    np.array([*start, *chain.from_iterable(map(known.__getitem__, text))], np.int32)
+                    for text in parts
+                )
         finally:
             backend.encode_special_tokens = before
         return arrays
+
+
+def _cuts_at_spaces(backend: Tokenizer) -> bool:
+    """Whether a lone space between words always begins a new token, as with GPT-2's tokenizer."""
+    cutter = backend.pre_tokenizer
+    return (
+        backend.normalizer is None
+        and isinstance(cutter, ByteLevel)
+        and cutter.use_regex
+        and all(token.special for token in backend.get_added_tokens_decoder().values())
+    )
+
+
+def _words(text: str) -> list[str]:
+    """The text cut at its spaces, or in one piece if it has any other or double white space."""
+    words = text.split(" ")
+    return words if words == text.split() else [text]
 
 
 def _only_token(tokenizer, text: str) -> int:

@@ -9,13 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.normalizers import Replace
+from tokenizers.pre_tokenizers import ByteLevel
 from torch.utils.data import DataLoader
 
 from config import GPT2Config
 from gpt2.loss import IGNORED, next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import CACHE, LABEL2ID, LANGUAGES, XNLIDataset, read_xnli_tsv
+from gpt2.xnli import CACHE, LABEL2ID, LANGUAGES, XNLIDataset, _words, read_xnli_tsv
 
 DIGITS = {"0": 15, "1": 16, "2": 17}
 HEADER = (
@@ -159,6 +161,30 @@ def test_encoding_in_parts_gives_the_ids_of_the_whole_prompt(rows, tmp_path_fact
     for item, (premise, hypo, _) in zip((data[i] for i in range(len(data))), rows, strict=True):
         whole = tokenizer(prompt_of(premise, hypo), split_special_tokens=True, verbose=False)
         assert item["input_ids"][:-1].tolist() == whole["input_ids"]
+
+
+@settings(max_examples=300)
+@given(text=sentences | st.text(" \u00a0\u3000\x1d\u0301a1.'s", max_size=20))
+def test_words_are_cut_only_where_the_tokenizer_cuts(text):
+    cut = ByteLevel(add_prefix_space=False).pre_tokenize_str
+    words = _words(text)
+    assert " ".join(words) == text
+    assert [part for part, _ in cut(" " + text)] == [
+        part for word in words for part, _ in cut(" " + word)
+    ]
+
+
+@pytest.mark.parametrize("change", ["a word with a space", "no space at all"])
+def test_a_tokenizer_that_reads_across_spaces_gives_its_own_ids(change, tmp_path):
+    other = load_tokenizer("gpt2")
+    if change == "a word with a space":
+        other.add_tokens(["cat sleeps"])
+    else:
+        other.backend_tokenizer.normalizer = Replace(" ", "n")
+    ids = dataset(tmp_path, tokenizer=other)[0]["input_ids"]
+    premise, hypothesis, label = prompt_of(*ROWS[0][:2]).split("\n")
+    apart = (premise, "\n", hypothesis, "\n", label)
+    assert ids.tolist() == [i for text in apart for i in other(text)["input_ids"]] + [DIGITS["0"]]
 
 
 @settings(max_examples=60)
