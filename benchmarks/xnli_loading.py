@@ -25,8 +25,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks import report
+from gpt2.prompts import PROMPT
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import PROMPT, XNLIDataset, read_xnli_tsv
+from gpt2.xnli import XNLIDataset, read_xnli_tsv
 
 ROWS = 392_702
 SLICE = 20_000

@@ -7,7 +7,6 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,11 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from gpt2.loss import IGNORED
+from gpt2.prompts import PROMPT, encode_pairs
 from utils import atomic_write, fingerprint
 
 LANGUAGES = (
@@ -42,7 +40,6 @@ LANGUAGES = (
 )
 LABEL2ID = {"entailment": 0, "contradictory": 1, "neutral": 2}
 SPELLINGS = {**LABEL2ID, "contradiction": 1}  # dev and test spell it otherwise than train
-PROMPT = "Premise: {premise}\nHypothesis: {hypo}\nLabel:"
 PAD = 50256  # end-of-text; the mask says that it is none
 CACHE = ".xnli_cache"
 CACHE_VERSION = 2  # to be raised when the same inputs are to give other ids
@@ -278,11 +275,7 @@ class XNLIDataset(Dataset):
     # ---- Reading and encoding --------------------------------------------------------------------
 
     def _read(self) -> pd.DataFrame:
-        data = read_xnli_tsv(self.path, None if self.split == "train" else self.lang)
-        if self.lang == "zh":  # the course's way: train is cut into words by spaces, test is not
-            for column in ("premise", "hypo"):
-                data[column] = data[column].str.replace(" ", "", regex=False)
-        return data
+        return read_xnli_tsv(self.path, None if self.split == "train" else self.lang)
 
     def _load_or_encode(self) -> dict[str, np.ndarray]:
         if not self.path.is_file():
@@ -310,7 +303,7 @@ class XNLIDataset(Dataset):
                     stacklevel=3,
                 )
             return encoded
-        encoded = self._encode(self._read())
+        encoded = self._encode()
         try:
             with atomic_write(path) as temporary:
                 save_file(encoded, temporary)
@@ -318,81 +311,16 @@ class XNLIDataset(Dataset):
             warnings.warn(f"{path.parent}: no cache written ({error})", stacklevel=3)
         return encoded
 
-    def _encode(self, data: pd.DataFrame) -> dict[str, np.ndarray]:
-        # Newlines are tokens of their own here, whatever stands around them, so that premise and
-        # hypothesis can be encoded apart, and a premise that comes three times only once.
-        (newline,) = self.tokenizer("\n")["input_ids"]
-        premise, hypothesis, label = (line.split(" ")[0] for line in PROMPT.split("\n"))
-        tail = self.tokenizer(label, add_special_tokens=False)["input_ids"]
-        tail = np.array([newline, *tail], dtype=np.int32)
-        premise_of, premises = pd.factorize(data["premise"])
-        premises = self._ids(premise, premises.tolist())
-        hypotheses = self._ids(hypothesis, data["hypo"].tolist())
-        room = self.max_length - 1 - len(tail) - 1  # the digit, the tail, a newline
-        newline = np.array([newline], dtype=np.int32)
-        pieces, lengths = [], np.zeros(len(data), dtype=np.int64)
-        truncated = np.zeros(len(data), dtype=np.uint8)
-        for row, hypo in enumerate(hypotheses):
-            premise = premises[premise_of[row]]
-            if len(premise) + len(hypo) > room:
-                premise, hypo = _shorten(premise, hypo, room)
-                truncated[row] = 1
-            pieces += (premise, newline, hypo, tail)
-            lengths[row] = len(premise) + 1 + len(hypo) + len(tail)
-        dtype = np.uint16 if len(self.tokenizer) <= 2**16 else np.int32
+    def _encode(self) -> dict[str, np.ndarray]:
+        data = self._read()
+        premises, hypos = data["premise"], data["hypo"]
+        if self.lang == "zh":  # the course's way: train is cut into words by spaces, test is not
+            premises, hypos = (c.str.replace(" ", "", regex=False) for c in (premises, hypos))
         return {
-            "ids": np.concatenate([tail[:0], *pieces]).astype(dtype),
-            "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            **encode_pairs(premises, hypos, self.tokenizer, self.max_length),
             "labels": data["label"].map(LABEL2ID).to_numpy(np.uint8),
-            "truncated": truncated,
             "skipped": np.array([line for line, _ in data.attrs["skipped"]], np.int64),
         }
-
-    def _ids(self, head: str, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of `head` and each text, a space between them."""
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        before, backend.encode_special_tokens = backend.encode_special_tokens, True
-        by_word = _cuts_at_spaces(backend)
-        arrays: list[np.ndarray] = []
-        known: dict[str, list[int]] = {}
-        try:
-            start = backend.encode(head, add_special_tokens=False).ids if by_word else []
-            for first in range(0, len(texts), 1000):
-                chunk = texts[first : first + 1000]
-                parts = [_words(text) if by_word else [text] for text in chunk]
-                if len(known) > 2**16:  # a text without spaces is one long word, which won't recur
-                    known.clear()
-                new = list(set(chain.from_iterable(parts)).difference(known))
-                encodings = backend.encode_batch_fast(
-                    [f"{'' if by_word else head} {part}" for part in new], add_special_tokens=False
-                )
-                known.update(zip(new, (encoding.ids for encoding in encodings), strict=True))
-                arrays.extend(
-                    np.array([*start, *chain.from_iterable(map(known.__getitem__, text))], np.int32)
-                    for text in parts
-                )
-        finally:
-            backend.encode_special_tokens = before
-        return arrays
-
-
-def _cuts_at_spaces(backend: Tokenizer) -> bool:
-    """Whether a lone space between words always begins a new token, as with GPT-2's tokenizer."""
-    cutter = backend.pre_tokenizer
-    return (
-        backend.normalizer is None
-        and isinstance(cutter, ByteLevel)
-        and cutter.use_regex
-        and all(token.special for token in backend.get_added_tokens_decoder().values())
-    )
-
-
-def _words(text: str) -> list[str]:
-    """The text cut at its spaces, or in one piece if it has any other or double white space."""
-    words = text.split(" ")
-    return words if words == text.split() else [text]
 
 
 def _only_token(tokenizer, text: str) -> int:
@@ -400,13 +328,3 @@ def _only_token(tokenizer, text: str) -> int:
     if len(ids) != 1:
         raise ValueError(f"the tokenizer makes {len(ids)} tokens of {text!r}; a label needs one")
     return ids[0]
-
-
-def _shorten(premise: np.ndarray, hypo: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both cut at the end until they fit, the longer one first."""
-    keep = room // 2
-    if len(hypo) <= keep:
-        return premise[: room - len(hypo)], hypo
-    if len(premise) <= keep:
-        return premise, hypo[: room - len(premise)]
-    return premise[: room - keep], hypo[:keep]

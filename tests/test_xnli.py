@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from config import GPT2Config
 from gpt2.loss import IGNORED, next_token_loss
 from gpt2.model import GPT2Model
+from gpt2.prompts import _words
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import CACHE, LABEL2ID, LANGUAGES, XNLIDataset, _words, read_xnli_tsv
+from gpt2.xnli import CACHE, LABEL2ID, LANGUAGES, XNLIDataset, read_xnli_tsv
 
 DIGITS = {"0": 15, "1": 16, "2": 17}
 HEADER = (
@@ -232,11 +233,11 @@ def test_a_batch_is_padded_on_the_right_and_test_items_have_no_labels(tmp_path, 
     )
 
 
-def test_chinese_loses_the_spaces_between_its_words(tmp_path, tokenizer):
+def test_chinese_prompts_have_no_spaces_between_words_and_the_text_keeps_them(tmp_path, tokenizer):
     data = dataset(
         tmp_path, [("我 在 家 .", "我 不 在 家 .", "contradictory")], "zh", tokenizer=tokenizer
     )
-    assert data.data.loc[0, "premise"] == "我在家."
+    assert data.data.loc[0, "premise"] == "我 在 家 ."
     assert tokenizer.decode(data[0]["input_ids"]) == prompt_of("我在家.", "我不在家.") + "1"
 
 
