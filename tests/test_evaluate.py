@@ -1,6 +1,7 @@
 """Evaluation: the answers of a plain one-by-one loop, and statistics against known cases."""
 
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,19 @@ def reference(tmp_path_factory):
     return model, GPT2Model.from_pretrained(folder)
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, tokenizer):
-    test_path = tmp_path_factory.mktemp("xnli") / "xnli.test.tsv"
-    test_path.write_bytes((SAMPLE / "XNLI-1.0" / "xnli.test.tsv").read_bytes())
-    return XNLIDataset("test", "en", test_path=str(test_path), tokenizer=tokenizer)
+REAL = os.environ.get("XNLI_DIR")
+needs_real_data = pytest.mark.skipif(
+    REAL is None, reason="set XNLI_DIR to the folder with XNLI-1.0, XNLI-MT-1.0"
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["sample", pytest.param("real", marks=[pytest.mark.real_data, needs_real_data])],
+)
+def dataset(request, tokenizer):
+    folder = SAMPLE if request.param == "sample" else REAL
+    return XNLIDataset.in_folder(folder, "test", "en", tokenizer=tokenizer, subset=120.0)
 
 
 @pytest.fixture(scope="module")
