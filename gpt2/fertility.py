@@ -1,0 +1,112 @@
+"""What a tokenizer makes of a language: fertility, as the handout has it, and what is better founded.
+
+Handout section 5.2; Rust et al. 2021 (fertility, continued words); Petrov et al. 2023 (premium).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from gpt2.xnli import XNLIDataset
+
+CHUNK = 10_000  # texts that are tokenized at a time
+UNSPACED = ("zh", "th")  # languages that are written without spaces between words
+
+
+def compute_fertility(dataset: XNLIDataset, tokenizer, max_samples: int | None = None) -> float:
+    """Tokens per word of the premises and hypotheses, words being what white space separates.
+
+    `max_samples` is how many pairs count, from the first on (default: all). Raises ValueError
+    where there is no word.
+    """
+    data = dataset.data.head(max_samples) if max_samples is not None else dataset.data
+    texts = [*data["premise"], *data["hypo"]]
+    words = sum(len(text.split()) for text in texts)
+    if words == 0:
+        raise ValueError(f"{dataset.path}: no word in {len(data)} pairs, so there is no fertility")
+    return sum(count_tokens(texts, tokenizer)) / words
+
+
+def fertility_table(
+    languages: dict[str, XNLIDataset],
+    parallel: dict[str, XNLIDataset],
+    tokenizer,
+    max_samples: int | None = None,
+) -> pd.DataFrame:
+    """A row a language: measures of how finely the tokenizer cuts it.
+
+    `languages` and `parallel` map a language to a data set; those of `parallel` hold the same
+    pairs in every language, with English among them.
+
+    - fertility: tokens per word, words being what white space separates (`compute_fertility`)
+    - tokens per word: the same, but in zh and th by a segmenter's words
+    - continued words: the share of such words that fall into several tokens (each in front of a
+      space, as inside a sentence)
+    - tokens per character, tokens per byte (UTF-8)
+    - premium: tokens on `parallel` over those of the same texts in English
+
+    Raises ImportError that names the package where a segmenter is missing.
+    """
+    if "en" not in parallel:
+        raise ValueError("parallel needs English (en): the premium is over its tokens")
+    english = sum(count_tokens(_texts(parallel["en"]), tokenizer))
+    rows = {}
+    for lang, dataset in languages.items():
+        texts = _texts(dataset, max_samples)
+        tokens = sum(count_tokens(texts, tokenizer))
+        words = Counter(word for text in texts for word in segment(text, lang))
+        distinct = list(words)
+        pieces = count_tokens([f" {word}" for word in distinct], tokenizer)
+        continued = sum(words[word] for word, n in zip(distinct, pieces, strict=True) if n > 1)
+        rows[lang] = {
+            "fertility": compute_fertility(dataset, tokenizer, max_samples),
+            "tokens per word": tokens / words.total(),
+            "continued words": continued / words.total(),
+            "tokens per character": tokens / sum(map(len, texts)),
+            "tokens per byte": tokens / sum(len(text.encode()) for text in texts),
+            "premium": sum(count_tokens(_texts(parallel[lang]), tokenizer)) / english,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def count_tokens(texts: Sequence[str], tokenizer) -> list[int]:
+    """How many tokens each text has, special tokens not added."""
+    counts = []
+    for start in range(0, len(texts), CHUNK):
+        encoded = tokenizer(
+            list(texts[start : start + CHUNK]),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        counts += map(len, encoded["input_ids"])
+    return counts
+
+
+def segment(text: str, lang: str) -> list[str]:
+    """The words of a text: by white space, in zh by rjieba and in th by pythainlp."""
+    if lang not in UNSPACED:
+        return text.split()
+    return [word for word in _segmenter(lang)(text) if word.strip()]
+
+
+def _segmenter(lang: str) -> Callable[[str], list[str]]:
+    package = {"zh": "rjieba", "th": "pythainlp"}[lang]
+    try:
+        if lang == "zh":
+            import rjieba
+
+            return rjieba.cut
+        from pythainlp.tokenize import word_tokenize
+
+        return word_tokenize
+    except ImportError as error:
+        raise ImportError(
+            f"words of {lang} need a segmenter: pip install {package} -c constraints.txt"
+        ) from error
+
+
+def _texts(dataset: XNLIDataset, max_samples: int | None = None) -> list[str]:
+    data = dataset.data.head(max_samples) if max_samples is not None else dataset.data
+    return [*data["premise"], *data["hypo"]]
