@@ -266,6 +266,8 @@ class FinetuningSettings(TrainingSettings):
     languages: tuple[str, ...] = ("en",)
     subset: float = 1.0  # of every language: the first rows, a share or (above 1) a count
     per_label: int | None = None  # rows of each label, drawn by the seed, out of the subset
+    examples: int | None = None  # rows an epoch, of all languages together; None: each row once
+    temperature: float = 1.0  # of languages' shares: 1 in proportion, larger more equal
     max_length: int = 1024  # tokens
     token_budget: int | None = None  # batches of similar lengths instead of batch_size rows
     accumulate: int = 1  # batches a step
@@ -284,6 +286,14 @@ class FinetuningSettings(TrainingSettings):
             )
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
+        if self.temperature < 1:
+            raise ValueError(f"temperature must be at least 1, got {self.temperature}")
+        if self.examples is not None and self.examples < 1:
+            raise ValueError(f"examples must be at least 1, got {self.examples}")
+        if self.token_budget is not None and (self.examples is not None or self.temperature != 1):
+            raise ValueError(
+                "token_budget makes batches of every row once; leave examples and temperature out"
+            )
         if self.precision not in ("float32", "bf16", "auto"):
             raise ValueError(
                 f'precision must be "float32", "bf16" or "auto", got {self.precision!r}'

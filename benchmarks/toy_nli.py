@@ -38,9 +38,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=FINETUNE_TOY.epochs)
     parser.add_argument("--batch-size", type=int, default=FINETUNE_TOY.batch_size)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", help="write benchmarks/results/NAME.json")
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
 
     texts = TextDataset(args.text, load_tokenizer(), TOY_PRETRAINING.max_len)
     pretrained = pretrain(TOY_PRETRAINING, *texts.split(0.1), runs=args.runs)

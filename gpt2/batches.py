@@ -30,6 +30,40 @@ class ShuffledRows(Sampler[int]):
         return self.count
 
 
+class MixedRows(ShuffledRows):
+    """Rows of several data sets, one after the other in a ConcatDataset, mixed with a temperature.
+
+    Of `sizes` n₁, n₂, ... an epoch of `count` rows takes shares proportional to n^(1/T) (Devlin et
+    al. 2019 smooth multilingual data like this): T = 1 is in proportion, a large T in equal parts.
+    A data set of more rows than its share gives others each epoch, one of fewer repeats them.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], count: int | None = None, temperature: float = 1.0, seed=0
+    ):
+        count = sum(sizes) if count is None else count
+        if temperature < 1:
+            raise ValueError(f"temperature must be at least 1 (in proportion), got {temperature}")
+        super().__init__(count, seed)
+        self.sizes = np.asarray(sizes)
+        weights = self.sizes ** (1 / temperature)
+        exact = count * weights / weights.sum()
+        self.shares = np.floor(exact).astype(int)
+        rest = count - self.shares.sum()  # to those that lost most by rounding down
+        self.shares[np.argsort(self.shares - exact, kind="stable")[:rest]] += 1
+
+    def __iter__(self) -> Iterator[int]:
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        rows = []
+        for i, (start, size, share) in enumerate(zip(starts, self.sizes, self.shares, strict=True)):
+            # Epoch after epoch each data set goes on through rounds of all its rows.
+            first, last = self.epoch * share, (self.epoch + 1) * share
+            for turn in range(first // size, -(-last // size)):
+                order = np.random.default_rng([self.seed, i, turn]).permutation(size)
+                rows.append(start + order[max(first - turn * size, 0) : max(last - turn * size, 0)])
+        return iter(self.generator().permutation(np.concatenate(rows)).tolist())
+
+
 class BatchesByLength(Sampler[list[int]]):
     """Batches of rows of similar lengths, `token_budget` tokens each at most, pads included.
 

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a language: fertility, as the handout has it, and what is better founded.
+"""What a tokenizer makes of a language: fertility, and measures that are better founded.
 
 Handout section 5.2; Rust et al. 2021 (fertility, continued words); Petrov et al. 2023 (premium).
 """

@@ -3,6 +3,7 @@
 Handout sections 4.3, 5.3 and 5.4.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 from torch.utils.data import ConcatDataset, DataLoader
+from tqdm import tqdm
 from transformers import get_scheduler
 
 from config import FINETUNE_ENGLISH, FinetuningSettings
-from gpt2.batches import BatchesByLength, ShuffledRows
+from gpt2.batches import BatchesByLength, MixedRows, ShuffledRows
 from gpt2.checkpoint import write_torch
 from gpt2.environment import supports_bf16
 from gpt2.evaluate import Evaluation, evaluate
@@ -21,7 +23,7 @@ from gpt2.model import GPT2Model
 from gpt2.run import Checkpoints, Progress, Run
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import ProgressBar, train
-from gpt2.xnli import XNLIDataset
+from gpt2.xnli import LANGUAGES, XNLIDataset
 from optim.adamw import AdamW
 from utils import atomic_write, fingerprint, get_device, set_seed
 
@@ -39,17 +41,20 @@ def finetune(
     """The finished run of these settings: from its folder, or gone on with, or begun.
 
     `weights` is what the model starts from (see `GPT2Model.from_pretrained`), `data` the folder
-    that holds XNLI-1.0 and XNLI-MT-1.0. The run is the folder `<runs>/<name>-<digest>`; its
-    digest follows from settings, weights and data, so no run goes on with another's weights.
-    After each epoch the model is evaluated on dev, each of the `languages` weighing the same; the
-    best is kept as `best_model/model.pt` and, in the same folder, for `from_pretrained`.
-    `checkpoints` are settings of `gpt2.run.Checkpoints`.
+    that holds XNLI-1.0 and XNLI-MT-1.0. Pairs are cut to the positions that the model has. The run
+    is the folder `<runs>/<name>-<digest>`; its digest follows from settings, weights and data, so
+    no run goes on with another's weights. After each epoch the model is evaluated on dev, each of
+    the `languages` weighing the same; the best is kept as `best_model/model.pt` and, in the same
+    folder, for `from_pretrained`. `checkpoints` are settings of `gpt2.run.Checkpoints`.
 
     Raises RuntimeError where another process works on the same run. What data, weights or
     training raise passes through, and what was saved stays.
     """
     if settings.precision == "auto":
         settings = replace(settings, precision="bf16" if supports_bf16() else "float32")
+    model = GPT2Model.from_pretrained(weights)
+    positions = model.config.max_position_embeddings
+    settings = replace(settings, max_length=min(settings.max_length, positions))
     tokenizer = load_tokenizer("gpt2")
     common = {"tokenizer": tokenizer, "max_length": settings.max_length}
     train_sets = [
@@ -61,7 +66,6 @@ def finetune(
     dev_sets = {
         lang: XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages
     }
-    model = GPT2Model.from_pretrained(weights)
     identity = {
         **asdict(settings),
         "weights": fingerprint(*model.state_dict().values()),
@@ -79,6 +83,12 @@ def finetune(
         return run
     with run.alone():
         if run.result is None:  # another process may have finished it while we looked
+            for rows in [*train_sets, *dev_sets.values()] if progress else []:
+                if rows.num_truncated:
+                    print(
+                        f"{rows.lang} {rows.split}: {rows.num_truncated:,} of {len(rows):,} pairs "
+                        f"lose text, to fit {settings.max_length} tokens"
+                    )
             dev = _DevEvaluation(model, tokenizer, dev_sets, run)
             bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
             history = _learn(model, settings, train_sets, kept, [run.metrics, dev, *bar])
@@ -105,6 +115,17 @@ class FinetunedRun(Run):
     def model(self) -> GPT2Model:
         """The model after the best epoch, on the best device there is."""
         return GPT2Model.from_pretrained(self.path / "best_model").to(get_device())
+
+    def evaluations(
+        self, languages: Sequence[str] = LANGUAGES, split: str = "test", *, progress=True
+    ) -> dict[str, Evaluation]:
+        """The best model's answers in each language (zero-shot where it was not trained on it)."""
+        bar = tqdm(languages, desc=f"{self.path.name} on {split}", ncols=100, disable=not progress)
+        found = {}
+        for lang in bar:
+            found[lang] = self.evaluation(split, lang, progress=False)
+            bar.set_postfix_str(f"{lang} {found[lang].accuracy:.3f}")
+        return found
 
     def evaluation(self, split: str = "test", lang: str = "en", *, progress=True) -> Evaluation:
         """The best model's answers to a split; computed once, kept in `predictions/`."""
@@ -174,11 +195,12 @@ def _learn(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
         loader = DataLoader(rows, batch_sampler=batches, collate_fn=XNLIDataset.collate_fn)
     else:
+        order = ShuffledRows(len(rows), settings.seed)
+        if settings.examples is not None or settings.temperature != 1:
+            sizes = [len(s) for s in train_sets]
+            order = MixedRows(sizes, settings.examples, settings.temperature, settings.seed)
         loader = DataLoader(
-            rows,
-            settings.batch_size,
-            sampler=ShuffledRows(len(rows), settings.seed),
-            collate_fn=XNLIDataset.collate_fn,
+            rows, settings.batch_size, sampler=order, collate_fn=XNLIDataset.collate_fn
         )
     optimizer = AdamW(
         model.parameters(),

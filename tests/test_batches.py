@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2.batches import BatchesByLength, ShuffledRows
+from gpt2.batches import BatchesByLength, MixedRows, ShuffledRows
 
 lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=50)
 
@@ -60,3 +60,34 @@ def test_batches_by_length_are_others_in_the_next_epoch_and_not_sorted():
 def test_a_budget_below_one_is_refused():
     with pytest.raises(ValueError, match="token_budget must be at least 1, got 0"):
         BatchesByLength([3, 4], 0)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.integers(1, 120),
+    st.sampled_from([1.0, 2.0, 100.0]),
+)
+def test_mixed_rows_keep_their_shares_and_go_round_evenly(sizes, count, temperature):
+    rows = MixedRows(sizes, count, temperature, seed=2)
+    exact = np.array(sizes) ** (1 / temperature)
+    exact = count * exact / exact.sum()
+    assert rows.shares.sum() == count and (abs(rows.shares - exact) < 1).all()
+    starts, times = np.cumsum([0, *sizes]), np.zeros(sum(sizes), dtype=int)
+    for epoch in range(3):
+        rows.set_epoch(epoch)
+        drawn = list(rows)
+        assert len(drawn) == len(rows) == count
+        np.add.at(times, drawn, 1)
+        for i, share in enumerate(rows.shares):
+            part = times[starts[i] : starts[i + 1]]
+            assert part.sum() == (epoch + 1) * share and part.max() - part.min() <= 1
+
+
+def test_in_proportion_an_epoch_is_every_row_once():
+    assert sorted(MixedRows([5, 3, 9])) == list(range(17))
+
+
+def test_a_high_temperature_makes_shares_equal():
+    assert MixedRows([1000, 10, 90], 300, temperature=1e9).shares.tolist() == [100] * 3
+    with pytest.raises(ValueError, match="temperature must be at least 1"):
+        MixedRows([10, 10], 10, temperature=0.5)

@@ -25,13 +25,13 @@ SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 QUICK = replace(FINETUNE_ENGLISH, subset=40.0, epochs=2, learning_rate=2e-3)
 
 
-def save_tiny_model(folder, seed=0, dropout=0.1):
+def save_tiny_model(folder, seed=0, dropout=0.1, positions=128):
     torch.manual_seed(seed)
     config = GPT2Config(
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
@@ -212,6 +212,11 @@ def test_several_languages_are_learnt_together_and_weigh_the_same(go):
     assert run.result["dev_accuracy"] == pytest.approx(sum(accuracies.values()) / 2)
 
 
+def test_a_budget_of_examples_is_shared_among_the_languages(go):
+    two = replace(QUICK, languages=("en", "de"), subset=30.0, examples=20, temperature=5.0)
+    assert steps_of(go(two)).groupby("epoch")["num_labels"].sum().tolist() == [20, 20]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -220,6 +225,9 @@ def test_several_languages_are_learnt_together_and_weigh_the_same(go):
         ({"languages": ()}, "languages must be a tuple"),
         ({"schedule": "cos"}, 'schedule must be "constant", "linear" or "cosine", got \'cos\''),
         ({"warmup": 1.5}, "warmup is a share of the steps"),
+        ({"temperature": 0.5}, "temperature must be at least 1, got 0.5"),
+        ({"examples": 0}, "examples must be at least 1, got 0"),
+        ({"examples": 9, "token_budget": 300}, "leave examples and temperature out"),
         ({"precision": "fp16"}, 'precision must be "float32", "bf16" or "auto", got \'fp16\''),
         ({"epochs": 0}, "batch_size and epochs must be at least 1"),
     ],
@@ -227,6 +235,14 @@ def test_several_languages_are_learnt_together_and_weigh_the_same(go):
 def test_settings_out_of_range_are_named(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         replace(FINETUNE_ENGLISH, **changes)
+
+
+def test_pairs_are_cut_to_the_positions_that_the_model_has(go, tmp_path, capsys):
+    short = save_tiny_model(tmp_path / "short", positions=24)
+    run = go(replace(QUICK, epochs=1), weights=short, progress=True)
+    assert run.settings.max_length == 24
+    assert "en dev: 60 of 60 pairs lose text, to fit 24 tokens" in capsys.readouterr().out
+    assert len(run.evaluation("test", progress=False).predictions) == 120
 
 
 def test_missing_data_is_named_with_the_command(go, tmp_path):
