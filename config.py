@@ -1,8 +1,9 @@
 """Configurations: the shape of a GPT-2, and the handout's hyper-parameters as named presets."""
 
 import json
+import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
@@ -225,12 +226,25 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self):
-        if self.batch_size < 1 or self.epochs < 1:
-            raise ValueError(
-                f"batch_size and epochs must be at least 1, got {self.batch_size} and {self.epochs}"
-            )
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        for each in fields(self):
+            if each.type in (int, float, int | None, float | None):
+                optional = each.type in (int | None, float | None)
+                self._check(each.name, each.type in (int, int | None), optional)
+
+    def _check(self, name: str, whole: bool, optional: bool) -> None:
+        """ValueError for what is no number where one is needed, or none that makes sense."""
+        value = getattr(self, name)
+        if value is None and optional:
+            return
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            needed = "a whole number" if whole else "a number"
+            raise ValueError(f"{name} must be {needed}, got {value!r}")
+        lowest = 0 if name in ("seed", "weight_decay", "warmup") else 1 if whole else None
+        if not math.isfinite(value) or (value <= 0 if lowest is None else value < lowest):
+            least = "above 0" if lowest is None else f"at least {lowest}"
+            raise ValueError(f"{name} must be {least}, got {value}")
+        if not whole:  # 40 and 40.0 are the same setting
+            object.__setattr__(self, name, float(value))
 
 
 @dataclass(frozen=True)
@@ -280,16 +294,15 @@ class FinetuningSettings(TrainingSettings):
         super().__post_init__()
         if not self.languages or isinstance(self.languages, str):
             raise ValueError(f'languages must be a tuple such as ("en",), got {self.languages!r}')
+        object.__setattr__(self, "languages", tuple(self.languages))
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ValueError(
                 f'schedule must be "constant", "linear" or "cosine", got {self.schedule!r}'
             )
-        if not 0 <= self.warmup < 1:
+        if self.warmup >= 1:
             raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
         if self.temperature < 1:
             raise ValueError(f"temperature must be at least 1, got {self.temperature}")
-        if self.examples is not None and self.examples < 1:
-            raise ValueError(f"examples must be at least 1, got {self.examples}")
         if self.token_budget is not None and (self.examples is not None or self.temperature != 1):
             raise ValueError(
                 "token_budget makes batches of every row once; leave examples and temperature out"

@@ -1,5 +1,6 @@
 """Seeds, device, masks, model sizes: what two rooms need and neither owns."""
 
+import ctypes
 import hashlib
 import os
 import random
@@ -88,6 +89,7 @@ def get_random_state() -> dict:
         "numpy": (name, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
 
@@ -97,6 +99,8 @@ def set_random_state(state: dict) -> None:
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     torch.cuda.set_rng_state_all(state["cuda"])
+    if state["mps"] is not None:
+        torch.mps.set_rng_state(state["mps"])
 
 
 @contextmanager
@@ -116,6 +120,20 @@ def fingerprint(*tensors: Tensor) -> str:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep freed memory for this process; whether it could be asked (glibc).
+
+    A step of training on a CPU frees and takes the same large buffers over and over. Given back to
+    the system each time, they come as fresh pages, whose faults can cost a third of the step.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # as in malloc.h
+    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
 
 
 def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -19,12 +19,13 @@ class ShuffledRows(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def generator(self, purpose: int = 0) -> np.random.Generator:
+    def random(self, purpose: int = 0) -> np.random.Generator:
         """Random numbers of this epoch, of their own for every purpose."""
+        # Not named `generator`: accelerate takes a sampler's attribute of that name for torch's.
         return np.random.default_rng([self.seed, self.epoch, purpose])
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.generator().permutation(self.count).tolist())
+        return iter(self.random().permutation(self.count).tolist())
 
     def __len__(self) -> int:
         return self.count
@@ -59,9 +60,9 @@ class MixedRows(ShuffledRows):
             # Epoch after epoch each data set goes on through rounds of all its rows.
             first, last = self.epoch * share, (self.epoch + 1) * share
             for turn in range(first // size, -(-last // size)):
-                order = np.random.default_rng([self.seed, i, turn]).permutation(size)
+                order = np.random.default_rng([self.seed, turn, 1000 + i]).permutation(size)
                 rows.append(start + order[max(first - turn * size, 0) : max(last - turn * size, 0)])
-        return iter(self.generator().permutation(np.concatenate(rows)).tolist())
+        return iter(self.random().permutation(np.concatenate(rows)).tolist())
 
 
 class BatchesByLength(Sampler[list[int]]):
@@ -72,7 +73,7 @@ class BatchesByLength(Sampler[list[int]]):
     """
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, token_budget: int, seed: int = 0):
-        self.sampler = ShuffledRows(len(lengths), seed)
+        self.sampler = ShuffledRows(len(lengths), seed)  # by this name accelerate sets its epoch
         self.lengths = np.asarray(lengths)
         if token_budget < 1:
             raise ValueError(f"token_budget must be at least 1, got {token_budget}")
@@ -82,13 +83,14 @@ class BatchesByLength(Sampler[list[int]]):
             if row > begin and (row + 1 - begin) * length > token_budget:
                 self.ends.append(row)
                 begin = row
-        self.ends.append(len(lengths))
+        if len(lengths):
+            self.ends.append(len(lengths))
 
     def __iter__(self) -> Iterator[list[int]]:
         shuffled = np.fromiter(self.sampler, dtype=np.int64)
         by_length = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]
         batches = np.split(by_length, self.ends[:-1])
-        for batch in self.sampler.generator(purpose=1).permutation(len(batches)):
+        for batch in self.sampler.random(purpose=1).permutation(len(batches)):
             yield batches[batch].tolist()
 
     def __len__(self) -> int:

@@ -255,8 +255,10 @@ class Evaluation:
         """The wrong answers that the model is surest of, among the three labels, surest first.
 
         `data` is the data set's: the columns premise, hypo and label are joined with the answer
-        and its probability.
+        and its probability. Raises ValueError for another data set's.
         """
+        if data["pair_id"].tolist() != self.predictions["pair_id"].tolist():
+            raise ValueError("data holds other pairs than these answers are to")
         share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)
         table = data[["premise", "hypo", "label"]].assign(
             answer=[list(LABEL2ID)[best] for best in share.argmax(axis=1)],
@@ -289,7 +291,7 @@ def evaluate(model, tokenizer, dataset, *, progress: bool = True) -> Evaluation:
     if dataset.split == "train":
         prompts = [prompt[:-1] for prompt in prompts]
     tokens, log_probs = answer(model, prompts, dataset.digits, progress=progress)
-    texts = tokenizer.batch_decode([[token] for token in tokens.tolist()])
+    texts = tokenizer.batch_decode([[token] for token in tokens.tolist()], skip_special_tokens=True)
     predictions = pd.DataFrame(
         {
             "pair_id": dataset.data["pair_id"],

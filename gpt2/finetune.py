@@ -3,13 +3,15 @@
 Handout sections 4.3, 5.3 and 5.4.
 """
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accelerate import PartialState
+from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
 from transformers import get_scheduler
@@ -18,7 +20,7 @@ from config import FINETUNE_ENGLISH, FinetuningSettings
 from gpt2.batches import BatchesByLength, MixedRows, ShuffledRows
 from gpt2.checkpoint import write_torch
 from gpt2.environment import supports_bf16
-from gpt2.evaluate import Evaluation, evaluate
+from gpt2.evaluate import Evaluation, evaluate, wilson_interval
 from gpt2.model import GPT2Model
 from gpt2.run import Checkpoints, Progress, Run
 from gpt2.tokenizer import load_tokenizer
@@ -69,31 +71,26 @@ def finetune(
     identity = {
         **asdict(settings),
         "weights": fingerprint(*model.state_dict().values()),
+        "model": model.config.to_dict(),
         "train": [rows.fingerprint for rows in train_sets],
         "dev": [rows.fingerprint for rows in dev_sets.values()],
     }
     run = FinetunedRun(runs, name, identity, settings, data)
-    if run.result is not None:
-        return run
-    kept = Checkpoints(run.path, **(checkpoints or {}))
-    state = PartialState()
-    if not state.is_main_process:  # it computes, and leaves the folder to the main process
-        _learn(model, settings, train_sets, kept, [])
-        state.wait_for_everyone()
-        return run
-    with run.alone():
-        if run.result is None:  # another process may have finished it while we looked
-            for rows in [*train_sets, *dev_sets.values()] if progress else []:
-                if rows.num_truncated:
-                    print(
-                        f"{rows.lang} {rows.split}: {rows.num_truncated:,} of {len(rows):,} pairs "
-                        f"lose text, to fit {settings.max_length} tokens"
-                    )
-            dev = _DevEvaluation(model, tokenizer, dev_sets, run)
-            bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
-            history = _learn(model, settings, train_sets, kept, [run.metrics, dev, *bar])
-            run.finish({**dev.best, "steps": history[-1].step, "seconds": history[-1].seconds})
-    state.wait_for_everyone()
+
+    def work(is_main: bool) -> dict:
+        kept = Checkpoints(run.path, **(checkpoints or {}))
+        if not is_main:
+            _learn(model, settings, train_sets, kept, [])
+            return {}
+        if progress:
+            _tell_of_truncation([*train_sets, *dev_sets.values()])
+        dev = _DevEvaluation(model, tokenizer, dev_sets, run)
+        bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
+        # Metrics hear first: they drop what a killed process wrote after its last checkpoint.
+        history = _learn(model, settings, train_sets, kept, [run.metrics, dev, *bar])
+        return {**dev.best, "steps": history[-1].step, "seconds": history[-1].seconds}
+
+    run.once(work)
     return run
 
 
@@ -150,17 +147,17 @@ class _DevEvaluation:
 
     def __init__(self, model, tokenizer, dev_sets: dict[str, XNLIDataset], run: FinetunedRun):
         self.model, self.tokenizer, self.dev_sets = model, tokenizer, dev_sets
-        self.path, self.metrics = run.path, run.metrics
-        self.best = None
+        self.folder, self.metrics = run.path, run.metrics
+        # Beside the weights that it is about, and not in the metrics: a run that falls back to an
+        # earlier checkpoint forgets lines, but never which model it has kept.
+        self.kept = run.path / "best_model" / "dev.json"
+        self.best = json.loads(self.kept.read_text()) if self.kept.is_file() else None
 
     def note(self) -> str:
         """For the progress bar."""
         return f"dev {self.best['dev_accuracy']:.3f}" if self.best else ""
 
     def __call__(self, progress: Progress) -> None:
-        if self.best is None:  # epochs that another process has evaluated before it was killed
-            lines = [line for line in self.metrics.read() if "dev_loss" in line]
-            self.best = max(lines, key=lambda line: line["dev_accuracy"], default=None)
         if not progress.ends_epoch:
             return
         evaluations = {
@@ -168,27 +165,40 @@ class _DevEvaluation:
             for lang, rows in self.dev_sets.items()
         }
         accuracies = {lang: e.accuracy for lang, e in evaluations.items()}
-        answers = pd.concat([e.predictions for e in evaluations.values()])
+        accuracy = float(np.mean(list(accuracies.values())))
+        # The languages' pairs are the same, so all answers count as no more than one language's.
+        pairs = max(len(e.predictions) for e in evaluations.values())
         line = {
             "step": progress.step,
             "epoch": progress.epoch,
             "dev_loss": float(np.mean([e.loss for e in evaluations.values()])),
-            "dev_accuracy": float(np.mean(list(accuracies.values()))),
-            "dev_interval": Evaluation(answers).interval,
+            "dev_accuracy": accuracy,
+            "dev_interval": wilson_interval(round(accuracy * pairs), pairs),
             "dev_accuracies": accuracies,
         }
-        if self.best is None or line["dev_accuracy"] > self.best["dev_accuracy"]:
-            self.model.save_pretrained(self.path / "best_model")
-            with atomic_write(self.path / "best_model" / "model.pt") as path:
+        if self.best is None or accuracy > self.best["dev_accuracy"]:
+            self.model.save_pretrained(self.kept.parent)
+            with atomic_write(self.kept.parent / "model.pt") as path:
                 write_torch(self.model.state_dict(), path)
             for lang, evaluation in evaluations.items():
-                evaluation.save(self.path / "predictions" / f"dev.{lang}.csv")
+                evaluation.save(self.folder / "predictions" / f"dev.{lang}.csv")
+            with atomic_write(self.kept) as path:
+                path.write_text(json.dumps(line))
             self.best = line
         self.metrics.write(line)
 
 
+def _tell_of_truncation(datasets: Sequence[XNLIDataset]) -> None:
+    for rows in datasets:
+        if rows.num_truncated:
+            print(
+                f"{rows.lang} {rows.split}: {rows.num_truncated:,} of {len(rows):,} pairs lose "
+                f"text, to fit {rows.max_length} tokens"
+            )
+
+
 def _learn(model, settings, train_sets, checkpoints, callbacks) -> list[Progress]:
-    set_seed(settings.seed)
+    set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
     rows = ConcatDataset(train_sets)
     if settings.token_budget is not None:
         lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
@@ -208,8 +218,8 @@ def _learn(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         weight_decay=settings.weight_decay,
         correct_bias=settings.correct_bias,
     )
-    steps = -(-len(loader) // (PartialState().num_processes * settings.accumulate))
-    steps *= settings.epochs
+    batches = Accelerator().num_processes * settings.accumulate  # that make a step
+    steps = math.ceil(len(loader) / batches) * settings.epochs
     schedule = settings.schedule
     if schedule == "constant":  # transformers has a name of its own for it with a warm-up
         schedule = "constant_with_warmup"

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 import pandas as pd
+from accelerate import Accelerator
 from torch.utils.data import Dataset
 
 from config import GPT2Config, PretrainingSettings
@@ -39,36 +40,37 @@ def pretrain(
         for part, documents in (("train", train_texts), ("held_out", held_out))
     }
     run = PretrainedRun(runs, name, {**asdict(settings), **texts})
-    if run.result is not None:
-        return run
-    with run.alone():
-        if run.result is None:  # another process may have finished it while we looked
-            set_seed(settings.seed)
-            model = GPT2Model(GPT2Config(**settings.model))
-            optimizer = AdamW(
-                model.parameters(),
-                lr=settings.learning_rate,
-                weight_decay=settings.weight_decay,
-                correct_bias=settings.correct_bias,
-            )
 
-            def measure_held_out(progress: Progress) -> None:
-                if progress.ends_epoch:
-                    loss = mean_loss(model, text_loader(held_out, 32))
-                    line = {"step": progress.step, "epoch": progress.epoch, "held_out_loss": loss}
-                    run.metrics.write(line)
+    def work(is_main: bool) -> dict:
+        set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
+        model = GPT2Model(GPT2Config(**settings.model))
+        optimizer = AdamW(
+            model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            correct_bias=settings.correct_bias,
+        )
 
-            bar = [ProgressBar(run.path.name)] if progress else []
-            history = train(
-                model,
-                text_loader(train_texts, settings.batch_size, shuffle=True, seed=settings.seed),
-                optimizer,
-                epochs=settings.epochs,
-                callbacks=[run.metrics, measure_held_out, *bar],
-                checkpoints=Checkpoints(run.path, **(checkpoints or {})),
-            )
+        def measure_held_out(progress: Progress) -> None:
+            if progress.ends_epoch:
+                loss = mean_loss(model, text_loader(held_out, 32))
+                line = {"step": progress.step, "epoch": progress.epoch, "held_out_loss": loss}
+                run.metrics.write(line)
+
+        bar = [ProgressBar(run.path.name)] if progress else []
+        history = train(
+            model,
+            text_loader(train_texts, settings.batch_size, shuffle=True, seed=settings.seed),
+            optimizer,
+            epochs=settings.epochs,
+            callbacks=[run.metrics, measure_held_out, *bar] if is_main else [],
+            checkpoints=Checkpoints(run.path, **(checkpoints or {})),
+        )
+        if is_main:
             model.save_pretrained(run.path / "model")
-            run.finish({"steps": history[-1].step, "seconds": history[-1].seconds})
+        return {"steps": history[-1].step, "seconds": history[-1].seconds}
+
+    run.once(work)
     return run
 
 

@@ -3,17 +3,18 @@ process is killed."""
 
 import hashlib
 import json
-import pickle
 import re
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from gpt2.checkpoint import write_torch
@@ -62,14 +63,31 @@ class Run:
                 f"{self.path}: another process works in this folder; wait until it ends or stop it"
             ) from error
         with lock:
-            for half_written in self.path.rglob(".?*.*.*"):  # by a process that was killed
+            # What a killed process was writing: atomic_write's .<name>.<suffix>.<random>
+            for half_written in self.path.rglob(".?*.*.*"):
                 half_written.unlink()
             self._write("settings.json", self.identity)
             yield
 
+    def once(self, work: Callable[[bool], dict]) -> None:
+        """Call `work` unless the run is finished already, and keep what it returns as the result.
+
+        Under a launcher every process calls it, as `work(is_main)`; the folder is the main one's.
+        """
+        accelerator = Accelerator()
+        mine = accelerator.is_main_process and self.result is None
+        with self.alone() if mine else nullcontext():
+            # Asked again inside: another process may have finished it meanwhile.
+            (finished,) = broadcast_object_list([self.result is not None])
+            if not finished:
+                result = work(accelerator.is_main_process)
+                if accelerator.is_main_process:
+                    self._write("result.json", result)
+        accelerator.wait_for_everyone()
+
     @property
     def result(self) -> dict | None:
-        """What `finish` was given; None before."""
+        """What `once` has kept; None before the run is finished."""
         path = self.path / "result.json"
         if not path.is_file():
             return None
@@ -77,10 +95,6 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error}); delete it and run again") from error
-
-    def finish(self, result: dict) -> None:
-        """Leave the result; from now on the run is finished."""
-        self._write("result.json", result)
 
     def history(self) -> list[Progress]:
         """Every step so far."""
@@ -110,28 +124,36 @@ class Metrics:
 
     def __call__(self, progress) -> None:
         if not self.heard:
-            before = [line for line in self.read() if line["step"] < progress.step]
-            with atomic_write(self.path) as path:
-                path.write_text("".join(json.dumps(line) + "\n" for line in before))
             self.heard = True
+            before = [line for line in self.read() if line["step"] < progress.step]
+            self._try(self._rewrite, before)
         self.write(asdict(progress))
 
     def write(self, line: dict) -> None:
         """Add a line; it has a `step`."""
-        text = json.dumps(line) + "\n"
+        self._try(self._append, ("\n" if self.torn else "") + json.dumps(line) + "\n")
+
+    def _rewrite(self, lines: list[dict]) -> None:
+        with atomic_write(self.path) as path:
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def _append(self, text: str) -> None:
+        with open(self.path, "a") as file:
+            file.write(text)
+
+    def _try(self, write: Callable, what) -> None:
         try:
-            with open(self.path, "a") as file:
-                file.write("\n" + text if self.torn else text)
+            write(what)
             self.torn = False
         except OSError as error:
             if not self.torn:
-                warnings.warn(f"{self.path}: lines are lost ({error})", stacklevel=2)
+                warnings.warn(f"{self.path}: lines are lost ({error})", stacklevel=4)
             self.torn = True
 
     def read(self) -> list[dict]:
         """All whole lines."""
         lines = []
-        for text in self.path.read_text().splitlines() if self.path.is_file() else []:
+        for text in self.path.read_bytes().split(b"\n") if self.path.is_file() else []:
             try:
                 line = json.loads(text)
             except ValueError:
@@ -154,42 +176,45 @@ class Checkpoints:
         self.every_seconds = every_seconds
         self.every_steps = every_steps
         self.saved = time.monotonic()
-        self.last_step = False
 
-    def due(self, progress) -> bool:
+    def due(self, progress: Progress) -> bool:
         """Whether the state after this step is to be saved."""
-        self.last_step = progress.step == progress.total_steps
         if progress.ends_epoch:
             return True
         if self.every_steps is not None:
             return progress.step % self.every_steps == 0
         return time.monotonic() - self.saved >= self.every_seconds
 
-    def save(self, step: int, state: dict) -> None:
-        """Write the state after `step` steps, then delete all but the last two."""
+    def save(self, progress: Progress, state: dict) -> None:
+        """Write the state after this step, then delete all but the last two."""
         self.saved = time.monotonic()
         try:
-            with atomic_write(self.folder / f"checkpoint-{step:08d}.pt") as path:
+            with atomic_write(self.folder / f"checkpoint-{progress.step:08d}.pt") as path:
                 write_torch(state, path)
         except OSError as error:
-            if self.last_step:
+            if progress.step == progress.total_steps:
                 raise
-            warnings.warn(f"no checkpoint at step {step}, training goes on: {error}", stacklevel=2)
+            warnings.warn(
+                f"no checkpoint at step {progress.step}, training goes on: {error}", stacklevel=2
+            )
         for old in self._files()[KEPT:]:
             old.unlink()
 
     def load(self) -> dict | None:
-        """The newest state that can be read; None if there is none. What can't is deleted."""
+        """The newest state that is whole; None if there is none. A damaged file is deleted."""
         for path in self._files():
             try:
                 # torch does not look at the archive's check sums.
                 with zipfile.ZipFile(path) as archive:
                     if (bad := archive.testzip()) is not None:
                         raise zipfile.BadZipFile(f"wrong check sum of {bad}")
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except (zipfile.BadZipFile, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            except (MemoryError, PermissionError):
+                raise
+            except Exception as error:  # damage makes zipfile raise almost anything
                 warnings.warn(f"{path}: can't be read ({error}), going further back", stacklevel=2)
-                path.unlink()
+                path.unlink(missing_ok=True)
+                continue
+            return torch.load(path, map_location="cpu", weights_only=True)
         return None
 
     def _files(self) -> list[Path]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gpt2.loss import count_labels, next_token_loss
 from gpt2.run import Checkpoints, Progress
-from utils import get_random_state, random_state_kept, set_random_state
+from utils import get_random_state, keep_freed_memory, random_state_kept, set_random_state
 
 
 def train(
@@ -52,6 +52,9 @@ def train(
     callbacks have heard of that step again, and ends at the same bits. The loader's order must
     follow from its `set_epoch` or from torch's global generator.
 
+    Under a launcher each process takes every n-th batch; accelerate repeats some rows where they
+    don't come out even.
+
     Raises FloatingPointError when the loss stops being a number, before it reaches the weights,
     and ValueError for an optimizer of another model, an empty loader or a step without a label.
     """
@@ -70,6 +73,8 @@ def train(
     accelerator = accelerator or Accelerator()
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     bare = accelerator.unwrap_model(model)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     steps_per_epoch = math.ceil(len(loader) / accumulate)
     total_steps = epochs * steps_per_epoch
     history: list[Progress] = []
@@ -146,7 +151,7 @@ def train(
                     states["optimizer"] = optimizer.state_dict()
                     states["scheduler"] = scheduler.state_dict() if scheduler is not None else None
                     states["history"] = list(map(asdict, history))
-                    checkpoints.save(len(history), states)
+                    checkpoints.save(history[-1], states)
             with random_state_kept():  # what callbacks draw must not change what dropout draws
                 for callback in callbacks:
                     callback(history[-1])
@@ -155,7 +160,8 @@ def train(
 
 
 class ProgressBar:
-    """A callback that draws one text bar: losses, learning rate, tokens a second, memory.
+    """A callback that draws one text bar: last loss, mean since the bar began, learning rate,
+    memory, tokens a second.
 
     What `note()` returns is shown at its end.
     """

@@ -124,5 +124,5 @@ def test_another_librarys_name_or_a_typo_is_not_swallowed(given, meant):
 
 
 def test_training_settings_are_checked():
-    with pytest.raises(ValueError, match="batch_size and epochs"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         TrainingSettings(batch_size=0, epochs=1, learning_rate=1e-3, weight_decay=0)

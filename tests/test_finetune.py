@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -165,13 +167,14 @@ def test_changed_settings_weights_or_data_get_another_folder(go, tmp_path):
     for changes in ({"learning_rate": 1e-3}, {"seed": 1}, {"batch_size": 8}, {"subset": 41.0}):
         paths.add(go(replace(QUICK, **changes)).path)
     paths.add(go(weights=save_tiny_model(tmp_path / "other", seed=1)).path)
+    paths.add(go(weights=save_tiny_model(tmp_path / "undropped", dropout=0.0)).path)
     shutil.copytree(SAMPLE, tmp_path / "data")
     file = tmp_path / "data" / "XNLI-MT-1.0" / "multinli" / "multinli.train.en.tsv"
     lines = file.read_text(encoding="utf-8").split("\n")
     lines[1], lines[2] = lines[2], lines[1]
     file.write_text("\n".join(lines), encoding="utf-8")
     paths.add(go(data=tmp_path / "data").path)
-    assert len(paths) == 7
+    assert len(paths) == 8
 
 
 def test_the_same_settings_give_the_same_bits(go, tmp_path):
@@ -220,7 +223,16 @@ def test_a_budget_of_examples_is_shared_among_the_languages(go):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
+        ({"learning_rate": "1e-5"}, "learning_rate must be a number, got '1e-5'"),
+        ({"batch_size": 4.0}, "batch_size must be a whole number, got 4.0"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"subset": 0}, "subset must be above 0, got 0"),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"token_budget": 0}, "token_budget must be at least 1, got 0"),
+        ({"max_grad_norm": 0}, "max_grad_norm must be above 0, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"languages": "en"}, r"languages must be a tuple such as \(\"en\",\), got 'en'"),
         ({"languages": ()}, "languages must be a tuple"),
         ({"schedule": "cos"}, 'schedule must be "constant", "linear" or "cosine", got \'cos\''),
@@ -229,7 +241,7 @@ def test_a_budget_of_examples_is_shared_among_the_languages(go):
         ({"examples": 0}, "examples must be at least 1, got 0"),
         ({"examples": 9, "token_budget": 300}, "leave examples and temperature out"),
         ({"precision": "fp16"}, 'precision must be "float32", "bf16" or "auto", got \'fp16\''),
-        ({"epochs": 0}, "batch_size and epochs must be at least 1"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, sentence):
@@ -245,6 +257,12 @@ def test_pairs_are_cut_to_the_positions_that_the_model_has(go, tmp_path, capsys)
     assert len(run.evaluation("test", progress=False).predictions) == 120
 
 
+def test_equal_settings_are_one_run_however_they_are_written(go):
+    a = replace(QUICK, subset=40, languages=["en"], weight_decay=0)
+    b = replace(QUICK, subset=40.0, languages=("en",), weight_decay=0.0)
+    assert a == b and go(a).path == go(b).path
+
+
 def test_missing_data_is_named_with_the_command(go, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m data\.download"):
         go(data=tmp_path)
@@ -254,11 +272,11 @@ def test_missing_data_is_named_with_the_command(go, tmp_path):
 # ---- Killing -----------------------------------------------------------------------------------
 
 
-def train_here(weights, runs):
+def train_here(weights, runs, epochs=2):
     """What the killed process runs; with a checkpoint every other step there is much to hit."""
     torch.set_num_threads(1)
     finetune(
-        replace(QUICK, subset=60.0),
+        replace(QUICK, subset=60.0, epochs=epochs),
         weights=weights,
         data=SAMPLE,
         runs=runs,
@@ -320,15 +338,59 @@ def test_killed_at_random_points_it_ends_at_the_same_bits(tiny, tmp_path, kills)
 
 
 def test_two_processes_on_one_run_do_not_mix(tiny, tmp_path):
-    first = processes().Process(target=train_here, args=(tiny, tmp_path))
+    first = processes().Process(target=train_here, args=(tiny, tmp_path, 1000))
     first.start()
     try:
         while not list(tmp_path.glob("*/metrics.jsonl")):
             time.sleep(0.02)
             assert first.exitcode is None
         with pytest.raises(RuntimeError, match="another process works in this folder"):
-            train_here(tiny, tmp_path)
+            train_here(tiny, tmp_path, 1000)
+        assert first.exitcode is None
     finally:
+        first.kill()
         first.join()
-    assert first.exitcode == 0
-    train_here(tiny, tmp_path)  # now it is finished
+
+
+def test_two_processes_learn_together_and_go_on_after_a_kill(tiny, tmp_path):
+    """Launched as on two GPUs; rank 0 keeps the folder, and a stopped launch ends alike."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import os, sys, torch, test_finetune as t; torch.set_num_threads(1)\n"
+        "from accelerate import Accelerator; from gpt2.run import Checkpoints\n"
+        "assert Accelerator().num_processes == 2\n"
+        "stop = int(sys.argv[2])\n"
+        "save = Checkpoints.save\n"
+        "def stopping(self, progress, state):\n"
+        "    save(self, progress, state)\n"
+        "    if progress.step == stop: os._exit(9)\n"
+        "Checkpoints.save = stopping\n"
+        "t.finetune(t.replace(t.QUICK, subset=30.0), weights=sys.argv[1], data=t.SAMPLE,\n"
+        "    runs=sys.argv[3], checkpoints={'every_steps': 2}, progress=False)\n"
+        "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"
+    )
+
+    def launch(runs, stop=0):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc_per_node=2", str(script), str(tiny), str(stop), str(runs)]
+        path = os.pathsep.join([str(SAMPLE.parent.parent), str(Path(__file__).parent)])
+        threads = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, **threads, "PYTHONPATH": path},
+        )
+
+    whole = launch(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert launch(tmp_path / "stopped", stop=6).returncode != 0
+    again = launch(tmp_path / "stopped")
+    assert again.returncode == 0, again.stderr[-3000:]
+    (a,), (b,) = ((tmp_path / name).glob("finetune-*") for name in ("whole", "stopped"))
+    for name in ("best_model/model.pt", "checkpoint-00000008.pt"):
+        one, two = (torch.load(path / name, weights_only=True) for path in (a, b))
+        assert equal(one.get("model", one), two.get("model", two))
+    lines = [json.loads(line) for line in (b / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))

@@ -61,8 +61,27 @@ def test_the_folder_holds_its_settings(tmp_path):
         written = json.loads((run.path / "settings.json").read_text())
         assert written == {"lr": 1e-3, "languages": ["en", "fr"]}
         assert run.result is None
-        run.finish({"accuracy": 0.5})
-    assert Run(tmp_path, "x", run.identity).result == {"accuracy": 0.5}
+
+
+def test_work_is_done_once_and_its_result_kept(tmp_path):
+    done = []
+
+    def work(is_main):
+        assert is_main
+        done.append("work")
+        return {"accuracy": 0.5}
+
+    for _ in range(2):
+        Run(tmp_path, "x", {}).once(work)
+    assert Run(tmp_path, "x", {}).result == {"accuracy": 0.5} and done == ["work"]
+
+
+def test_work_that_fails_leaves_the_run_unfinished(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        Run(tmp_path, "x", {}).once(lambda is_main: 1 / 0)
+    assert Run(tmp_path, "x", {}).result is None
+    Run(tmp_path, "x", {}).once(lambda is_main: {"fine": True})
+    assert Run(tmp_path, "x", {}).result == {"fine": True}
 
 
 def test_a_second_process_is_turned_away_and_let_in_after_the_first(tmp_path):
@@ -144,7 +163,7 @@ def test_the_last_two_are_kept_and_the_last_is_loaded(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.load() is None
     for step in (1, 2, 30):
-        checkpoints.save(step, state(step))
+        checkpoints.save(progress(step, total=30), state(step))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["checkpoint-00000002.pt", "checkpoint-00000030.pt"]
     loaded = Checkpoints(tmp_path).load()
@@ -169,13 +188,45 @@ def damage(path, how):
 def test_a_corrupt_last_checkpoint_falls_back_to_the_one_before(tmp_path, how):
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):
-        checkpoints.save(step, state(step))
+        checkpoints.save(progress(step), state(step))
     damage(tmp_path / "checkpoint-00000002.pt", how)
     with pytest.warns(UserWarning, match="checkpoint-00000002.pt: can't be read"):
         assert step_of(checkpoints) == 1
     damage(tmp_path / "checkpoint-00000001.pt", "empty")
     with pytest.warns(UserWarning, match="checkpoint-00000001.pt: can't be read"):
         assert checkpoints.load() is None
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_any_flipped_bit_is_found_or_harmless(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("c")
+    checkpoints = Checkpoints(folder)
+    for step in (1, 2):
+        checkpoints.save(progress(step), state(step))
+    last = folder / "checkpoint-00000002.pt"
+    raw = bytearray(last.read_bytes())
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    last.write_bytes(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = checkpoints.load()
+    step = loaded["history"][0]["step"]
+    assert torch.equal(loaded["model"]["w"], torch.full((1000,), float(step))) and step in (1, 2)
+
+
+def test_no_memory_to_load_it_is_no_reason_to_delete_it(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(progress(1), state(1))
+
+    def no_memory(*_, **__):
+        raise RuntimeError("can't allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", no_memory)
+        with pytest.raises(RuntimeError, match="can't allocate"):
+            checkpoints.load()
+    assert step_of(checkpoints) == 1
 
 
 def test_one_is_due_by_steps_or_by_time_and_after_every_epoch(tmp_path):
@@ -191,15 +242,14 @@ def test_a_full_disk_costs_that_save_and_stops_only_the_last(tmp_path):
     script = (
         "import resource, sys, warnings; import test_run as t\n"
         "checkpoints = t.Checkpoints(sys.argv[1])\n"
-        "checkpoints.save(1, t.state(1))\n"
+        "checkpoints.save(t.progress(1), t.state(1))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "large = {'model': t.torch.zeros(100_000)}\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
         "    warnings.simplefilter('always')\n"
-        "    checkpoints.due(t.progress(2)); checkpoints.save(2, large)\n"
+        "    checkpoints.save(t.progress(2), large)\n"
         "print(caught[0].message)\n"
-        "checkpoints.due(t.progress(10))\n"
-        "try: checkpoints.save(10, large)\n"
+        "try: checkpoints.save(t.progress(10), large)\n"
         "except OSError as error: print(error)\n"
         "metrics = t.Metrics(sys.argv[1] + '/metrics.jsonl')\n"
         "with warnings.catch_warnings(record=True) as caught:\n"

@@ -1,7 +1,11 @@
 """Masks, sizes, devices and files."""
 
 import os
+import platform
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +144,27 @@ def test_a_fingerprint_follows_from_numbers_types_and_shapes():
     assert same == fingerprint(x.clone(), x.reshape(3, 2).t().contiguous().t().reshape(2, 3))
     others = [(x, x), (x,), (x.reshape(2, 3), x), (x + 1, x.reshape(2, 3)), (x.double(), x)]
     assert len({same, *(fingerprint(*tensors) for tensors in others)}) == 6
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked")
+def test_freed_memory_is_kept():
+    """In a process of its own: a large buffer that was freed is still resident."""
+    script = (
+        "import sys, psutil, torch; from utils import keep_freed_memory\n"
+        "if sys.argv[1] == 'keep': assert keep_freed_memory()\n"
+        "x = torch.ones(50_000_000); del x\n"
+        "print(psutil.Process().memory_info().rss)\n"
+    )
+    resident = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", script, how],
+                cwd=Path(utils.__file__).parent,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for how in ("keep", "give back")
+    }
+    assert resident["keep"] - resident["give back"] > 150_000_000
