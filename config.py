@@ -240,7 +240,9 @@ class TrainingSettings:
             needed = "a whole number" if whole else "a number"
             raise ValueError(f"{name} must be {needed}, got {value!r}")
         lowest = 0 if name in ("seed", "weight_decay", "warmup") else 1 if whole else None
-        if not math.isfinite(value) or (value <= 0 if lowest is None else value < lowest):
+        if not math.isfinite(value) or abs(value) >= 2**32:
+            raise ValueError(f"{name} must be finite and below 2**32, got {value}")
+        if value <= 0 if lowest is None else value < lowest:
             least = "above 0" if lowest is None else f"at least {lowest}"
             raise ValueError(f"{name} must be {least}, got {value}")
         if not whole:  # 40 and 40.0 are the same setting
@@ -346,8 +348,9 @@ class Profile:
     train_rows: int | None = None  # of every language's train file, from its start; None: all
 
     def __post_init__(self):
-        if self.train_rows is not None and self.train_rows < 2:
-            raise ValueError(f"train_rows must be at least 2, got {self.train_rows}")
+        rows = self.train_rows
+        if rows is not None and (not isinstance(rows, int) or rows < 2):
+            raise ValueError(f"train_rows must be a whole number of at least 2, got {rows!r}")
 
     @property
     def finetuning(self) -> FinetuningSettings:

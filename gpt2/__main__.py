@@ -1,10 +1,15 @@
 """What the notebook runs, from a shell: the same settings, the same folders.
 
 python -m gpt2 pretrain --text pretrain.txt
+
 python -m gpt2 finetune --weights gpt2 --data . english --settings.learning-rate 1e-5
-python -m gpt2 evaluate --run runs/finetune-1a2b3c4d --languages en fr
+
+python -m gpt2 evaluate --weights runs/finetune-1a2b3c4d/best_model --languages en fr
+
 python -m gpt2 generate --weights gpt2 --prompt "The capital of France is"
+
 python -m gpt2 fertility --data . --max-samples 3927
+
 python -m gpt2 study --weights gpt2 --rates 1e-5 5e-5 --batch-sizes 4 8 english
 """
 

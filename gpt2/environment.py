@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from config import EMBEDDED_TEXT, Profile, choose_profile
 from utils import MODEL_SIZES, get_device
@@ -100,7 +101,11 @@ def _weights(profile: Profile):
         return "weights", f"the folder {name}", ""
     canonical = f"openai-community/{name}" if name in MODEL_SIZES else name
     for repository in (canonical, name):
-        if isinstance(try_to_load_from_cache(repository, "model.safetensors"), str):
+        try:
+            cached = try_to_load_from_cache(repository, "model.safetensors")
+        except HFValidationError:
+            return "weights", f"{name!r} is no model", "set GPT2_WEIGHTS to a hub name or a folder"
+        if isinstance(cached, str):
             return "weights", f"{repository}, cached", ""
     fetch = f"from gpt2.model import GPT2Model; GPT2Model.from_pretrained('{name}')"
     return "weights", f"{name} is not cached", f'python -c "{fetch}"'

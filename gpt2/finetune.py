@@ -3,6 +3,7 @@
 Handout sections 4.3, 5.3 and 5.4.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from gpt2.checkpoint import write_torch
 from gpt2.environment import supports_bf16
 from gpt2.evaluate import Evaluation, evaluate, wilson_interval
 from gpt2.model import GPT2Model
-from gpt2.run import Checkpoints, Progress, Run
+from gpt2.run import Checkpoints, Progress, Run, read_json
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import ProgressBar, train
 from gpt2.xnli import LANGUAGES, XNLIDataset
@@ -88,7 +89,15 @@ def finetune(
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         # Metrics hear first: they drop what a killed process wrote after its last checkpoint.
         history = _learn(model, settings, train_sets, kept, [run.metrics, dev, *bar])
-        return {**dev.best, "steps": history[-1].step, "seconds": history[-1].seconds}
+        last = [step for step in history if step.epoch == settings.epochs]
+        return {
+            **dev.best,
+            "train_loss": float(
+                np.average([p.loss for p in last], weights=[p.num_labels for p in last])
+            ),
+            "steps": history[-1].step,
+            "seconds": history[-1].seconds,
+        }
 
     run.once(work)
     return run
@@ -98,8 +107,10 @@ class FinetunedRun(Run):
     """A run of `finetune`.
 
     `result` has, of the best epoch, step, epoch, dev_loss (nats), dev_accuracy, dev_interval
-    (95 %) and dev_accuracies by language, and of the whole run steps and seconds.
+    (95 %) and dev_accuracies by language; train_loss, the last epoch's mean; steps and seconds.
     """
+
+    model_folder = "best_model"
 
     def __init__(self, root, name: str, identity: dict, settings: FinetuningSettings, data):
         super().__init__(root, name, identity)
@@ -111,7 +122,7 @@ class FinetunedRun(Run):
 
     def model(self) -> GPT2Model:
         """The model after the best epoch, on the best device there is."""
-        return GPT2Model.from_pretrained(self.path / "best_model").to(get_device())
+        return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())
 
     def evaluations(
         self, languages: Sequence[str] = LANGUAGES, split: str = "test", *, progress=True
@@ -126,19 +137,37 @@ class FinetunedRun(Run):
 
     def evaluation(self, split: str = "test", lang: str = "en", *, progress=True) -> Evaluation:
         """The best model's answers to a split; computed once, kept in `predictions/`."""
-        path = self.path / "predictions" / f"{split}.{lang}.csv"
         tokenizer = load_tokenizer("gpt2")
         rows = XNLIDataset.in_folder(
             self.data, split, lang, tokenizer=tokenizer, max_length=self.settings.max_length
         )
-        if path.is_file():
-            kept = Evaluation.load(path)
-            asked = rows.data["pair_id"].tolist(), rows.labels
-            if (kept.predictions["pair_id"].tolist(), kept.predictions["label"].tolist()) == asked:
-                return kept
-        evaluation = evaluate(self.model(), tokenizer, rows, progress=progress)
-        evaluation.save(path)
+        evaluation = _kept(self.path, rows)
+        if evaluation is None:
+            evaluation = evaluate(self.model(), tokenizer, rows, progress=progress)
+            _keep(evaluation, self.path, rows)
         return evaluation
+
+
+def _keep(evaluation: Evaluation, folder: Path, rows: XNLIDataset) -> None:
+    """Write `predictions/<split>.<lang>.csv`, and beside it which pairs they are answers to."""
+    path = folder / "predictions" / f"{rows.split}.{rows.lang}.csv"
+    evaluation.save(path)
+    seal = {"pairs": rows.fingerprint, "file": hashlib.blake2b(path.read_bytes()).hexdigest()}
+    with atomic_write(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(seal))
+
+
+def _kept(folder: Path, rows: XNLIDataset) -> Evaluation | None:
+    """What `_keep` wrote; None where there is nothing, other pairs, or a file that was changed."""
+    path = folder / "predictions" / f"{rows.split}.{rows.lang}.csv"
+    if not path.is_file() or not path.with_suffix(".json").is_file():
+        return None
+    seal = {"pairs": rows.fingerprint, "file": hashlib.blake2b(path.read_bytes()).hexdigest()}
+    try:
+        written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return Evaluation.load(path) if written == seal else None
 
 
 class _DevEvaluation:
@@ -151,7 +180,8 @@ class _DevEvaluation:
         # Beside the weights that it is about, and not in the metrics: a run that falls back to an
         # earlier checkpoint forgets lines, but never which model it has kept.
         self.kept = run.path / "best_model" / "dev.json"
-        self.best = json.loads(self.kept.read_text()) if self.kept.is_file() else None
+        weights = self.kept.parent / "model.safetensors"
+        self.best = read_json(self.kept) if weights.is_file() else None
 
     def note(self) -> str:
         """For the progress bar."""
@@ -164,6 +194,12 @@ class _DevEvaluation:
             lang: evaluate(self.model, self.tokenizer, rows, progress=False)
             for lang, rows in self.dev_sets.items()
         }
+        loss = float(np.mean([e.loss for e in evaluations.values()]))
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the dev loss is {loss} after epoch {progress.epoch}: weights have become "
+                "infinite; lower the learning rate, warm it up, or clip gradients"
+            )
         accuracies = {lang: e.accuracy for lang, e in evaluations.items()}
         accuracy = float(np.mean(list(accuracies.values())))
         # The languages' pairs are the same, so all answers count as no more than one language's.
@@ -171,7 +207,7 @@ class _DevEvaluation:
         line = {
             "step": progress.step,
             "epoch": progress.epoch,
-            "dev_loss": float(np.mean([e.loss for e in evaluations.values()])),
+            "dev_loss": loss,
             "dev_accuracy": accuracy,
             "dev_interval": wilson_interval(round(accuracy * pairs), pairs),
             "dev_accuracies": accuracies,
@@ -181,7 +217,7 @@ class _DevEvaluation:
             with atomic_write(self.kept.parent / "model.pt") as path:
                 write_torch(self.model.state_dict(), path)
             for lang, evaluation in evaluations.items():
-                evaluation.save(self.folder / "predictions" / f"dev.{lang}.csv")
+                _keep(evaluation, self.folder, self.dev_sets[lang])
             with atomic_write(self.kept) as path:
                 path.write_text(json.dumps(line))
             self.best = line

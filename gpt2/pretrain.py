@@ -67,7 +67,7 @@ def pretrain(
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),
         )
         if is_main:
-            model.save_pretrained(run.path / "model")
+            model.save_pretrained(run.path / run.model_folder)
         return {"steps": history[-1].step, "seconds": history[-1].seconds}
 
     run.once(work)
@@ -83,4 +83,4 @@ class PretrainedRun(Run):
 
     def model(self) -> GPT2Model:
         """The trained model, on the best device there is."""
-        return GPT2Model.from_pretrained(self.path / "model").to(get_device())
+        return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())

@@ -1,6 +1,7 @@
 """A run is a folder: settings, metrics, checkpoints, result. What is in it is whole, whenever the
 process is killed."""
 
+import errno
 import hashlib
 import json
 import re
@@ -9,7 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from gpt2.checkpoint import write_torch
 from utils import atomic_write
 
+TEMPORARY = r"\..+\.\w+\.[a-z0-9_]{8}"  # how atomic_write names a file until it is whole
 KEPT = 2  # the last, and the one before in case the last can't be read
 
 
@@ -46,7 +48,11 @@ class Run:
     hold), so a changed run gets another folder and the same one finds its own again.
     """
 
+    model_folder = "model"  # where the finished run's model is
+
     def __init__(self, root, name: str, identity: dict):
+        if not name or Path(name).name != name:
+            raise ValueError(f"name must be a plain folder name, got {name!r}")
         digest = hashlib.blake2b(_to_json(identity).encode(), digest_size=4).hexdigest()
         self.path = Path(root) / f"{name}-{digest}"
         self.identity = identity
@@ -63,9 +69,9 @@ class Run:
                 f"{self.path}: another process works in this folder; wait until it ends or stop it"
             ) from error
         with lock:
-            # What a killed process was writing: atomic_write's .<name>.<suffix>.<random>
-            for half_written in self.path.rglob(".?*.*.*"):
-                half_written.unlink()
+            for file in self.path.rglob(".*"):  # what a killed process was writing
+                if re.fullmatch(TEMPORARY, file.name) and file.is_file():
+                    file.unlink()
             self._write("settings.json", self.identity)
             yield
 
@@ -87,23 +93,39 @@ class Run:
 
     @property
     def result(self) -> dict | None:
-        """What `once` has kept; None before the run is finished."""
-        path = self.path / "result.json"
-        if not path.is_file():
-            return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON ({error}); delete it and run again") from error
+        """What `once` has kept; None before the run is finished.
+
+        Raises FileNotFoundError where a finished run has lost its model.
+        """
+        result = read_json(self.path / "result.json")
+        if result is not None and not (self.path / self.model_folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{self.path}: the run is finished, but its {self.model_folder} is gone; "
+                "delete the folder and run again"
+            )
+        return result
 
     def history(self) -> list[Progress]:
         """Every step so far."""
-        lines = [line for line in self.metrics.read() if "loss" in line]
-        return [Progress(**line) for line in lines]
+        names = {each.name for each in fields(Progress)}
+        return [Progress(**line) for line in self.metrics.read() if line.keys() == names]
 
     def _write(self, name: str, value) -> None:
         with atomic_write(self.path / name) as path:
             path.write_text(_to_json(value), encoding="utf-8")
+
+
+def read_json(path: Path) -> dict | None:
+    """The object in a JSON file; None if there is no file, ValueError if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error}); delete it and run again") from error
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"{path}: not what a run writes; delete it and run again")
+    return value
 
 
 def _to_json(value) -> str:
@@ -156,9 +178,9 @@ class Metrics:
         for text in self.path.read_bytes().split(b"\n") if self.path.is_file() else []:
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # torn when the disk was full or the machine stopped
-            if isinstance(line, dict) and "step" in line:
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
                 lines.append(line)
         return lines
 
@@ -172,6 +194,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder, *, every_seconds: float = 600, every_steps: int | None = None):
+        if every_steps is not None and every_steps < 1:
+            raise ValueError(f"every_steps must be at least 1, got {every_steps}")
         self.folder = Path(folder)
         self.every_seconds = every_seconds
         self.every_steps = every_steps
@@ -201,20 +225,24 @@ class Checkpoints:
             old.unlink()
 
     def load(self) -> dict | None:
-        """The newest state that is whole; None if there is none. A damaged file is deleted."""
+        """The newest state that is whole; None if there is none.
+
+        A damaged file is renamed to .damaged. What may be no damage (no memory, no right to read)
+        is raised.
+        """
         for path in self._files():
             try:
                 # torch does not look at the archive's check sums.
                 with zipfile.ZipFile(path) as archive:
                     if (bad := archive.testzip()) is not None:
                         raise zipfile.BadZipFile(f"wrong check sum of {bad}")
-            except (MemoryError, PermissionError):
-                raise
-            except Exception as error:  # damage makes zipfile raise almost anything
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # damage makes zipfile and torch raise almost anything
+                reading = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+                if reading or isinstance(error, MemoryError) or "memory" in str(error):
+                    raise
                 warnings.warn(f"{path}: can't be read ({error}), going further back", stacklevel=2)
-                path.unlink(missing_ok=True)
-                continue
-            return torch.load(path, map_location="cpu", weights_only=True)
+                path.replace(path.with_suffix(".damaged"))
         return None
 
     def _files(self) -> list[Path]:

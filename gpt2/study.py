@@ -27,6 +27,8 @@ def run_study(variants: Sequence[FinetuningSettings], **arguments) -> list[Finet
 def study_table(runs: Sequence[FinetunedRun]) -> pd.DataFrame:
     """A row a run, best first: the settings in which they differ, dev accuracy with its 95 %
     interval, dev loss, mean training loss of the last epoch, minutes and folder."""
+    if not runs:
+        raise ValueError("no runs to tabulate")
     names = [field.name for field in fields(runs[0].settings)]
     values = {name: [getattr(run.settings, name) for run in runs] for name in names}
     table = pd.DataFrame({name: v for name, v in values.items() if len(set(v)) > 1})
@@ -34,16 +36,10 @@ def study_table(runs: Sequence[FinetunedRun]) -> pd.DataFrame:
     table["dev accuracy"] = [result["dev_accuracy"] for result in results]
     table["low"], table["high"] = zip(*(result["dev_interval"] for result in results), strict=True)
     table["dev loss"] = [result["dev_loss"] for result in results]
-    table["train loss"] = [_last_epoch_loss(run) for run in runs]
+    table["train loss"] = [result["train_loss"] for result in results]
     table["minutes"] = [result["seconds"] / 60 for result in results]
     table["folder"] = [run.path.name for run in runs]
     return table.sort_values("dev accuracy", ascending=False, ignore_index=True)
-
-
-def _last_epoch_loss(run: FinetunedRun) -> float:
-    steps = pd.DataFrame(run.history())
-    last = steps[steps["epoch"] == steps["epoch"].max()]
-    return float((last["loss"] * last["num_labels"]).sum() / last["num_labels"].sum())
 
 
 @torch.no_grad()

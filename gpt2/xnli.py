@@ -187,6 +187,9 @@ class XNLIDataset(Dataset):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said already, when the data set was made
             data = self._read()
+        labels = data["label"].map(LABEL2ID).to_numpy(np.uint8)
+        if not np.array_equal(labels, self.label_ids):
+            raise RuntimeError(f"{self.path}: changed since it was tokenized; make this set anew")
         return data.iloc[self.rows].reset_index(drop=True)
 
     @property

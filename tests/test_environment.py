@@ -33,6 +33,12 @@ def test_missing_nli_data_come_with_the_command(tmp_path, capsys):
     assert f"mend: python -m data.download --folder {tmp_path}" in printed
 
 
+@pytest.mark.parametrize("name", ["/none/dir", "", "~/x"])
+def test_weights_that_are_neither_folder_nor_hub_name_are_missing(name, capsys):
+    assert not check_environment(replace(SAMPLE, weights=name))
+    assert "set GPT2_WEIGHTS to a hub name or a folder" in capsys.readouterr().out
+
+
 def test_a_package_that_is_missing_or_too_old_is_named(tmp_path, monkeypatch, capsys):
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("# a comment\nno-such-package>=1.0\ntorch>=99.0\nnumpy>=1.0  # fine\n")
@@ -80,7 +86,7 @@ def test_the_environment_chooses_the_profile(no_variables, monkeypatch):
         choose_profile()
     with pytest.raises(ValueError, match="unknown profile 'huge'; choose from sample, full"):
         choose_profile("huge")
-    with pytest.raises(ValueError, match="train_rows must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="train_rows must be a whole number of at least 2, got 1"):
         choose_profile(train_rows=1)
 
 

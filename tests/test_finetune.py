@@ -143,13 +143,36 @@ def test_evaluations_are_computed_once_and_kept(go, monkeypatch):
     assert kept.accuracy == run.result["dev_accuracy"]
 
 
-def test_kept_answers_to_other_pairs_are_not_taken(go, tmp_path):
+@pytest.mark.parametrize("damage", ["a row less", "cut", "edited", "empty", "binary", "no seal"])
+def test_kept_answers_that_were_changed_are_computed_anew(go, damage):
     run = go()
     first = run.evaluation("test", progress=False)
     path = run.path / "predictions" / "test.en.csv"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([lines[0], *lines[2:]]))
+    raw = path.read_bytes()
+    if damage == "a row less":
+        lines = raw.splitlines(keepends=True)
+        path.write_bytes(b"".join([lines[0], *lines[2:]]))
+    elif damage == "no seal":
+        path.with_suffix(".json").write_text("{")
+    else:
+        changed = {"cut": raw[:-8], "edited": raw.replace(b",1,", b",0,", 1), "empty": b""}
+        path.write_bytes(changed.get(damage, b"\x00\xff"))
     assert run.evaluation("test", progress=False).predictions.equals(first.predictions)
+
+
+def test_answers_to_other_sentences_are_not_taken(go, tmp_path):
+    shutil.copytree(SAMPLE, tmp_path / "data")
+    run = go(data=tmp_path / "data")
+    first = run.evaluation("test", progress=False)
+    file = tmp_path / "data" / "XNLI-1.0" / "xnli.test.tsv"
+    file.write_text(file.read_text(encoding="utf-8").replace("The ", "A "), encoding="utf-8")
+    again = run.evaluation("test", progress=False)
+    assert not again.predictions.equals(first.predictions)
+
+
+def test_weights_that_become_infinite_are_no_best_model(go):
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        go(replace(QUICK, batch_size=1000, epochs=1, learning_rate=1e9, weight_decay=1.0))
 
 
 # ---- What is never mixed up --------------------------------------------------------------------
@@ -224,7 +247,8 @@ def test_a_budget_of_examples_is_shared_among_the_languages(go):
     ("changes", "sentence"),
     [
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"seed": 2**70}, r"seed must be finite and below 2\*\*32"),
         ({"learning_rate": "1e-5"}, "learning_rate must be a number, got '1e-5'"),
         ({"batch_size": 4.0}, "batch_size must be a whole number, got 4.0"),
         ({"epochs": True}, "epochs must be a whole number, got True"),
