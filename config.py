@@ -329,7 +329,7 @@ FINETUNE_FAST = replace(  # for a GPU: fewer, larger steps, in bfloat16
 )
 
 
-FINETUNE_TOY = replace(FINETUNE_ENGLISH, epochs=3, learning_rate=1e-3)  # for the toy model
+FINETUNE_TOY = replace(FINETUNE_ENGLISH, epochs=3, learning_rate=3e-4)  # for the toy model
 
 
 EMBEDDED_TEXT = "pretrain.txt"

@@ -114,6 +114,7 @@ def plot_loss_curve(
     baselines: dict[str, float] | None = None,
     title: str = "Loss",
     ylabel: str = "nats per token",
+    yscale: str = "linear",
     note: str = "",
 ) -> Figure:
     """Training loss by step, raw and smoothed, with held-out loss and baselines marked.
@@ -145,7 +146,7 @@ def plot_loss_curve(
     for progress, following in pairwise(history):
         if following.epoch != progress.epoch:
             ax.axvline(progress.step, color="#DDDDDD", lw=1, zorder=0)
-    ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, title=title)
+    ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, yscale=yscale, title=title)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
     return _finished(fig, note)
 
@@ -154,7 +155,8 @@ def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
     """The share of each label, and the lengths of the prompts in tokens, of each data set."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(12, 3.6), width_ratios=(2, 3))
     longest = max(int(rows.lengths.max()) for rows in datasets.values())
-    edges = np.linspace(0, longest + 1, 40)
+    shortest = min(int(rows.lengths.min()) for rows in datasets.values())
+    edges = np.linspace(shortest, longest + 1, 40)
     width = 0.8 / len(datasets)
     for i, ((name, rows), color) in enumerate(zip(datasets.items(), COLORS, strict=False)):
         counts = np.array([rows.labels.count(str(label)) for label in LABEL2ID.values()])
@@ -166,7 +168,7 @@ def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
     left.axhline(1 / 3, color=GREY, ls="--", lw=1)
     left.set_xticks(range(3), list(LABEL2ID))
     left.set(title="Labels", ylabel="share of pairs", ylim=(0, 0.5))
-    left.legend(loc="lower center", ncols=len(datasets))
+    left.legend(loc="upper center", ncols=len(datasets))
     right.set(
         title="Lengths (dashed: medians)", xlabel="tokens of the prompt", ylabel="share of pairs"
     )
