@@ -26,6 +26,7 @@ from gpt2.model import GPT2Model
 from gpt2.run import Checkpoints, Progress, Run, read_json
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import ProgressBar, train
+from gpt2.transfer import Answers
 from gpt2.xnli import LANGUAGES, XNLIDataset
 from optim.adamw import AdamW
 from utils import atomic_write, fingerprint, get_device, set_seed
@@ -90,11 +91,11 @@ def finetune(
         # Metrics hear first: they drop what a killed process wrote after its last checkpoint.
         history = _learn(model, settings, train_sets, kept, [run.metrics, dev, *bar])
         last = [step for step in history if step.epoch == settings.epochs]
+        summed = sum(step.loss * step.num_labels for step in last)
         return {
             **dev.best,
-            "train_loss": float(
-                np.average([p.loss for p in last], weights=[p.num_labels for p in last])
-            ),
+            "train_loss": summed / sum(step.num_labels for step in last),
+            "examples": sum(p.num_labels for p in history),
             "steps": history[-1].step,
             "seconds": history[-1].seconds,
         }
@@ -107,7 +108,8 @@ class FinetunedRun(Run):
     """A run of `finetune`.
 
     `result` has, of the best epoch, step, epoch, dev_loss (nats), dev_accuracy, dev_interval
-    (95 %) and dev_accuracies by language; train_loss, the last epoch's mean; steps and seconds.
+    (95 %) and dev_accuracies by language; train_loss, the last epoch's mean; and of the whole run
+    examples (pairs seen), steps and seconds.
     """
 
     model_folder = "best_model"
@@ -134,6 +136,20 @@ class FinetunedRun(Run):
             found[lang] = self.evaluation(split, lang, progress=False)
             bar.set_postfix_str(f"{lang} {found[lang].accuracy:.3f}")
         return found
+
+    def answers(self, setting: str, languages: Sequence[str], split: str = "test") -> list[Answers]:
+        """What gpt2.transfer compares: this model's answers in each language, and its cost."""
+        return [
+            Answers(
+                setting,
+                lang,
+                evaluation,
+                train_rows=self.result["examples"],
+                seconds=self.result["seconds"],
+                seed=self.settings.seed,
+            )
+            for lang, evaluation in self.evaluations(languages, split).items()
+        ]
 
     def evaluation(self, split: str = "test", lang: str = "en", *, progress=True) -> Evaluation:
         """The best model's answers to a split; computed once, kept in `predictions/`."""

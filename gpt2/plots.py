@@ -267,6 +267,119 @@ def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure
     return _finished(fig, note)
 
 
+def plot_fertility(table: pd.DataFrame, note: str = "") -> Figure:
+    """`gpt2.fertility.fertility_table`: tokens per word, and the premium over English."""
+    table = table.sort_values("premium")
+    fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharex=True)
+    places = np.arange(len(table))
+    axes[0].bar(places - 0.2, table["fertility"], 0.4, color=BLUE, label="per white-space word")
+    axes[0].bar(places + 0.2, table["tokens per word"], 0.4, color=ORANGE, label="per word")
+    axes[0].set(title="Fertility", ylabel="tokens", yscale="log")
+    axes[0].legend()
+    axes[1].bar(places, table["premium"], color=GREEN)
+    axes[1].axhline(1, color=GREY, ls="--", lw=1)
+    axes[1].set(title="Premium over English, same content", ylabel="times as many tokens")
+    for ax in axes:
+        ax.set_xticks(places, table.index)
+    return _finished(fig, note)
+
+
+def plot_transfer(
+    table: pd.DataFrame, measure: str = "premium", chosen: Sequence[str] = (), note: str = ""
+) -> Figure:
+    """`gpt2.transfer.transfer_table` without English: accuracy over a measure of the tokenizer,
+    the chosen languages marked."""
+    fig, ax = plt.subplots(figsize=(9, 4.5))
+    for lang, row in table.drop(index="en", errors="ignore").iterrows():
+        color = GREEN if lang in chosen else BLUE
+        error = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
+        ax.errorbar(row[measure], row["accuracy"], error, fmt="o", color=color, capsize=2, lw=1)
+        ax.annotate(
+            str(lang), (row[measure], row["accuracy"]), xytext=(5, 4), textcoords="offset points"
+        )
+    ax.axhline(1 / 3, color=GREY, ls="--", lw=1)
+    ax.text(ax.get_xlim()[1], 1 / 3, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
+    ax.set(
+        xlabel=measure,
+        ylabel="zero-shot accuracy, 95 % interval",
+        title="Which languages English carries over to (green: chosen)",
+    )
+    return _finished(fig, note)
+
+
+def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
+    """`gpt2.transfer.results_table`: a row a language, a point with its interval a setting."""
+    languages = list(dict.fromkeys(results["language"]))
+    settings = list(dict.fromkeys(results["setting"]))
+    fig, ax = plt.subplots(figsize=(9, 0.55 * len(languages) + 1.6))
+    for i, setting in enumerate(settings):
+        rows = results[results["setting"] == setting]
+        places = [languages.index(lang) for lang in rows["language"]]
+        shift = 0.16 * (i - (len(settings) - 1) / 2)
+        error = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
+        color = COLORS[i % len(COLORS)]
+        ax.errorbar(
+            rows["accuracy"],
+            np.array(places) + shift,
+            xerr=error,
+            fmt="o",
+            capsize=2,
+            lw=1,
+            color=color,
+            label=setting,
+        )
+    ax.axvline(1 / 3, color=GREY, ls="--", lw=1)
+    ax.set_yticks(range(len(languages)), languages)
+    ax.set(
+        ylim=(len(languages) - 0.5, -0.5),
+        xlabel="test accuracy with 95 % interval (dashed: chance)",
+        title="One model, many settings",
+    )
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return _finished(fig, note)
+
+
+def plot_matrix(table: pd.DataFrame, title: str, note: str = "") -> Figure:
+    """Accuracies as a heat map: a row for what was trained on, a column for what is tested."""
+    fig, ax = plt.subplots(figsize=(0.7 * table.shape[1] + 3, 0.5 * table.shape[0] + 1.8))
+    image = ax.imshow(table, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(table) + np.nanmax(table)) / 2
+    for row, column in np.ndindex(table.shape):
+        value = table.iloc[row, column]
+        color = "white" if value < middle else "black"
+        ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=color)
+    ax.set_xticks(range(table.shape[1]), table.columns)
+    ax.set_yticks(range(table.shape[0]), table.index)
+    ax.set(xlabel="tested on", ylabel="trained on", title=title)
+    fig.colorbar(image, label="accuracy")
+    return _finished(fig, note)
+
+
+def plot_confusions(evaluations: dict[str, Evaluation], note: str = "") -> Figure:
+    """A small confusion matrix for each language: gold labels by answers, as shares of a label."""
+    columns = min(5, len(evaluations))
+    rows = -(-len(evaluations) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.1 * rows), squeeze=False)
+    for ax in axes.flat[len(evaluations) :]:
+        ax.axis("off")
+    short = ["ent", "con", "neu", "none"]
+    for ax, (lang, evaluation) in zip(axes.flat, evaluations.items(), strict=False):
+        counts = evaluation.confusion()
+        shares = counts.div(counts.sum(axis=1), axis=0)
+        ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(shares.shape):
+            value = shares.iloc[row, column]
+            color = "white" if value > 0.5 else "black"
+            ax.text(
+                column, row, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize=8
+            )
+        ax.set_xticks(range(4), short, fontsize=7)
+        ax.set_yticks(range(3), short[:3], fontsize=7)
+        ax.set_title(lang, fontsize=10)
+    fig.suptitle("Answers by label (per cent of a row)")
+    return _finished(fig, note)
+
+
 def _token_bytes(text: str, tokenizer) -> list[bytes]:
     """The UTF-8 bytes behind each token of a byte-level BPE."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode

@@ -143,6 +143,13 @@ def test_evaluations_are_computed_once_and_kept(go, monkeypatch):
     assert kept.accuracy == run.result["dev_accuracy"]
 
 
+def test_answers_come_with_what_the_training_took(go):
+    answers = go().answers("zero-shot", ("de", "sw"))
+    assert [(a.setting, a.lang) for a in answers] == [("zero-shot", "de"), ("zero-shot", "sw")]
+    assert all(a.train_rows == 80 and a.seconds > 0 and a.seed == 0 for a in answers)
+    assert [len(a.evaluation.predictions) for a in answers] == [120, 120]
+
+
 @pytest.mark.parametrize("damage", ["a row less", "cut", "edited", "empty", "binary", "no seal"])
 def test_kept_answers_that_were_changed_are_computed_anew(go, damage):
     run = go()

@@ -127,3 +127,57 @@ def test_decoding_strategies_are_points_with_names():
     fig = plots.plot_decoding(table)
     assert fig.axes[0].collections[0].get_offsets().tolist() == [[1.0, 0.2], [3.0, 0.9]]
     assert texts(fig) == ["greedy", "top-p"]
+
+
+def some_answers(n=30):
+    labels = [str(i % 3) for i in range(n)]
+    table = {"pair_id": map(str, range(n)), "label": labels, "prediction": ["0"] * n}
+    return Evaluation(pd.DataFrame(table))
+
+
+def test_confusions_are_shares_of_each_label():
+    fig = plots.plot_confusions({"en": some_answers(), "sw": some_answers()}, note="a sample")
+    assert [ax.get_title() for ax in fig.axes] == ["en", "sw"]
+    assert [t.get_text() for t in fig.axes[0].texts] == ["100", "0", "0", "0"] * 3
+
+
+def test_languages_lie_at_their_measure_and_english_is_left_out():
+    table = pd.DataFrame(
+        {
+            "accuracy": [0.8, 0.45, 0.34],
+            "low": [0.78, 0.43, 0.32],
+            "high": [0.82, 0.47, 0.36],
+            "premium": [1.0, 1.5, 6.0],
+        },
+        index=["en", "es", "th"],
+    )
+    fig = plots.plot_transfer(table, "premium", chosen=["es"])
+    points = {t.get_text(): t.xy for t in fig.axes[0].texts if hasattr(t, "xy")}
+    assert points == {"es": (1.5, 0.45), "th": (6.0, 0.34)}
+
+
+def test_fertility_has_a_bar_a_language_in_order_of_premium():
+    table = pd.DataFrame(
+        {"fertility": [2.0, 1.1], "tokens per word": [2.0, 1.1], "premium": [1.6, 1.0]},
+        index=["de", "en"],
+    )
+    left, right = plots.plot_fertility(table).axes
+    assert [t.get_text() for t in right.get_xticklabels()] == ["en", "de"]
+    assert [bar.get_height() for bar in right.patches] == [1.0, 1.6]
+    assert [bar.get_height() for bar in left.patches] == [1.1, 2.0, 1.1, 2.0]
+
+
+def test_settings_have_a_point_with_interval_for_every_language():
+    rows = [("fr", "zero-shot", 0.4), ("fr", "per language", 0.6), ("de", "zero-shot", 0.38)]
+    results = pd.DataFrame(rows, columns=["language", "setting", "accuracy"])
+    results = results.assign(low=results["accuracy"] - 0.02, high=results["accuracy"] + 0.02)
+    (ax,) = plots.plot_settings(results).axes
+    drawn = {c.get_label(): c.lines[0].get_xdata().tolist() for c in ax.containers}
+    assert drawn == {"zero-shot": [0.4, 0.38], "per language": [0.6]}
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["fr", "de"]
+
+
+def test_the_heat_map_holds_every_accuracy_in_per_cent():
+    table = pd.DataFrame([[0.8, 0.4], [0.5, 0.6]], index=["en", "all"], columns=["en", "fr"])
+    fig = plots.plot_matrix(table, "Accuracy")
+    assert [t.get_text() for t in fig.axes[0].texts] == ["80", "40", "50", "60"]
