@@ -168,9 +168,8 @@ def _keep(evaluation: Evaluation, folder: Path, rows: XNLIDataset) -> None:
     """Write `predictions/<split>.<lang>.csv`, and beside it which pairs they are answers to."""
     path = folder / "predictions" / f"{rows.split}.{rows.lang}.csv"
     evaluation.save(path)
-    seal = {"pairs": rows.fingerprint, "file": hashlib.blake2b(path.read_bytes()).hexdigest()}
     with atomic_write(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(seal))
+        temporary.write_text(json.dumps(_seal(path, rows)))
 
 
 def _kept(folder: Path, rows: XNLIDataset) -> Evaluation | None:
@@ -178,12 +177,15 @@ def _kept(folder: Path, rows: XNLIDataset) -> Evaluation | None:
     path = folder / "predictions" / f"{rows.split}.{rows.lang}.csv"
     if not path.is_file() or not path.with_suffix(".json").is_file():
         return None
-    seal = {"pairs": rows.fingerprint, "file": hashlib.blake2b(path.read_bytes()).hexdigest()}
     try:
         written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except ValueError:
         return None
-    return Evaluation.load(path) if written == seal else None
+    return Evaluation.load(path) if written == _seal(path, rows) else None
+
+
+def _seal(path: Path, rows: XNLIDataset) -> dict[str, str]:
+    return {"pairs": rows.fingerprint, "file": hashlib.blake2b(path.read_bytes()).hexdigest()}
 
 
 class _DevEvaluation:

@@ -108,7 +108,8 @@ class Run:
     def history(self) -> list[Progress]:
         """Every step so far."""
         names = {each.name for each in fields(Progress)}
-        return [Progress(**line) for line in self.metrics.read() if line.keys() == names]
+        lines = [line for line in self.metrics.read() if names <= line.keys()]
+        return [Progress(**{name: line[name] for name in names}) for line in lines]
 
     def _write(self, name: str, value) -> None:
         with atomic_write(self.path / name) as path:
@@ -149,7 +150,14 @@ class Metrics:
             self.heard = True
             before = [line for line in self.read() if line["step"] < progress.step]
             self._try(self._rewrite, before)
-        self.write(asdict(progress))
+            self.seconds = max((line.get("seconds", 0.0) for line in before), default=0.0)
+        took, self.seconds = progress.seconds - self.seconds, progress.seconds
+        remaining = progress.total_steps - progress.step
+        derived = {
+            "tokens_per_second": progress.num_tokens / took if took > 0 else None,
+            "eta_seconds": progress.seconds / progress.step * remaining,
+        }
+        self.write({**asdict(progress), **derived})
 
     def write(self, line: dict) -> None:
         """Add a line; it has a `step`."""

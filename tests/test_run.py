@@ -162,6 +162,16 @@ def test_a_resumed_run_has_every_step_once(tmp_path):
     assert [line["seconds"] for line in lines[:4]] == [1, 2, 103, 104]
 
 
+def test_every_line_has_the_speed_of_its_step_and_the_time_that_is_left(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    for step, seconds in ((1, 2.0), (2, 6.0)):
+        metrics(progress(step, seconds=seconds))
+    Metrics(metrics.path)(progress(3, seconds=11.0))  # gone on with in another process
+    lines = metrics.read()
+    assert [line["tokens_per_second"] for line in lines] == [40 / 2, 40 / 4, 40 / 5]
+    assert [line["eta_seconds"] for line in lines] == pytest.approx([18, 24, 7 * 11 / 3])
+
+
 @settings(deadline=None)
 @given(st.data())
 def test_a_torn_file_costs_no_more_than_the_torn_line(tmp_path_factory, data):
