@@ -5,9 +5,11 @@ Handout section 5.2; Rust et al. 2021 (fertility, continued words); Petrov et al
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import pandas as pd
 
+from gpt2.tokenizer import cuts_at_spaces, split_at_spaces, texts_whole
 from gpt2.xnli import XNLIDataset
 
 CHUNK = 10_000  # texts that are tokenized at a time
@@ -25,7 +27,7 @@ def compute_fertility(dataset: XNLIDataset, tokenizer, max_samples: int | None =
     words = sum(len(text.split()) for text in texts)
     if words == 0:
         raise ValueError(f"{dataset.path}: no word in {len(data)} pairs, so there is no fertility")
-    return sum(count_tokens(texts, tokenizer)) / words
+    return count_tokens(texts, tokenizer) / words
 
 
 def fertility_table(
@@ -50,38 +52,51 @@ def fertility_table(
     """
     if "en" not in parallel:
         raise ValueError("parallel needs English (en): the premium is over its tokens")
-    english = sum(count_tokens(_texts(parallel["en"]), tokenizer))
+    english = count_tokens(_texts(parallel["en"]), tokenizer)
     rows = {}
     for lang, dataset in languages.items():
         texts = _texts(dataset, max_samples)
-        tokens = sum(count_tokens(texts, tokenizer))
+        tokens = count_tokens(texts, tokenizer)
         words = Counter(word for text in texts for word in segment(text, lang))
-        distinct = list(words)
-        pieces = count_tokens([f" {word}" for word in distinct], tokenizer)
-        continued = sum(words[word] for word, n in zip(distinct, pieces, strict=True) if n > 1)
+        pieces = _lengths([f" {word}" for word in words], tokenizer)
+        continued = sum(count for count, n in zip(words.values(), pieces, strict=True) if n > 1)
         rows[lang] = {
             "fertility": compute_fertility(dataset, tokenizer, max_samples),
             "tokens per word": tokens / words.total(),
             "continued words": continued / words.total(),
             "tokens per character": tokens / sum(map(len, texts)),
             "tokens per byte": tokens / sum(len(text.encode()) for text in texts),
-            "premium": sum(count_tokens(_texts(parallel[lang]), tokenizer)) / english,
+            "premium": count_tokens(_texts(parallel[lang]), tokenizer) / english,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def count_tokens(texts: Sequence[str], tokenizer) -> list[int]:
-    """How many tokens each text has, special tokens not added."""
-    counts = []
-    for start in range(0, len(texts), CHUNK):
-        encoded = tokenizer(
-            list(texts[start : start + CHUNK]),
-            add_special_tokens=False,
-            return_attention_mask=False,
-            verbose=False,
-        )
-        counts += map(len, encoded["input_ids"])
-    return counts
+def count_tokens(texts: Sequence[str], tokenizer) -> int:
+    """How many tokens the texts have together, special tokens not added or recognised."""
+    if not cuts_at_spaces(tokenizer.backend_tokenizer):
+        return sum(_lengths(texts, tokenizer))
+    split = [split_at_spaces(text) for text in texts]
+    pieces = Counter(words[0] for words in split)
+    times = Counter(chain.from_iterable(words[1:] for words in split))
+    # Words that come equally often make one text, which is quicker than each for itself.
+    of_count: dict[int, list[str]] = {}
+    for word, count in times.items():
+        of_count.setdefault(count, []).append(f" {word}")
+    for count, words in of_count.items():
+        for i in range(0, len(words), 100):
+            pieces["".join(words[i : i + 100])] += count
+    lengths = _lengths(list(pieces), tokenizer)
+    return sum(count * n for count, n in zip(pieces.values(), lengths, strict=True))
+
+
+def _lengths(texts: Sequence[str], tokenizer) -> list[int]:
+    """How many tokens each text has."""
+    backend, lengths = tokenizer.backend_tokenizer, []
+    with texts_whole(backend):
+        for start in range(0, len(texts), CHUNK):
+            chunk = list(texts[start : start + CHUNK])
+            lengths += map(len, backend.encode_batch_fast(chunk, add_special_tokens=False))
+    return lengths
 
 
 def segment(text: str, lang: str) -> list[str]:

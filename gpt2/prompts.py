@@ -6,7 +6,8 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
+
+from gpt2.tokenizer import cuts_at_spaces, split_at_spaces, texts_whole
 
 PROMPT = "Premise: {premise}\nHypothesis: {hypo}\nLabel:"
 
@@ -50,17 +51,14 @@ def encode_pairs(
 
 def _ids(head: str, texts: Sequence[str], backend: Tokenizer) -> list[np.ndarray]:
     """The ids of `head` and each text, a space between them."""
-    backend.no_truncation()
-    backend.no_padding()
-    before, backend.encode_special_tokens = backend.encode_special_tokens, True
-    by_word = _cuts_at_spaces(backend)
+    by_word = cuts_at_spaces(backend)
     arrays: list[np.ndarray] = []
     known: dict[str, list[int]] = {}
-    try:
+    with texts_whole(backend):
         start = backend.encode(head, add_special_tokens=False).ids if by_word else []
         for first in range(0, len(texts), 1000):
             chunk = texts[first : first + 1000]
-            parts = [_words(text) if by_word else [text] for text in chunk]
+            parts = [split_at_spaces(text) if by_word else [text] for text in chunk]
             if len(known) > 2**16:  # a text without spaces is one long word, which won't recur
                 known.clear()
             new = list(set(chain.from_iterable(parts)).difference(known))
@@ -72,26 +70,7 @@ def _ids(head: str, texts: Sequence[str], backend: Tokenizer) -> list[np.ndarray
                 np.array([*start, *chain.from_iterable(map(known.__getitem__, text))], np.int32)
                 for text in parts
             )
-    finally:
-        backend.encode_special_tokens = before
     return arrays
-
-
-def _cuts_at_spaces(backend: Tokenizer) -> bool:
-    """Whether a lone space between words always begins a new token, as with GPT-2's tokenizer."""
-    cutter = backend.pre_tokenizer
-    return (
-        backend.normalizer is None
-        and isinstance(cutter, ByteLevel)
-        and cutter.use_regex
-        and all(token.special for token in backend.get_added_tokens_decoder().values())
-    )
-
-
-def _words(text: str) -> list[str]:
-    """The text cut at its spaces, or in one piece if it has any other or double white space."""
-    words = text.split(" ")
-    return words if words == text.split() else [text]
 
 
 def _shorten(premise: np.ndarray, hypo: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:

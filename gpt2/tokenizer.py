@@ -1,9 +1,13 @@
 """The GPT-2 tokenizer, with or without a network."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from gpt2 import hub
@@ -33,6 +37,39 @@ def load_tokenizer(name_or_path="gpt2") -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+@contextmanager
+def texts_whole(backend: Tokenizer) -> Iterator[None]:
+    """Inside, the backend cuts and pads nothing, and reads "<|endoftext|>" as characters."""
+    backend.no_truncation()
+    backend.no_padding()
+    before, backend.encode_special_tokens = backend.encode_special_tokens, True
+    try:
+        yield
+    finally:
+        backend.encode_special_tokens = before
+
+
+def cuts_at_spaces(backend: Tokenizer) -> bool:
+    """Whether a lone space between words always begins a new token, as with GPT-2's tokenizer.
+
+    Then words can be tokenized one by one, each with the space before it, and a word that comes
+    a thousand times only once.
+    """
+    cutter = backend.pre_tokenizer
+    return (
+        backend.normalizer is None
+        and isinstance(cutter, ByteLevel)
+        and cutter.use_regex
+        and all(token.special for token in backend.get_added_tokens_decoder().values())
+    )
+
+
+def split_at_spaces(text: str) -> list[str]:
+    """The text cut at its spaces, or in one piece if it has any other or double white space."""
+    words = text.split(" ")
+    return words if words == text.split() else [text]
 
 
 def _packaged(file: str) -> str:

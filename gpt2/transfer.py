@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
-from gpt2.evaluate import Evaluation, mcnemar
+from gpt2.evaluate import Evaluation, mcnemar, wilson_interval
 from utils import atomic_write
 
 CHANCE = 1 / 3
@@ -52,8 +52,10 @@ def transfer_table(evaluations: dict[str, Evaluation], fertility: pd.DataFrame) 
 
 def correlation(table: pd.DataFrame, measure: str) -> tuple[float, float]:
     """Spearman's rho of zero-shot accuracy and a measure over the languages other than English,
-    and its p-value."""
+    and its p-value; not a number where all are equally accurate."""
     others = table.drop(index="en", errors="ignore")
+    if others["accuracy"].nunique() < 2:
+        return float("nan"), float("nan")
     found = spearmanr(others["accuracy"], others[measure])
     return float(found.statistic), float(found.pvalue)
 
@@ -93,23 +95,24 @@ class Answers:
 def results_table(answers: Sequence[Answers]) -> pd.DataFrame:
     """A row for every language and setting: accuracy with 95 % interval, n, train rows, seconds.
 
-    Of several seeds: their mean accuracy, its standard deviation in `std`, and the interval of
-    the first seed's answers.
+    Of several seeds: their mean accuracy, its standard deviation in `std`, and the interval that
+    as many pairs give at the mean (the pairs' chance, not the seeds').
     """
     rows = []
     for (lang, setting), group in _by(answers).items():
         accuracies = [a.evaluation.accuracy for a in group]
-        low, high = group[0].evaluation.interval
+        accuracy, n = float(np.mean(accuracies)), len(group[0].evaluation.predictions)
+        low, high = wilson_interval(round(accuracy * n), n)
         rows.append(
             {
                 "language": lang,
                 "setting": setting,
-                "accuracy": float(np.mean(accuracies)),
+                "accuracy": accuracy,
                 "low": low,
                 "high": high,
                 "std": float(np.std(accuracies, ddof=1)) if len(group) > 1 else np.nan,
                 "seeds": len(group),
-                "n": len(group[0].evaluation.predictions),
+                "n": n,
                 "train rows": group[0].train_rows,
                 "seconds": float(np.mean([a.seconds for a in group])),
             }

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gpt2.fertility import compute_fertility, count_tokens, fertility_table, segment
 from gpt2.xnli import XNLIDataset
@@ -40,6 +42,13 @@ def test_it_equals_the_handouts_loop_over_the_samples(lang, tokenizer):
     assert compute_fertility(rows, tokenizer, 40) == tokens / words
 
 
+@settings(max_examples=200)
+@given(st.lists(st.text(" ab\u00a0\nß猫.'s<|endoftext|>", max_size=30), max_size=5))
+def test_tokens_counted_by_distinct_words_are_those_of_every_text(tokenizer, texts):
+    each = [tokenizer(t, split_special_tokens=True)["input_ids"] for t in texts]
+    assert count_tokens(texts, tokenizer) == sum(map(len, each))
+
+
 def test_the_table_by_hand(tmp_path, tokenizer):
     folder = tmp_path / "XNLI-MT-1.0" / "multinli"
     folder.mkdir(parents=True)
@@ -50,7 +59,7 @@ def test_the_table_by_hand(tmp_path, tokenizer):
         )
     rows = {lang: train(lang, tokenizer, tmp_path) for lang in texts}
     table = fertility_table(rows, rows, tokenizer)
-    count = {lang: sum(count_tokens(pair, tokenizer)) for lang, pair in texts.items()}
+    count = {lang: count_tokens(pair, tokenizer) for lang, pair in texts.items()}
     for lang, pair in texts.items():
         row = table.loc[lang]
         assert row["fertility"] == row["tokens per word"] == count[lang] / 4

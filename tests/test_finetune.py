@@ -1,11 +1,9 @@
 """A fine-tuning run: what it leaves, what it never mixes up, and that it survives being killed."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from killing import kill_until_finished, processes
 
 from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
 from gpt2.evaluate import evaluate
@@ -316,33 +315,11 @@ def train_here(weights, runs, epochs=2):
     )
 
 
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gpt2.finetune", "test_finetune"])
-    return context
-
-
-def kill_at_random_until_finished(tiny, runs, delays):
-    """Returns the number of kills; `delays()` gives the seconds before the next."""
-    kills = 0
-    while True:
-        process = processes().Process(target=train_here, args=(tiny, runs))
-        process.start()
-        process.join(timeout=delays())
-        if process.exitcode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            kills += 1
-        else:
-            assert process.exitcode == 0
-            return kills
-
-
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_points_it_ends_at_the_same_bits(tiny, tmp_path, kills):
     def whole():
         began = time.monotonic()
-        assert kill_at_random_until_finished(tiny, tmp_path / "whole", lambda: 300) == 0
+        assert kill_until_finished(train_here, (tiny, tmp_path / "whole"), lambda: 300) == 0
         return time.monotonic() - began
 
     seconds = whole()  # the first start also starts the server
@@ -351,8 +328,8 @@ def test_killed_at_random_points_it_ends_at_the_same_bits(tiny, tmp_path, kills)
     done = trial = 0
     while done < kills:
         runs = tmp_path / f"killed-{trial}"
-        done += kill_at_random_until_finished(
-            tiny, runs, lambda: dice.uniform(0.05, max(1.0, 0.6 * seconds))
+        done += kill_until_finished(
+            train_here, (tiny, runs), lambda: dice.uniform(0.05, max(1.0, 0.6 * seconds))
         )
         trial += 1
         folder = runs / expected.name

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 from config import GPT2Config
 from gpt2.loss import IGNORED, next_token_loss
 from gpt2.model import GPT2Model
-from gpt2.prompts import _words
-from gpt2.tokenizer import load_tokenizer
+from gpt2.tokenizer import load_tokenizer, split_at_spaces
 from gpt2.xnli import CACHE, LABEL2ID, LANGUAGES, XNLIDataset, read_xnli_tsv
 
 DIGITS = {"0": 15, "1": 16, "2": 17}
@@ -168,7 +167,7 @@ def test_encoding_in_parts_gives_the_ids_of_the_whole_prompt(rows, tmp_path_fact
 @given(text=sentences | st.text(" \u00a0\u3000\x1d\u0301a1.'s", max_size=20))
 def test_words_are_cut_only_where_the_tokenizer_cuts(text):
     cut = ByteLevel(add_prefix_space=False).pre_tokenize_str
-    words = _words(text)
+    words = split_at_spaces(text)
     assert " ".join(words) == text
     assert [part for part, _ in cut(" " + text)] == [
         part for word in words for part, _ in cut(" " + word)
