@@ -6,15 +6,13 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 MODEL_SIZES = {
     "gpt2": {"d": 768, "l": 12, "num_heads": 12},
@@ -134,27 +132,6 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_threshold = -1, -3  # as in malloc.h
     return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
-
-
-def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x · weightᵀ + bias without a gradient, [..., K] by [M, K].
-
-    On a CPU in float32 by oneDNN, where torch has it: F.linear goes to MKL there, which takes two
-    to four times as long on AMD's processors.
-    """
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if onednn is None or x.device.type != "cpu" or x.dtype != torch.float32:
-        return F.linear(x, weight, bias)
-    return onednn(x, weight, bias, "none", [], "")
-
-
-class FastLinear(ContextDecorator, TorchFunctionMode):
-    """A context or decorator: every F.linear is `fast_linear`; for inference, under no_grad."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.linear and not torch.is_autocast_enabled("cpu"):
-            function = fast_linear
-        return function(*args, **(kwargs or {}))
 
 
 def in_evaluation_mode(function):

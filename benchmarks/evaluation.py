@@ -1,31 +1,22 @@
-"""NLI evaluation with a 124M model: us, the plain one-by-one loop, and transformers at its best.
+"""NLI evaluation with a 124M model: English test pairs, the same random weights for all.
 
-    python -m benchmarks.evaluation --xnli XNLI_DIR [--pairs 150] [--turns 3] [--name NAME]
-
-All read the same English test pairs with the same random weights, in turns A B C A B C; a ratio
-is formed turn by turn. Peers: the plain loop (one prompt, all logits, whole vocabulary, as the
-handout describes it) and transformers on length-sorted batches with logits at the last token only.
+Peers: the plain loop (one prompt, all logits, whole vocabulary, as the handout describes it) and
+transformers on length-sorted batches with logits at the last token only.
 """
 
-import argparse
 import copy
-import statistics
-import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
-import transformers
-from tqdm import tqdm
 
-from benchmarks import report
+from benchmarks.contest import Contest, forward_flop
+from benchmarks.options import Options
+from benchmarks.peers import hugging_face, same_weights
 from config import GPT2Config
-from gpt2 import checkpoint
 from gpt2.evaluate import answer
-from gpt2.model import GPT2Model
-from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import XNLIDataset
 
 BATCH = 16  # of the sorted peer
+TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 @torch.no_grad()
@@ -51,10 +42,9 @@ def sorted_batches(model, prompts):
         lengths = torch.tensor([len(prompts[i]) for i in rows])
         mask = (torch.arange(ids.size(1)) >= ids.size(1) - lengths[:, None]).long()
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        logits = model(ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[
-            :, -1
-        ]
-        for i, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
+        ids, mask, positions = (x.to(model.device) for x in (ids, mask, positions))
+        logits = model(ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits
+        for i, token in zip(rows, logits[:, -1].argmax(-1).tolist(), strict=True):
             answers[i] = token
     return answers
 
@@ -63,66 +53,34 @@ def ours(model, prompts):
     return answer(model, prompts, [])[0].tolist()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--xnli", type=Path, required=True, help="folder with XNLI-1.0")
-    parser.add_argument("--pairs", type=int, default=150)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--name", help="write benchmarks/results/NAME.json")
-    args = parser.parse_args()
-    torch.set_num_threads(2)
-    dataset = XNLIDataset(
-        "test",
-        tokenizer=load_tokenizer(),
-        test_path=str(args.xnli / "XNLI-1.0" / "xnli.test.tsv"),
-        subset=args.pairs,
-    )
-    prompts = [dataset[i]["input_ids"] for i in range(len(dataset))]
-    torch.manual_seed(0)
-    reference = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(attn_implementation="sdpa")
-    ).eval()
-    model = GPT2Model(GPT2Config()).eval()
-    model.load_state_dict(checkpoint.from_hugging_face(reference.state_dict(), GPT2Config()))
-    contestants = {"plain loop, float32": (plain, reference)}
-    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        networks = (copy.deepcopy(network).to(dtype) for network in (reference, model))
-        for label, function in (("transformers sorted", sorted_batches), ("ours", ours)):
-            contestants[f"{label}, {name}"] = (function, next(networks))
-    seconds = {name: [] for name in contestants}
-    answers = {}
-    for _ in tqdm(range(args.turns), desc="turns", ncols=100):
-        for name, (function, network) in contestants.items():
-            function(network, prompts[:BATCH])  # warm
-            began = time.perf_counter()
-            answers[name] = function(network, prompts)
-            seconds[name].append(time.perf_counter() - began)
-    truth = answers["plain loop, float32"]
-    rows = {}
-    for name, times in seconds.items():
-        peers = {}
-        for peer in seconds:
-            ratios = [b / a for a, b in zip(times, seconds[peer], strict=True)]
-            peers[peer] = statistics.median(ratios)
-        same = sum(a == b for a, b in zip(answers[name], truth, strict=True)) / len(truth)
-        rows[name] = {
-            "seconds": statistics.median(times),
-            "times_as_fast_as": peers,
-            "answers_like_plain": same,
-        }
-        print(
-            f"{name:28s} {rows[name]['seconds']:7.2f} s   "
-            f"{peers['plain loop, float32']:5.2f}x plain   same answers {same:.3f}"
+def contests(options: Options) -> Iterator[Contest]:
+    config = GPT2Config(**(TINY if options.quick else {}))
+    rows = options.dataset("test", subset=32.0 if options.quick else 300.0)
+    prompts = [rows[i]["input_ids"] for i in range(len(rows))]
+    reference = hugging_face(config, options.device).eval()
+    model = same_weights(reference, config).eval()
+    on_device = [prompt.to(options.device) for prompt in prompts]
+    ways = {"plain loop, float32": lambda turn: plain(reference, on_device)}
+    asked = {("ours, float32", "plain loop, float32"): 4.0}
+    for precision in options.precisions:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        theirs, mine = (copy.deepcopy(network).to(dtype) for network in (reference, model))
+        ways[f"transformers sorted, {precision}"] = lambda turn, m=theirs: sorted_batches(
+            m, prompts
         )
-    for name in ("float32", "bf16"):
-        ratio = rows[f"ours, {name}"]["times_as_fast_as"][f"transformers sorted, {name}"]
-        print(f"ours beside transformers sorted, {name}: {ratio:.2f}x")
-    if args.name:
-        result = {"pairs": len(prompts), "turns": args.turns, "rows": rows}
-        print(f"wrote {report.save(args.name, result)}")
+        ways[f"ours, {precision}"] = lambda turn, m=mine: ours(m, prompts)
+        asked[f"ours, {precision}", f"transformers sorted, {precision}"] = 1.5
+    if "ours, bf16" in ways:
+        asked["ours, bf16", "plain loop, float32"] = 10.0
 
+    def agree(answers):
+        truth = answers["plain loop, float32"]
+        return {
+            f"same answers as the plain loop: {name}": sum(map(int.__eq__, found, truth))
+            / len(truth)
+            for name, found in answers.items()
+            if found is not truth
+        }
 
-if __name__ == "__main__":
-    main()
+    flop = forward_flop(config, [len(prompt) for prompt in prompts], len(prompts))
+    yield Contest("NLI evaluation", "pairs", len(prompts), ways, asked, flop=flop, agree=agree)

@@ -1,25 +1,17 @@
-"""compute_fertility beside tokenizing sentence by sentence, as the handout describes it; in turns.
+"""compute_fertility beside tokenizing sentence by sentence, as the handout describes it."""
 
-python -m benchmarks.fertility --xnli FOLDER [--name NAME]
-"""
+from collections.abc import Iterator
 
-import argparse
-import statistics
-import time
-from pathlib import Path
-
-from tqdm import tqdm
-
-from benchmarks import report
+from benchmarks.contest import Contest
+from benchmarks.options import Options
 from gpt2.fertility import compute_fertility
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import XNLIDataset
+from gpt2.xnli import LANGUAGES, XNLIDataset
 
-GIVEN = ("en", "ar", "de", "es", "fr", "sw", "tr", "ur", "vi", "zh")
 ROWS = 3927  # one per cent of a full training file
 
 
-def sentence_by_sentence(dataset, tokenizer, max_samples: int) -> float:
+def sentence_by_sentence(dataset: XNLIDataset, tokenizer, max_samples: int) -> float:
     words = tokens = 0
     for _, pair in dataset.data.head(max_samples).iterrows():
         for text in (pair["premise"], pair["hypo"]):
@@ -28,42 +20,23 @@ def sentence_by_sentence(dataset, tokenizer, max_samples: int) -> float:
     return tokens / words
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--xnli", type=Path, required=True, help="holds XNLI-MT-1.0")
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--name", help="write benchmarks/results/NAME.json")
-    args = parser.parse_args()
+def contests(options: Options) -> Iterator[Contest]:
     tokenizer = load_tokenizer()
-    sets = {
-        lang: XNLIDataset.in_folder(args.xnli, "train", lang, tokenizer=tokenizer) for lang in GIVEN
+    rows = 20 if options.quick else ROWS
+    sets = {lang: options.dataset("train", lang) for lang in LANGUAGES}
+    pairs = sum(len(each.data.head(rows)) for each in sets.values())  # read before it is timed
+    ways = {
+        name: lambda turn, f=function: {lang: f(s, tokenizer, rows) for lang, s in sets.items()}
+        for name, function in (
+            ("sentence by sentence", sentence_by_sentence),
+            ("ours", compute_fertility),
+        )
     }
-    for rows in sets.values():
-        _ = rows.data  # read before anything is timed
-    ways = {"ours": compute_fertility, "sentence by sentence": sentence_by_sentence}
-    found: dict[str, dict] = {}
-    seconds = {way: [] for way in ways}
-    for _ in tqdm(range(args.turns), desc="turns", ncols=100):
-        for way, function in ways.items():
-            began = time.perf_counter()
-            found[way] = {lang: function(rows, tokenizer, ROWS) for lang, rows in sets.items()}
-            seconds[way].append(time.perf_counter() - began)
-    assert found["ours"] == found["sentence by sentence"]
-    pairs = zip(seconds["ours"], seconds["sentence by sentence"], strict=True)
-    ratio = statistics.median(theirs / ours for ours, theirs in pairs)
-    print("  ".join(f"{lang} {value:.2f}" for lang, value in found["ours"].items()))
-    print(f"{ratio:.1f} times as fast as sentence by sentence, the same figures")
-    if args.name:
-        result = {
-            "rows": ROWS,
-            "fertility": found["ours"],
-            "times_as_fast": ratio,
-            "seconds": {way: statistics.median(times) for way, times in seconds.items()},
-        }
-        print(f"wrote {report.save(args.name, result)}")
 
+    def agree(found):
+        if found["ours"] != found["sentence by sentence"]:
+            raise AssertionError("the two ways count different fertilities")
+        return {lang: round(value, 2) for lang, value in found["ours"].items()}
 
-if __name__ == "__main__":
-    main()
+    asked = {("ours", "sentence by sentence"): 5.0}
+    yield Contest("fertility, 15 languages", "pairs", pairs, ways, asked, agree=agree)

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--note", default="", help="for the page, such as what the weights are")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     summary = {
         "command": command,
+        "note": args.note,
         "settings": asdict(recipe),
         "languages": everything,
         "seeds": args.seeds,
@@ -147,16 +149,16 @@ def write(folder: Path, tables: dict, figures: dict, summary: dict) -> None:
     page = [
         "# Task 3 on real rows with the toy model",
         f"`{summary['command']}`",
+        *([summary["note"]] if summary["note"] else []),
         f"{summary['minutes_of_training']:.0f} minutes of training in all. Intervals are 95 % "
         "(Wilson), or mean (standard deviation) where there are several seeds; differences, "
         "matrix and zero-shot table are of the first seed; p-values are exact McNemar, corrected "
         "after Holm.",
     ]
     for name, table in tables.items():
-        export(table, folder, name)
-        page.append(
-            f"## {name.replace('_', ' ').capitalize()}\n\n{table.to_markdown(floatfmt='.3f')}"
-        )
+        _, markdown, _ = export(table, folder, name)
+        page.append(f"## {name.replace('_', ' ').capitalize()}")
+        page.append(markdown.read_text(encoding="utf-8").rstrip())
         print(f"\n{name}\n{table.round(4).to_string()}")
         if name in figures:
             page.append(f"![{name}]({name}.png)")

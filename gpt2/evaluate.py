@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gpt2.attention import CausalSelfAttention
+from gpt2.fast_linear import FastLinear
 from gpt2.generate import generate
 from gpt2.layer import GPT2Layer
 from gpt2.loss import IGNORED
 from gpt2.model import GPT2Model
 from gpt2.xnli import LABEL2ID
-from utils import FastLinear, atomic_write, in_evaluation_mode
+from utils import atomic_write, in_evaluation_mode
 
 DIGITS = [str(label) for label in LABEL2ID.values()]
 TOKEN_BUDGET = 4096  # columns of a batch times its rows

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from utils import fast_linear, in_evaluation_mode
+from gpt2.fast_linear import fast_linear, fast_product
+from utils import in_evaluation_mode
 
 IGNORED = -100  # a label that does not count, as everywhere in torch
 ROWS = 1024  # rows of logits in memory at a time: 200 MB for GPT-2's vocabulary in float32
@@ -102,7 +103,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device_type) if half else hidden.dtype
         wants_hidden, wants_weight, _ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight) if wants_weight else None
+        grad_weight = torch.zeros_like(weight) if wants_weight and len(hidden) == 0 else None
         total = hidden.new_zeros((), dtype=torch.float32 if half else dtype)
         with torch.autocast(device_type, enabled=False):
             W = weight.to(dtype)
@@ -118,10 +119,9 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 grad = p.scatter_add_(1, y, p.new_full(y.shape, -1.0)).to(dtype)
                 if wants_hidden:
                     grad_hidden[rows] = fast_linear(grad, W.t())
-                if wants_weight and len(hidden) <= ROWS:
-                    grad_weight = (grad.t() @ h).to(weight.dtype)
-                elif wants_weight:
-                    grad_weight += grad.t() @ h
+                if wants_weight:
+                    part = fast_product(grad, h)
+                    grad_weight = part.to(weight.dtype) if start == 0 else grad_weight.add_(part)
         ctx.gradients = grad_hidden, grad_weight
         return total
 

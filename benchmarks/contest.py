@@ -1,0 +1,141 @@
+"""Ways to do the same work, timed in turns: A B C A B C, and the ratios turn by turn."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from tqdm import tqdm
+
+from config import GPT2Config
+
+
+@dataclass
+class Timed:
+    """What a way returns that has measured its own seconds."""
+
+    seconds: float
+    returned: object = None
+
+
+@dataclass
+class Contest:
+    """One piece of work and the ways to do it.
+
+    `ways` maps a name to a function of the turn (0, 1, ...) that does the work; `asked` the names
+    of two ways to how many times as fast the first shall be, and `least` a way to what it shall
+    reach for itself: "per_second" or "of_ceiling", and the number. `flop`, and by way `traffic`,
+    are what the work needs at least, in operations and bytes: they say how far from the machine's
+    ceiling it is. `agree` gets what the ways returned last, and says what is to be known of it.
+    """
+
+    name: str
+    unit: str
+    amount: float  # of units that each call does
+    ways: dict[str, Callable[[int], object]]
+    asked: dict[tuple[str, str], float] = field(default_factory=dict)
+    least: dict[str, tuple[str, float]] = field(default_factory=dict)
+    flop: float | None = None
+    traffic: dict[str, float] = field(default_factory=dict)
+    agree: Callable[[dict[str, object]], dict] = lambda returned: {}
+    warm: bool = True  # call each way once before anything is timed
+
+
+def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str = "cpu") -> dict:
+    """The contest's result: a dict that can become JSON."""
+    seconds: dict[str, list[float]] = {name: [] for name in contest.ways}
+    returned: dict[str, object] = {}
+    for turn in tqdm(range(-contest.warm, turns), desc=contest.name, ncols=100):
+        for name, way in contest.ways.items():
+            wait(device)
+            began = time.perf_counter()
+            returned[name] = way(turn)
+            wait(device)
+            took = time.perf_counter() - began
+            if isinstance(returned[name], Timed):
+                took = returned[name].seconds
+            if turn >= 0:
+                seconds[name].append(took)
+    ways = {}
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        ways[name] = {"seconds": median, "per_second": contest.amount / median}
+        if contest.flop is not None:
+            ceiling = ceilings["bf16" if "bf16" in name else "float32"]
+            ways[name]["of_ceiling"] = contest.flop / median / ceiling
+        if name in contest.traffic:
+            ways[name]["of_copy"] = contest.traffic[name] / median / ceilings["copy"]
+    ratios = []
+    for (ours, peer), asked in contest.asked.items():
+        each = [b / a for a, b in zip(seconds[ours], seconds[peer], strict=True)]
+        ratios.append(
+            {
+                "ours": ours,
+                "peer": peer,
+                "times_as_fast": statistics.median(each),
+                "lowest": min(each),
+                "highest": max(each),
+                "asked": asked,
+            }
+        )
+    return {
+        "unit": contest.unit,
+        "amount": contest.amount,
+        "turns": turns,
+        "ways": ways,
+        "ratios": ratios,
+        "least": [
+            {"way": way, "what": what, "reached": ways[way][what], "asked": asked}
+            for way, (what, asked) in contest.least.items()
+        ],
+        "agreement": contest.agree(returned),
+    }
+
+
+def measure_ceilings(device: str) -> dict[str, float]:
+    """Operations a second of the best matrix product found, by precision; bytes a second of a
+    copy, read and write counted."""
+    found = {}
+    size = 8192 if device == "cuda" else 1536
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        products = [lambda a=a, b=b: a @ b]
+        onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+        if onednn is not None and device == "cpu":
+            products.append(lambda a=a, b=b, f=onednn: f(a, b, None, "none", [], ""))
+        found[name] = 2 * size**3 / min(quickest(product, device) for product in products)
+    source = torch.randn(2**26, device=device)
+    target = torch.empty_like(source)
+    found["copy"] = 2 * source.nbytes / quickest(lambda: target.copy_(source), device)
+    return found
+
+
+def quickest(work: Callable, device: str, turns: int = 7) -> float:
+    """Seconds of the quickest of several calls."""
+    times = []
+    for _ in range(turns):
+        wait(device)
+        began = time.perf_counter()
+        work()
+        wait(device)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def forward_flop(config: GPT2Config, lengths, projected: int) -> float:
+    """Operations of reading texts of these lengths with logits at `projected` positions.
+
+    A multiplication and an addition count as two; attention's causal half is counted.
+    """
+    d, L = config.hidden_size, config.num_hidden_layers
+    matrices = L * (4 * d * d + 2 * d * config.intermediate_size)
+    attention = sum(float(length) ** 2 for length in lengths) * L * d  # two products, half of each
+    return (
+        2 * matrices * float(sum(lengths)) + 2 * attention + 2 * projected * d * config.vocab_size
+    )

@@ -1,0 +1,135 @@
+"""What only a GPU is asked for: an epoch of fine-tuning, 15 test sets, long texts in bfloat16.
+
+Lengths are those of the given English training pairs, repeated to the number of rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch.utils.data import ConcatDataset, DataLoader
+
+from benchmarks.contest import Contest, forward_flop
+from benchmarks.evaluation import TINY
+from benchmarks.options import Options
+from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
+from gpt2.batches import BatchesByLength
+from gpt2.evaluate import evaluate
+from gpt2.model import GPT2Model
+from gpt2.tokenizer import load_tokenizer
+from gpt2.train import train
+from gpt2.xnli import LANGUAGES, XNLIDataset
+from optim.adamw import AdamW
+
+PAIRS = 13_000  # 2 seconds of what is asked
+
+
+def contests(options: Options) -> Iterator[Contest]:
+    config = GPT2Config(**(TINY if options.quick else {}))
+    yield finetuning_epoch(options, config)
+    yield handout_steps(options, config)
+    yield test_sets(options, config)
+    yield long_texts(options, config)
+
+
+def model_and_optimizer(options: Options, config: GPT2Config, hyper) -> tuple:
+    torch.manual_seed(0)
+    model = GPT2Model(config).to(options.device)
+    return model, AdamW(model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay)
+
+
+def finetuning_epoch(options: Options, config: GPT2Config) -> Contest:
+    rows = options.dataset("train")
+    copies = 1 if options.quick else -(-PAIRS // len(rows))
+    pairs = ConcatDataset([rows] * copies)
+    lengths = list(rows.lengths + 1) * copies
+    model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
+    settings = replace(FINETUNE_FAST, precision="bf16")
+    loader = DataLoader(
+        pairs,
+        batch_sampler=BatchesByLength(lengths, settings.token_budget),
+        collate_fn=XNLIDataset.collate_fn,
+    )
+
+    def way(turn):
+        train(
+            model,
+            loader,
+            optimizer,
+            max_grad_norm=settings.max_grad_norm,
+            precision=settings.precision,
+        )
+
+    name = "ours, bf16"
+    return Contest(
+        "fine-tuning as FINETUNE_FAST",
+        "pairs",
+        len(pairs),
+        {name: way},
+        least={name: ("per_second", 6500.0)},
+        flop=3 * forward_flop(config, lengths, len(pairs)),
+    )
+
+
+def handout_steps(options: Options, config: GPT2Config) -> Contest:
+    batches = options.batches(FINETUNE_ENGLISH.batch_size, 2 if options.quick else 100)
+    model, optimizer = model_and_optimizer(options, config, FINETUNE_ENGLISH)
+    name = "ours, float32"
+    return Contest(
+        "fine-tuning as the handout, batch of 4",
+        "steps",
+        len(batches),
+        {name: lambda turn: train(model, batches, optimizer) and None},
+        least={name: ("per_second", 140.0)},
+    )
+
+
+def test_sets(options: Options, config: GPT2Config) -> Contest:
+    """From the text files to predictions, their cached ids left out of use."""
+    languages = ("en", "zh") if options.quick else LANGUAGES
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    model = GPT2Model(config).to(options.device, dtype).eval()
+    tokenizer, turns = load_tokenizer(), iter(range(1000))
+    count = len(options.dataset("test")) * len(languages)
+
+    def way(turn):
+        limit = 1024 - next(turns)  # another limit is another cache file
+        return [
+            evaluate(
+                model,
+                tokenizer,
+                options.dataset("test", lang, max_length=limit),
+                progress=False,
+            ).accuracy
+            for lang in languages
+        ]
+
+    name = "ours, bf16" if dtype == torch.bfloat16 else "ours, float32"
+    return Contest(
+        "15 test sets",
+        "pairs",
+        count,
+        {name: way},
+        least={name: ("per_second", 15 * 5010 / 30)},
+    )
+
+
+def long_texts(options: Options, config: GPT2Config) -> Contest:
+    size, length, count = (2, 64, 2) if options.quick else (16, 1024, 8)
+    model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for _ in range(count):
+        ids = torch.randint(config.vocab_size, (size, length), generator=generator)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        batches.append({key: x.to(options.device) for key, x in batch.items()})
+    name = "ours, bf16"
+    return Contest(
+        "pretraining 124M, 1,024 tokens",
+        "tokens",
+        size * length * count,
+        {name: lambda turn: train(model, batches, optimizer, precision="bf16") and None},
+        least={name: ("of_ceiling", 0.5)},
+        flop=3 * forward_flop(config, [length] * size * count, size * (length - 1) * count),
+    )

@@ -1,0 +1,71 @@
+"""F.linear in float32 on a CPU, by oneDNN.
+
+torch gives such products to MKL, which takes two to four times as long on AMD's processors, since
+it uses half of their vectors' width. Elsewhere, and for other types, all is left to torch.
+"""
+
+from contextlib import ContextDecorator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x · weightᵀ + bias without a gradient, [..., K] by [M, K] to [..., M]."""
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if onednn is None or not _is_ours(x, weight):
+        return F.linear(x, weight, bias)
+    return onednn(x, weight, bias, "none", [], "")
+
+
+def fast_product(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ·b without a gradient, [N, M] and [N, K] to [M, K].
+
+    oneDNN copies what lies crosswise in memory: that is either aᵀ or the product's transpose.
+    """
+    if a.size(0) < b.size(1):
+        return fast_linear(a.t(), b.t())
+    return fast_linear(b.t(), a.t()).t().contiguous()
+
+
+class FastLinear(ContextDecorator, TorchFunctionMode):
+    """A context or decorator: every F.linear is `fast_linear`, and so are its gradients."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.linear and _is_ours(*args[:2]) and not torch.is_autocast_enabled("cpu"):
+            function = _Linear.apply if torch.is_grad_enabled() else fast_linear
+            if len(args) == 2:
+                args = (*args, (kwargs or {}).get("bias"))
+            kwargs = None
+        return function(*args, **(kwargs or {}))
+
+
+class _Linear(torch.autograd.Function):
+    """With y = x·Wᵀ + b: dL/dx = dL/dy·W, dL/dW = dL/dyᵀ·x, dL/db = Σ dL/dy."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return fast_linear(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        rows = grad.flatten(0, -2)
+        return (
+            fast_linear(grad, weight.t()) if wants_x else None,
+            fast_product(rows, x.flatten(0, -2)) if wants_weight else None,
+            rows.sum(dim=0) if wants_bias else None,
+        )
+
+
+def _is_ours(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.device.type == weight.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.dim() >= 2
+    )
