@@ -1,5 +1,6 @@
 """Ways to do the same work, timed in turns: A B C A B C, and the ratios turn by turn."""
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
     returned: dict[str, object] = {}
     for turn in tqdm(range(-contest.warm, turns), desc=contest.name, ncols=100):
         for name, way in contest.ways.items():
+            usual_memory()
             wait(device)
             began = time.perf_counter()
             returned[name] = way(turn)
@@ -121,6 +123,20 @@ def quickest(work: Callable, device: str, turns: int = 7) -> float:
         wait(device)
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def usual_memory() -> None:
+    """Have the C library (glibc) give memory back as it does by itself in a long-running process.
+
+    Training of ours asks it to keep what is freed (`utils.keep_freed_memory`), for the whole
+    process: without this, whatever runs after it would profit, too.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim_threshold, mmap_threshold, largest = -1, -3, 2**25  # that it comes to by itself
+        library.mallopt(mmap_threshold, largest)
+        library.mallopt(trim_threshold, 2 * largest)
+        library.malloc_trim(0)
 
 
 def wait(device: str) -> None:

@@ -128,7 +128,8 @@ class CausalSelfAttention(nn.Module):
         value = self.transform(hidden_states, self.value)
         if cache is not None:
             key, value = cache.extend(key, value)
-        return self.attention(key, query, value, attention_mask)
+        attended = self.attention(key, query.to(key.dtype), value, attention_mask)
+        return attended.to(hidden_states.dtype)  # a cache may be of another type
 
 
 def _future(query: Tensor, key: Tensor) -> Tensor:

@@ -9,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt2.attention import KeyValueCache
+from gpt2.fast_linear import FastLinear
+from gpt2.shortcuts import OneToken
 from utils import get_parameter_dtype
+
+STEPS_BEFORE_SHORTCUT = 12  # copying the weights takes about what it then saves in so many steps
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Context:
         self.capacity = capacity
         self.window = decoding.sliding_window
         self.cache = self._new_cache() if decoding.use_cache else None
+        self.steps, self.shortcut = 0, None
 
     def read(self) -> Tensor:
         """Let the model read what it has not read yet: hidden states [B, unread, hidden]."""
@@ -99,11 +104,30 @@ class Context:
             if self.cache is not None:
                 self.cache = self._new_cache()
         unread = self.ids[:, self.cache.length :] if self.cache is not None else self.ids
-        return self.model(unread, self.mask, self.cache)["last_hidden_state"]
+        if self._one_token(unread):
+            return self.shortcut.hidden_state(unread, self.mask, self.cache)
+        with FastLinear():
+            return self.model(unread, self.mask, self.cache)["last_hidden_state"]
 
     def next_logits(self) -> Tensor:
         """Logits of the token that follows: [B, vocab]."""
-        return self.model.hidden_state_to_token(self.read()[:, -1]).float()
+        hidden = self.read()[:, -1]
+        if self.shortcut is not None:
+            return self.shortcut.logits(hidden).float()
+        with FastLinear():
+            return self.model.hidden_state_to_token(hidden).float()
+
+    def _one_token(self, unread: Tensor) -> bool:
+        """Whether to take the shortcut, which is made when it will have paid for itself."""
+        if self.cache is None or unread.size(1) > 1:
+            return False
+        self.steps += 1
+        rows = len(unread)
+        if self.steps >= STEPS_BEFORE_SHORTCUT and (
+            not self.shortcut or self.shortcut.rows != rows
+        ):
+            self.shortcut = OneToken(self.model, rows) if OneToken.takes(self.model) else None
+        return self.shortcut is not None
 
     def append(self, tokens: Tensor) -> None:
         """Add columns of tokens, [B, n]."""
@@ -127,12 +151,11 @@ class Context:
         return self.model.config.max_position_embeddings
 
     def _new_cache(self) -> KeyValueCache:
+        dtype, device = get_parameter_dtype(self.model), self.ids.device
+        if device.type == "cpu" and dtype == torch.bfloat16:
+            dtype = torch.float32  # torch's attention of a single new token is 5 times as fast
         return KeyValueCache(
-            self.model.config,
-            len(self.ids),
-            self.capacity,
-            dtype=get_parameter_dtype(self.model),
-            device=self.ids.device,
+            self.model.config, len(self.ids), self.capacity, dtype=dtype, device=device
         )
 
 

@@ -12,15 +12,13 @@ import pandas as pd
 import torch
 from scipy.stats import binomtest
 from sklearn.metrics import classification_report, confusion_matrix
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from gpt2.attention import CausalSelfAttention
 from gpt2.fast_linear import FastLinear
 from gpt2.generate import generate
-from gpt2.layer import GPT2Layer
 from gpt2.loss import IGNORED
-from gpt2.model import GPT2Model
+from gpt2.shortcuts import has_its_own_blocks, last_token
 from gpt2.xnli import LABEL2ID
 from utils import atomic_write, in_evaluation_mode
 
@@ -92,14 +90,14 @@ def answer(
     device = next(model.parameters()).device
     tokens = torch.empty(len(prompts), dtype=torch.long)
     log_probs = torch.empty(len(prompts), len(label_tokens))
-    shared = _is_plain_gpt2(model)
+    shared = has_its_own_blocks(model)
     bar = tqdm(total=len(prompts), unit="pair", ncols=100, disable=not progress)
     for batch in _batches(prompts):
         ids = torch.nn.utils.rnn.pad_sequence([prompts[i] for i in batch], batch_first=True).cpu()
         lengths = torch.tensor([len(prompts[i]) for i in batch])
         mask = torch.arange(ids.size(1)) < lengths[:, None]
         if shared:
-            last = _last_token(model, ids, mask)
+            last = last_token(model, ids, mask)
         else:
             last = model(ids.to(device), mask.long().to(device))["last_token"]
         logits = model.hidden_state_to_token(last).float()
@@ -127,54 +125,6 @@ def _batches(prompts: Sequence[Tensor]) -> Iterator[list[int]]:
         batch.append(i)
     if batch:
         yield batch
-
-
-def _is_plain_gpt2(model) -> bool:
-    """Whether `_last_token` does all that the model does: its blocks are ours, without a hook."""
-    if type(model) is not GPT2Model:
-        return False
-    ours = {GPT2Model, GPT2Layer, CausalSelfAttention}
-    attentions = [layer.self_attention for layer in model.gpt_layers]
-    return all(
-        type(part) in ours
-        and not (part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
-        for part in (model, *model.gpt_layers, *attentions)
-    )
-
-
-def _last_token(model: GPT2Model, ids: Tensor, mask: Tensor) -> Tensor:
-    """`model(ids, mask)["last_token"]` [B, hidden] of rows padded on the right, in less time.
-
-    Only attention sees the rows [B, T]. All else sees N of their B·T cells: no pads, and nothing
-    twice that a row has in common with the row before; after the last attention the B ends alone.
-    """
-    same = torch.zeros_like(mask)  # up to here, the row is the one before
-    same[1:] = ((ids[1:] == ids[:-1]) & mask[:-1]).cumprod(dim=1)
-    new = mask & ~same
-    cells = new.flatten().nonzero().squeeze(1)  # [N]
-    number = new.flatten().cumsum(dim=0).view_as(ids) - 1
-    # A cell that is not new repeats the nearest new one above it; a pad may be anything.
-    states = number.where(new, 0).cummax(dim=0).values  # [B, T], each of the N
-    ends = torch.arange(len(ids)) * ids.size(1) + mask.sum(dim=1) - 1  # [B], each of the B·T
-    device = next(model.parameters()).device
-    ids, cells, states, ends = (x.to(device) for x in (ids, cells, states, ends))
-
-    hidden = model.embed(ids).flatten(0, 1)[None, cells]  # [1, N, hidden]
-    for layer in model.gpt_layers:
-        attention, normed = layer.self_attention, layer.attention_layer_norm(hidden)
-        key, query, value = (
-            attention.transform(linear(normed)[0, states], nn.Identity())  # [B, h, T, d]
-            for linear in (attention.key, attention.query, attention.value)
-        )
-        attended = attention.attention(key, query, value, None).flatten(0, 1)  # [B·T, hidden]
-        if layer is model.gpt_layers[-1]:
-            hidden, cells = hidden[:, states.flatten()[ends]], ends
-        hidden = layer.add(
-            hidden, attended[None, cells], layer.attention_dense, layer.attention_dropout
-        )
-        widened = layer.interm_af(layer.interm_dense(layer.out_layer_norm(hidden)))
-        hidden = layer.add(hidden, widened, layer.out_dense, layer.out_dropout)
-    return model.final_layer_norm(hidden)[0]
 
 
 # ---- Results -----------------------------------------------------------------------------------

@@ -30,6 +30,27 @@ def fast_product(a: Tensor, b: Tensor) -> Tensor:
     return fast_linear(b.t(), a.t()).t().contiguous()
 
 
+def pack(weight: Tensor, rows: int) -> Tensor:
+    """A copy of a weight [M, K], in the order in which `packed_linear` reads it quickest for so
+    many rows; the weight itself where that gains nothing."""
+    reorder = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
+    if reorder is None or (weight.dtype == torch.float32 and rows < 4):
+        return weight.detach()
+    return reorder(weight.detach(), rows)
+
+
+def packed_linear(
+    x: Tensor, packed: Tensor, bias: Tensor | None = None, *, gelu: bool = False
+) -> Tensor:
+    """x · weightᵀ + bias of a weight that `pack` gave, then the tanh form of GELU if asked for."""
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if onednn is not None:
+        after = ("gelu", [], "tanh") if gelu else ("none", [], "")
+        return onednn(x, packed, bias, *after)
+    y = F.linear(x, packed, bias)
+    return F.gelu(y, approximate="tanh") if gelu else y
+
+
 class FastLinear(ContextDecorator, TorchFunctionMode):
     """A context or decorator: every F.linear is `fast_linear`, and so are its gradients."""
 

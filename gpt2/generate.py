@@ -7,13 +7,11 @@ from torch import Tensor
 
 from gpt2.beam import beam_search
 from gpt2.decoding import Context, Decoding, penalize_repetition, restrict
-from gpt2.fast_linear import FastLinear
 from gpt2.speculative import speculate
 from utils import in_evaluation_mode
 
 
 @torch.no_grad()
-@FastLinear()
 @in_evaluation_mode
 def generate(
     model,

@@ -18,7 +18,6 @@ import gpt2.evaluate
 from config import GPT2Config
 from gpt2.evaluate import (
     Evaluation,
-    _last_token,
     answer,
     compute_accuracy,
     evaluate,
@@ -27,6 +26,7 @@ from gpt2.evaluate import (
     wilson_interval,
 )
 from gpt2.model import GPT2Model
+from gpt2.shortcuts import last_token
 from gpt2.xnli import XNLIDataset
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
@@ -172,7 +172,7 @@ def test_sharing_beginnings_changes_no_state_and_no_token_is_read_twice(
         hook = model.gpt_layers[0].out_dense.register_forward_hook(
             lambda _, inputs, __: read.append(inputs[0].size(1))
         )
-        states = _last_token(model, ids, mask)
+        states = last_token(model, ids, mask)
         hook.remove()
     atol = 1e-5 if dtype == torch.float32 else 0.1
     assert states.dtype == expected.dtype and torch.allclose(states, expected, atol=atol)

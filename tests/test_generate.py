@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+import gpt2.decoding
 from config import GPT2Config
 from gpt2.attention import KeyValueCache
 from gpt2.decoding import Decoding, penalize_repetition, restrict
@@ -20,6 +21,14 @@ from gpt2.speculative import look_up
 from optim.adamw import AdamW
 
 EOS = 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def both_ways_in_one_text():
+    """The first new token comes from the model itself, those after it by the shortcut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpt2.decoding, "STEPS_BEFORE_SHORTCUT", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
