@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: run test slow lint check notebook clean
+.PHONY: run test slow lint check notebook bench clean
 
 run: $(READY)
 	$(BIN)/python run_notebook.py
@@ -34,6 +34,10 @@ $(READY): requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
+
+# Us beside our peers; ARGS="finetuning --xnli FOLDER", say. Half an hour for all.
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf out .pytest_cache .ruff_cache .hypothesis

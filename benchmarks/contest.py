@@ -52,11 +52,12 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
             usual_memory()
             wait(device)
             began = time.perf_counter()
-            returned[name] = way(turn)
+            found = way(turn)
             wait(device)
             took = time.perf_counter() - began
-            if isinstance(returned[name], Timed):
-                took = returned[name].seconds
+            if isinstance(found, Timed):
+                took, found = found.seconds, found.returned
+            returned[name] = found
             if turn >= 0:
                 seconds[name].append(took)
     ways = {}

@@ -42,7 +42,7 @@ def finetuning_epoch(options: Options, config: GPT2Config) -> Contest:
     rows = options.dataset("train")
     copies = 1 if options.quick else -(-PAIRS // len(rows))
     pairs = ConcatDataset([rows] * copies)
-    lengths = list(rows.lengths + 1) * copies
+    lengths = (rows.lengths + 1).tolist() * copies
     model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
     settings = replace(FINETUNE_FAST, precision="bf16")
     loader = DataLoader(
