@@ -9,6 +9,8 @@ benchmarks/results/DEVICE.json, those of other names stay; --table prints what i
 """
 
 import argparse
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -16,13 +18,20 @@ import torch
 
 from benchmarks import report
 from benchmarks.contest import hold, measure_ceilings
-from benchmarks.options import Options
+from benchmarks.options import ROOT, Options
 
 NAMES = {  # in the order of the table
     "cpu": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "fertility",
             "loading"],
     "cuda": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "cuda"],
 }  # fmt: skip
+
+
+def existing(text: str) -> Path:
+    path = Path(text).resolve()
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{text} does not exist; check the path")
+    return path
 
 
 def main(arguments=None) -> None:
@@ -35,8 +44,8 @@ def main(arguments=None) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(everything))
     parser.add_argument("--device", choices=NAMES, default="cpu")
     parser.add_argument("--quick", action="store_true", help="seconds, and no figure to keep")
-    parser.add_argument("--xnli", type=Path, default=Options.xnli, help="default: the sample")
-    parser.add_argument("--text", type=Path, default=Options.text, help="default: pretrain.txt")
+    parser.add_argument("--xnli", type=existing, default=Options.xnli, help="default: the sample")
+    parser.add_argument("--text", type=existing, default=Options.text, help="default: pretrain.txt")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/DEVICE.json")
@@ -53,6 +62,15 @@ def main(arguments=None) -> None:
         parser.error("--device cuda: torch finds no GPU here; leave it out for the CPU's figures")
     if args.quick and args.save:
         parser.error("--quick makes no figures to keep; leave --save or --quick out")
+    names = args.names or NAMES[args.device]
+    if len(names) > 1:  # each in a process of its own: memory that one has used serves the next
+        settings = ["--device", args.device, "--xnli", args.xnli, "--text", args.text]
+        settings += ["--turns", str(args.turns), "--threads", str(args.threads)]
+        settings += ["--quick"] * args.quick + ["--save"] * args.save
+        for name in names:
+            command = [sys.executable, "-m", "benchmarks", name, *settings]
+            subprocess.run(command, check=True, cwd=ROOT)
+        return
     torch.set_num_threads(args.threads)
     options = Options(args.device, args.quick, args.xnli, args.text)
     ceilings = measure_ceilings(args.device)
@@ -61,12 +79,11 @@ def main(arguments=None) -> None:
         f"{ceilings['bf16'] / 1e9:,.0f} bf16, copy {ceilings['copy'] / 1e9:.1f} GB/s"
     )
     turns = 1 if args.quick else args.turns
-    for name in args.names or NAMES[args.device]:
-        for contest in import_module(f"benchmarks.{name}").contests(options):
-            result = hold(contest, turns, ceilings, args.device)
-            print(report.describe(contest.name, result), flush=True)
-            if args.save:
-                report.keep(args.device, contest.name, {**result, "ceilings": ceilings})
+    for contest in import_module(f"benchmarks.{names[0]}").contests(options):
+        result = hold(contest, turns, ceilings, args.device)
+        print(report.describe(contest.name, result), flush=True)
+        if args.save:
+            report.keep(args.device, contest.name, {**result, "ceilings": ceilings})
 
 
 if __name__ == "__main__":

@@ -60,20 +60,23 @@ def contests(options: Options) -> Iterator[Contest]:
             labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
             transformers_step(theirs, their_optimizer, {**batch, "labels": labels})
 
-    mine = same_weights(reference, config)
-    my_optimizer = AdamW(mine.parameters(), **HYPER)
+    def ours(precision: str):
+        model = same_weights(reference, config)
+        optimizer = AdamW(model.parameters(), **HYPER)
+        return lambda turn: train(
+            model, text_loader(part(turn), TOY.batch_size), optimizer, precision=precision
+        )
 
-    def ours(turn):
-        train(mine, text_loader(part(turn), TOY.batch_size), my_optimizer)
-
-    ways = {"plain loop, float32": plain, "transformers, float32": peer, "ours, float32": ours}
+    ways = {"plain loop, float32": plain, "transformers, float32": peer}
+    ways |= {f"ours, {precision}": ours(precision) for precision in options.precisions}
     asked = {
         ("ours, float32", "plain loop, float32"): 6.0,
         ("ours, float32", "transformers, float32"): 1.5,
     }
-    yield Contest(
-        "toy pretraining", "steps", steps, {n: with_seed(w) for n, w in ways.items()}, asked
-    )
+    if "ours, bf16" in ways:
+        asked["ours, bf16", "plain loop, float32"] = 6.0
+    seeded_ways = {name: with_seed(way) for name, way in ways.items()}
+    yield Contest("toy pretraining", "steps", steps, seeded_ways, asked)
 
 
 def with_seed(way):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import optim.adamw
-from grading.checks import regression_weights
+from grading.optimizer_checks import regression_weights
 from optim.adamw import AdamW
 
 SETTINGS = [

@@ -1,11 +1,15 @@
 """The committed notebook follows its own rules, and its runner leaves whole files or an error."""
 
+import ast
 import json
+import shutil
 import statistics
 import subprocess
+import symtable
 import sys
 from pathlib import Path
 
+import nbclient
 import nbformat
 import pytest
 
@@ -29,6 +33,60 @@ def test_its_cells_are_short_and_hold_no_loops_or_plotting(cells):
     assert statistics.median(len(source.splitlines()) for source in code) <= 8
     for source in code:
         assert ".backward()" not in source and "plt." not in source and "class " not in source
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell reads before it binds them, and those that it binds."""
+    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+    bound = {
+        symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()
+    }
+    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
+    first = {}
+    for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
+        first.setdefault(node.id, node)
+    read = {name for name, node in first.items() if isinstance(node.ctx, ast.Load)}
+    return read, bound
+
+
+def test_no_cell_reads_what_a_later_cell_binds_anew(cells):
+    """So that cells can be run again in any order that begins with those before them."""
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    found = [names(cell.source) for cell in code]
+    for i, (read, _) in enumerate(found):
+        for j in range(i, len(found)):
+            changed = read & found[j][1]
+            changed -= {name for name in changed if not any(name in b for _, b in found[:i])}
+            assert not changed, f"{code[i].id} reads {changed}, which {code[j].id} binds anew"
+
+
+@pytest.mark.slow
+def test_cells_run_again_show_the_same(tmp_path):
+    """All cells, then those up to a third and to two thirds once more, then all once more."""
+    for name in ("config.py", "utils.py", "optimizer_test.npy", "pretrain.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("gpt2", "optim", "grading", "data"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": tmp_path}}
+    )
+    shown = []
+    with client.setup_kernel():
+        for end in (len(code), len(code) // 3, 2 * len(code) // 3, len(code)):
+            for cell in code[:end]:
+                client.execute_cell(cell, notebook.cells.index(cell))
+            shown.append([visible(cell) for cell in code])
+    for again in shown[1:]:
+        for cell, first, later in zip(code, shown[0], again, strict=True):
+            assert first == later, cell.id
+
+
+def visible(cell) -> list[str]:
+    """The texts and figures that a cell shows, apart from progress bars."""
+    data = [output.data for output in cell.outputs if "data" in output]
+    return [d.get("image/png", d.get("text/plain", "")) for d in data]
 
 
 def test_it_names_no_path_of_the_machine_it_ran_on(cells):

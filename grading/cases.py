@@ -1,0 +1,59 @@
+"""What the checks compare with: inputs, expected results, and what common mistakes give.
+
+They lie in cases.safetensors, made by `python -m grading.expected`, so that a check holds no
+formula that an exercise asks for.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+
+from config import GPT2Config
+from gpt2.model import GPT2Model
+
+CASES = Path(__file__).parent / "cases.safetensors"
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 40,
+    "pad_token_id": 96,
+}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """`mistakes` maps what to say to the result that it goes with."""
+
+    inputs: dict[str, Tensor]
+    expected: Tensor
+    mistakes: dict[str, Tensor]
+
+
+def case(name: str) -> Case:
+    """A case by its name; KeyError for one that there is not."""
+    tensors, hints = _all_cases()
+    parts = {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}|")}
+    mistakes = {hint: parts.pop(f"mistake {i}") for i, hint in enumerate(hints[name])}
+    expected = parts.pop("expected")
+    return Case({key: t.clone() for key, t in parts.items()}, expected, mistakes)
+
+
+def small_model(**settings) -> GPT2Model:
+    """The model of the checks, with its random weights, in evaluation mode."""
+    model = GPT2Model(GPT2Config(**SMALL, **settings)).eval()
+    model.load_state_dict(case("model").inputs)
+    return model
+
+
+@cache
+def _all_cases() -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    with safe_open(CASES, framework="pt") as file:
+        hints = json.loads(file.metadata()["hints"])
+        return {key: file.get_tensor(key) for key in file.keys()}, hints  # noqa: SIM118

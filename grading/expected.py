@@ -1,0 +1,237 @@
+"""Makes cases.safetensors: what is right, and what the usual mistakes give. For instructors.
+
+    python -m grading.expected
+
+The formulas of the handout are written out here once more, from the handout and from nothing of
+ours; models are transformers'. The student edition leaves this file out.
+"""
+
+import json
+import math
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from config import GPT2Config
+from gpt2 import checkpoint
+from grading.cases import CASES, SMALL
+from grading.expected_training import adamw, generation, loss, steps
+from grading.model_checks import hugging_face_model
+from utils import atomic_write
+
+LOW = torch.finfo(torch.float32).min
+
+
+class Cases:
+    """Tensors by name, and the hints that go with mistakes."""
+
+    def __init__(self):
+        self.tensors: dict[str, Tensor] = {}
+        self.hints: dict[str, list[str]] = {}
+
+    def add(self, name: str, inputs: dict, expected, mistakes: dict | None = None) -> None:
+        """A case; a mistake that gives what is right would say nothing and is an error."""
+        mistakes = mistakes or {}
+        parts = {**inputs, "expected": expected}
+        parts |= {f"mistake {i}": wrong for i, wrong in enumerate(mistakes.values())}
+        for key, value in parts.items():
+            value = torch.as_tensor(value).detach()
+            if key.startswith("mistake") and value.shape == torch.as_tensor(expected).shape:
+                assert not torch.allclose(value, torch.as_tensor(expected)), (name, key)
+            self.tensors[f"{name}|{key}"] = value.contiguous().clone()
+        self.hints[name] = list(mistakes)
+
+
+def all_cases() -> Cases:
+    cases = Cases()
+    torch.manual_seed(0)
+    reference = hugging_face_model(GPT2Config(**SMALL), spread=0.4)
+    state = checkpoint.from_hugging_face(reference.state_dict(), GPT2Config(**SMALL))
+    cases.add("model", state, torch.zeros(()))
+    attention(cases)
+    add(cases)
+    layer(cases, reference)
+    embedding(cases, state)
+    adamw(cases)
+    loss(cases, reference)
+    steps(cases, reference)
+    generation(cases, reference)
+    return cases
+
+
+# ---- Section 3.2 -------------------------------------------------------------------------------
+
+
+def attention(cases: Cases) -> None:
+    B, h, T, d = 2, 3, 5, 4
+    key, query, value = (1.5 * torch.randn(B, h, T, d) for _ in range(3))
+    rows = {
+        "no mask": [0.0] * T,
+        "no pads": [0.0] * T,
+        "pads on the right": [0.0, 0.0, 0.0, LOW, LOW],
+    }
+    rows["pads on the left"] = rows["pads on the right"][::-1]
+    slips = {
+        "the scores grow with the width of a head; the formula has a remedy": {"scale": 1.0},
+        "which width does the formula scale by: the whole state's, or a head's?": {
+            "scale": 1 / math.sqrt(h * d)
+        },
+        "a position sees later ones": {"causal": False},
+        "a position sees the one after it": {"diagonal": 1},
+        "a position does not see itself": {"diagonal": -1},
+        "the heads come out mixed: which axis belongs to them?": {"mixed": True},
+    }
+    with_pads = {
+        "pads are seen": {"padding": False},
+        "masked positions keep a weight: when does the mask come in?": {"late": True},
+    }
+    for name, row in rows.items():
+        mask = torch.tensor([row, [0.0] * T]).view(B, 1, 1, T)
+        real = mask.view(B, T) == 0
+        arguments = (query, key, value, mask)
+        mistakes = {**slips, **(with_pads if name == "pads on the left" else {})}
+        inputs = {"key": key, "query": query, "value": value, "real": real}
+        if name != "no mask":
+            inputs["mask"] = mask
+        cases.add(
+            f"attention: {name}",
+            inputs,
+            attention_by_hand(*arguments)[real],
+            {text: attention_by_hand(*arguments, **slip)[real] for text, slip in mistakes.items()},
+        )
+    T = 8
+    key, query = torch.randn(1, 1, T, T), torch.randn(1, 1, T, T)
+    value, mask = torch.eye(T).view(1, 1, T, T), torch.zeros(1, 1, 1, T)
+    cases.add(
+        "attention: dropout",
+        {"key": key, "query": query, "value": value, "mask": mask},
+        attention_by_hand(query, key, value, mask),
+    )
+
+
+def attention_by_hand(
+    query, key, value, mask, *, scale=None, causal=True, diagonal=0, padding=True, late=False,
+    mixed=False,
+) -> Tensor:  # fmt: skip
+    """softmax(QKᵀ/√d + masks)·V, heads merged, [B, T, h·d]; or with one of the usual mistakes."""
+    B, h, T, d = query.shape
+    scores = query @ key.transpose(-1, -2) * (1 / math.sqrt(d) if scale is None else scale)
+    hidden = torch.zeros(B, 1, T, T, dtype=torch.bool)
+    if causal:
+        hidden = hidden | ~torch.ones(T, T, dtype=torch.bool).tril(diagonal)
+    if padding:
+        hidden = hidden | (mask < 0)
+    if late:
+        weights = scores.softmax(dim=-1).masked_fill(hidden, 0.0)
+    else:
+        weights = scores.masked_fill(hidden, -1e30).softmax(dim=-1)
+    merged = weights @ value
+    return merged.reshape(B, T, h * d) if mixed else merged.transpose(1, 2).reshape(B, T, h * d)
+
+
+def add(cases: Cases) -> None:
+    dense = nn.Linear(8, 6)
+    before, output = torch.randn(2, 40, 6), torch.randn(2, 40, 8)
+    added = dense(output)
+    cases.add(
+        "add",
+        {"input": before, "output": output, "weight": dense.weight, "bias": dense.bias},
+        before + added,
+        {
+            "the input is missing": added,
+            "the input is added twice": 2 * before + added,
+            "one of the two has the wrong sign": before - added,
+            "the bias of the dense layer is missing": before + added - dense.bias,
+        },
+    )
+
+
+def layer(cases: Cases, reference) -> None:
+    x = torch.randn(2, 7, SMALL["hidden_size"])
+    mask = torch.tensor([[0.0] * 7, [LOW, LOW, *[0.0] * 5]]).view(2, 1, 1, 7)
+    real = mask.view(2, 7) == 0
+    future = torch.ones(7, 7, dtype=torch.bool).triu(1)
+    full = mask.expand(2, 1, 7, 7).masked_fill(future, LOW)
+    unpadded = torch.zeros_like(full).masked_fill(future, LOW)
+    for number, block in enumerate(reference.transformer.h):
+
+        def by_hand(norm1=block.ln_1, norm2=block.ln_2, bend=block.mlp.act, post=False, skip1=1,
+                    skip2=1, seen=full, block=block):  # fmt: skip
+            a = skip1 * x + block.attn(x if post else norm1(x), attention_mask=seen)[0]
+            a = norm1(a) if post else a
+            widened = bend(block.mlp.c_fc(a if post else norm2(a)))
+            b = skip2 * a + block.mlp.c_proj(widened)
+            return (norm2(b) if post else b)[real]
+
+        expected = block(x, attention_mask=full)
+        expected = (expected[0] if isinstance(expected, tuple) else expected)[real]
+        assert torch.allclose(by_hand(), expected, atol=1e-5)
+        nothing = nn.Identity()
+        cases.add(
+            f"layer: {number}",
+            {"x": x, "mask": mask, "real": real},
+            expected,
+            {
+                "a block of GPT-2 normalises before its parts, not after them": by_hand(post=True),
+                "the two layer norms are exchanged": by_hand(block.ln_2, block.ln_1),
+                "the first layer norm is missing": by_hand(norm1=nothing),
+                "the second layer norm is missing": by_hand(norm2=nothing),
+                "which form of GELU was GPT-2 trained with?": by_hand(bend=F.gelu),
+                "the activation is missing": by_hand(bend=nothing),
+                "the first residual connection is missing": by_hand(skip1=0),
+                "the second residual connection is missing": by_hand(skip2=0),
+                "the mask does not reach the attention": by_hand(seen=unpadded),
+            },
+        )
+
+
+def embedding(cases: Cases, state: dict[str, Tensor]) -> None:
+    ids = torch.randint(SMALL["vocab_size"], (3, 6))
+    words, places = state["word_embedding.weight"], state["pos_embedding.weight"]
+    cases.add(
+        "embed",
+        {"ids": ids},
+        words[ids] + places[:6],
+        {
+            "the positions are missing": words[ids],
+            "the tokens are missing": places[:6].expand(3, 6, -1),
+            "the first position has number 0": words[ids] + places[1:7],
+            "the two are added": words[ids] * places[:6],
+            "the sum is scaled, which GPT-2 doesn't do": (words[ids] + places[:6])
+            * math.sqrt(SMALL["hidden_size"]),
+            "positions count along a row, not along the batch": words[ids] + places[:3, None],
+        },
+    )
+    for name, shape in (("3 dimensions", (2, 5)), ("2 dimensions", (2,))):
+        hidden = torch.randn(*shape, SMALL["hidden_size"])
+        logits = hidden @ words.T
+        normed = F.layer_norm(
+            hidden,
+            hidden.shape[-1:],
+            state["final_layer_norm.weight"],
+            state["final_layer_norm.bias"],
+        )
+        cases.add(
+            f"hidden_state_to_token: {name}",
+            {"hidden": hidden},
+            logits,
+            {
+                "logits, not probabilities": logits.softmax(-1),
+                "logits, not log-probabilities": logits.log_softmax(-1),
+                "the likeliest token is chosen later": logits.argmax(-1),
+                "the state has been normalised already": normed @ words.T,
+            },
+        )
+
+
+def main() -> None:
+    cases = all_cases()
+    with atomic_write(CASES) as path:
+        save_file(cases.tensors, path, {"hints": json.dumps(cases.hints)})
+    print(f"wrote {CASES} ({CASES.stat().st_size / 1e3:.0f} kB, {len(cases.hints)} cases)")
+
+
+if __name__ == "__main__":
+    main()

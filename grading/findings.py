@@ -1,0 +1,148 @@
+"""What a check finds: what was got beside what was expected, and a hint; and how it is shown."""
+
+import html
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MARKS = {"passed": "OK", "failed": "FAIL", "to do": "TODO", "waits": "WAIT"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    got: str
+    expected: str
+    passed: bool
+    hint: str = ""
+
+
+@dataclass
+class Findings:
+    """All that one check found; `state` is a key of MARKS."""
+
+    exercise: str
+    found: list[Finding] = field(default_factory=list)
+    problem: str = ""  # why it did not come to its end
+    state_if_stopped: str = ""
+
+    @property
+    def state(self) -> str:
+        if self.state_if_stopped:
+            return self.state_if_stopped
+        return "passed" if self.found and all(f.passed for f in self.found) else "failed"
+
+    @property
+    def first_failure(self) -> Finding | None:
+        return next((finding for finding in self.found if not finding.passed), None)
+
+    def true(self, what: str, passed: bool, got: str, expected: str, hint: str = "") -> bool:
+        """Note something that holds or doesn't; returns whether it does."""
+        passed = bool(passed)
+        self.found.append(Finding(what, got, expected, passed, "" if passed else hint))
+        return passed
+
+    def shape(self, what: str, got, expected: tuple, hint: str = "") -> bool:
+        """Note whether a tensor has a shape."""
+        found = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
+        return self.true(what, found == tuple(expected), f"{found}", f"{tuple(expected)}", hint)
+
+    def close(
+        self,
+        what: str,
+        got: Tensor,
+        expected: Tensor,
+        *,
+        hints: Mapping[str, Tensor | Callable[[], Tensor]] | None = None,
+        hint: str = "",
+        atol: float = 1e-5,
+    ) -> bool:
+        """Note the largest difference of two tensors, or that they can't be compared.
+
+        `hints` maps what to say to the value that a common mistake gives.
+        """
+        if not isinstance(got, Tensor) or got.shape != expected.shape:
+            return self.shape(what, got, expected.shape, hint)
+        got, expected = got.detach().double(), expected.detach().double()
+        difference = (got - expected).abs().max().item() if got.numel() else 0.0
+        passed = difference <= atol  # false for a NaN, too
+        for text, wrong in {} if passed or hints is None else hints.items():
+            wrong = wrong() if callable(wrong) else wrong
+            if wrong.shape == got.shape and torch.allclose(got, wrong.double(), atol=10 * atol):
+                hint = text
+                break
+        return self.true(
+            what, passed, f"largest difference {difference:.1e}", f"at most {atol:.0e}", hint
+        )
+
+    def line(self) -> tuple[str, str, str, str]:
+        """Mark, exercise, what was got beside what was expected, hint."""
+        mark = MARKS[self.state]
+        if self.problem:
+            return mark, self.exercise, self.problem, ""
+        worst = self.first_failure
+        if worst is None:
+            return mark, self.exercise, f"{len(self.found)} of {len(self.found)} as expected", ""
+        text = f"{worst.what}: got {worst.got}, expected {worst.expected}"
+        return mark, self.exercise, text, worst.hint
+
+
+@dataclass(frozen=True)
+class Report:
+    """Several checks; `print` it, or leave it as a notebook cell's last line."""
+
+    checks: list[Findings]
+
+    @property
+    def passed(self) -> bool:
+        return all(each.state == "passed" for each in self.checks)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        lines = []
+        for mark, exercise, text, hint in (each.line() for each in self.checks):
+            lines.append(f"[{mark:4s}] {exercise:22s} {text}")
+            if hint:
+                lines.append(f"       hint: {hint}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        colors = {"OK": "#1b7f3b", "FAIL": "#b3261e", "TODO": "#666666", "WAIT": "#666666"}
+        rows = []
+        for mark, exercise, text, hint in (each.line() for each in self.checks):
+            text, hint = html.escape(text), html.escape(hint)
+            hint = f"<br><i>Hint: {hint}</i>" if hint else ""
+            rows.append(
+                f'<tr><td style="color:{colors[mark]}"><b>{mark}</b></td>'
+                f'<td style="text-align:left"><code>{html.escape(exercise)}</code></td>'
+                f'<td style="text-align:left">{text}{hint}</td></tr>'
+            )
+        return f"<table>{''.join(rows)}</table>"
+
+
+def run(exercise: str, function: Callable[[Findings], None]) -> Findings:
+    """What a check finds, whatever the code that it looks at does short of ending the process."""
+    findings = Findings(exercise)
+    try:
+        function(findings)
+    except NotImplementedError as error:
+        waits = str(error) != exercise and bool(str(error))
+        findings.state_if_stopped = "waits" if waits else "to do"
+        findings.problem = f"waits for {error}" if waits else "not written yet"
+    except Exception as error:  # any error of the code under test is a finding
+        findings.state_if_stopped = "failed"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        findings.problem = (
+            f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+        )
+    return findings

@@ -1,0 +1,243 @@
+"""The checks of section 3.2: attention, block, embedding, projection, and the model as a whole."""
+
+import torch
+import transformers
+from torch import nn
+
+from config import GPT2Config
+from gpt2 import checkpoint
+from gpt2.attention import CausalSelfAttention
+from gpt2.layer import GPT2Layer
+from gpt2.model import GPT2Model
+from grading.cases import SMALL, case, small_model
+from grading.findings import Findings
+
+ATTENTION_MASKS = ("no mask", "no pads", "pads on the right", "pads on the left")
+LINE_BY_LINE = "compare with section 3.2, line by line"
+
+
+def check_attention(findings: Findings) -> None:
+    """CausalSelfAttention.attention: the values, with and without pads, and what is dropped."""
+    for implementation in ("eager", "sdpa"):
+        config = {**SMALL, "hidden_size": 12, "attn_implementation": implementation}
+        module = CausalSelfAttention(GPT2Config(**config)).eval()
+        for name in ATTENTION_MASKS:
+            given = case(f"attention: {name}")
+            tensors, real = given.inputs, given.inputs["real"]
+            got = module.attention(
+                tensors["key"], tensors["query"], tensors["value"], tensors.get("mask")
+            )
+            if not findings.shape(f"{name}: shape", got, (2, 5, 12), "merge the heads again"):
+                return
+            if not findings.close(
+                name, got[real], given.expected, hints=given.mistakes, hint=LINE_BY_LINE
+            ):
+                return
+        findings.true(
+            "a row of pads makes no NaN",
+            not got.isnan().any(),
+            "NaN",
+            "numbers",
+            "a softmax over nothing but -inf",
+        )
+        _check_attention_dropout(findings, implementation)
+
+
+def _check_attention_dropout(findings: Findings, implementation: str) -> None:
+    """With the identity as value, the output is the weights."""
+    given, rate = case("attention: dropout"), 0.5
+    key, query, value, mask = (given.inputs[name] for name in ("key", "query", "value", "mask"))
+    config = GPT2Config(
+        **{**SMALL, "hidden_size": 8, "num_attention_heads": 1},
+        attention_probs_dropout_prob=rate,
+        attn_implementation=implementation,
+    )
+    module = CausalSelfAttention(config).eval()
+    got = module.attention(key, query, value, mask)
+    findings.close("no dropout in evaluation", got, given.expected, hint="dropout is for training")
+    torch.manual_seed(0)
+    got = module.train().attention(key, query, value, mask).detach()
+    kept, weights = got != 0, int((given.expected > 0).sum())
+    findings.true(
+        "dropout in training",
+        0 < int(kept.sum()) < weights,
+        f"{int(kept.sum())} weights kept",
+        f"some of {weights}",
+        "some weights are to be dropped in training, with self.dropout",
+    )
+    findings.close(
+        "what dropout keeps",
+        got[kept],
+        (given.expected / (1 - rate))[kept],
+        hint="dropout belongs to the weights, after the softmax",
+    )
+
+
+def check_add(findings: Findings) -> None:
+    """GPT2Layer.add: what is added to what, and what dropout may take away."""
+    given = case("add")
+    before, output = given.inputs["input"], given.inputs["output"]
+    layer, dropout = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(0.5)
+    dense = nn.Linear(8, 6)
+    dense.load_state_dict({name: given.inputs[name] for name in ("weight", "bias")})
+    keep = before.clone()
+    got = layer.add(before, output, dense, dropout.eval())
+    hint = "which of the two goes through the dense layer?"
+    findings.close("the sum", got, given.expected, hints=given.mistakes, hint=hint)
+    findings.true(
+        "the input is left as it was",
+        torch.equal(before, keep),
+        "a changed input",
+        "the same",
+        "an operation in place writes into what the residual connection needs",
+    )
+    torch.manual_seed(0)
+    part = layer.add(keep, output, dense, dropout.train()) - given.inputs["input"]
+    dropped = part.abs() < 1e-6
+    findings.true(
+        "dropout in training",
+        0.2 < dropped.float().mean() < 0.8,
+        f"{dropped.float().mean():.0%} dropped",
+        "about 50%",
+        "dropout is for what is added, and only for that",
+    )
+    whole = (given.expected - keep) / 0.5
+    findings.close(
+        "what dropout keeps",
+        part[~dropped],
+        whole[~dropped],
+        hint="dropout comes after the dense layer and leaves the input alone",
+    )
+
+
+def check_layer(findings: Findings) -> None:
+    """GPT2Layer.forward against transformers' block with the same random weights."""
+    model = small_model()
+    for number, layer in enumerate(model.gpt_layers):
+        given = case(f"layer: {number}")
+        x, mask, real = (given.inputs[name] for name in ("x", "mask", "real"))
+        got = layer(x, mask)
+        if not findings.shape(f"block {number}: shape", got, x.shape):
+            return
+        hint = "normalise, attend, add; normalise, widen, bend, add"
+        if not findings.close(
+            f"block {number}", got[real], given.expected, hints=given.mistakes, hint=hint, atol=1e-4
+        ):
+            return
+    layer.train()
+    findings.true(
+        "dropout in training",
+        not torch.equal(layer(x, mask), layer(x, mask)),
+        "twice the same",
+        "two different outputs",
+        "both additions have a dropout of their own",
+    )
+
+
+def check_embed(findings: Findings) -> None:
+    """GPT2Model.embed: token and position embeddings, and dropout."""
+    model, given = small_model(), case("embed")
+    ids = given.inputs["ids"]
+    hint = "a row of each table for every token"
+    findings.close(
+        "token and position", model.embed(ids), given.expected, hints=given.mistakes, hint=hint
+    )
+    dropped = (model.train().embed(ids) == 0).float().mean()
+    findings.true(
+        "dropout in training",
+        0 < dropped < 0.5,
+        f"{dropped:.0%} dropped",
+        "about 10%",
+        "the embeddings have a dropout of their own",
+    )
+
+
+def check_hidden_state_to_token(findings: Findings) -> None:
+    """GPT2Model.hidden_state_to_token: logits with the token embedding's own weights."""
+    model = small_model()
+    for name in ("3 dimensions", "2 dimensions"):
+        given = case(f"hidden_state_to_token: {name}")
+        hidden = given.inputs["hidden"].requires_grad_()
+        logits = model.hidden_state_to_token(hidden)
+        if not findings.close(
+            f"logits of {name}", logits, given.expected, hints=given.mistakes,
+            hint="the embedding's own weights, transposed",
+        ):  # fmt: skip
+            return
+    logits.sum().backward()
+    findings.true(
+        "tied weights learn from the logits",
+        model.word_embedding.weight.grad is not None and hidden.grad is not None,
+        "no gradient",
+        "a gradient",
+        "the product must not leave the graph (no .data, no .detach())",
+    )
+
+
+def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
+    """The handout's sanity check: hidden states against transformers' with the same weights.
+
+    The batch has unequal rows, padded on the right and then on the left. Within 1e-4: the exact
+    GELU, say, is off by more. By default the model has the 124M shape.
+    """
+    config = config or GPT2Config()
+    reference = hugging_face_model(config)
+    model = GPT2Model(config).eval()
+    model.load_state_dict(checkpoint.from_hugging_face(reference.state_dict(), config))
+    width = min(20, config.max_position_embeddings)
+    ids = torch.randint(config.vocab_size, (3, width))
+    for side in ("right", "left"):
+        mask = (torch.arange(width) < torch.tensor([[width], [width // 2], [1]])).long()
+        mask = mask if side == "right" else mask.flip(1)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        with torch.no_grad():
+            got = model(ids, mask)
+            expected = reference.transformer(
+                ids, attention_mask=mask, position_ids=positions
+            ).last_hidden_state
+        real = mask.bool()
+        hint = "the checks of its parts say more"
+        if side == "left":
+            hint = "a row padded on the left has its first position where its first token is"
+        findings.close(
+            f"hidden states, padded on the {side}",
+            got["last_hidden_state"][real],
+            expected[real],
+            hint=hint,
+            atol=1e-4,
+        )
+        columns = (torch.arange(width) * mask).argmax(dim=1)
+        findings.close(
+            f"last_token, padded on the {side}",
+            got["last_token"],
+            expected[torch.arange(3), columns],
+            hint="the last token is the last that the mask calls real",
+            atol=1e-4,
+        )
+
+
+def hugging_face_model(config: GPT2Config, spread: float = 0.1) -> transformers.GPT2LMHeadModel:
+    """transformers' GPT-2 of this shape, with random weights that hide no mix-up.
+
+    `spread` is their standard deviation: wider than 0.02, so that a GELU's bend is reached.
+    """
+    torch.manual_seed(0)
+    reference = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=config.vocab_size,
+            n_embd=config.hidden_size,
+            n_layer=config.num_hidden_layers,
+            n_head=config.num_attention_heads,
+            n_inner=config.intermediate_size,
+            n_positions=config.max_position_embeddings,
+            layer_norm_epsilon=config.layer_norm_eps,
+            initializer_range=spread,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    with torch.no_grad():  # fresh biases are 0 and norms 1
+        for parameter in reference.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return reference

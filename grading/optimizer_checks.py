@@ -1,0 +1,78 @@
+"""The check of section 3.3: AdamW.step against float64 NumPy."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grading.cases import case
+from grading.findings import Findings
+from optim.adamw import AdamW
+
+OPTIMIZER_TEST = Path(__file__).parent.parent / "optimizer_test.npy"
+PLAIN = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0, "correct_bias": True}
+SETTINGS = {
+    "without bias correction": {**PLAIN, "correct_bias": False},
+    "with bias correction": PLAIN,
+    "a large epsilon": {**PLAIN, "eps": 0.5},
+    "weight decay": {**PLAIN, "weight_decay": 0.3},
+}
+
+
+def check_optimizer(findings: Findings, optimizer_class=None) -> None:
+    """AdamW.step, one hyper-parameter at a time, and the handout's optimizer_test.npy."""
+    optimizer_class = optimizer_class or AdamW
+    for name, hyper in SETTINGS.items():
+        given = case(f"AdamW: {name}")
+        got = _steps(optimizer_class, given.inputs["gradients"], **hyper)
+        hint = "compare with section 3.3, line by line"
+        if not findings.close(
+            name, got, given.expected, hints=given.mistakes, hint=hint, atol=1e-9
+        ):
+            return
+    parameters = [nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3)]
+    optimizer = optimizer_class(
+        [{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.5}], lr=0.25
+    )
+    for p in (parameters[0], parameters[2]):
+        p.grad = torch.full_like(p, 2.0)
+    optimizer.step()
+    findings.close(
+        "groups, and a parameter without a gradient",
+        torch.stack([p[0] for p in parameters]),
+        torch.tensor([0.75, 1.0, 0.5], dtype=torch.float64),
+        hint="every group has its own hyper-parameters; without a gradient, no change",
+    )
+    findings.close(
+        "optimizer_test.npy",
+        torch.from_numpy(regression_weights(optimizer_class)),
+        torch.from_numpy(np.load(OPTIMIZER_TEST)),
+        hint="right for a few steps but not for a thousand: what is kept from step to step?",
+        atol=1e-4,
+    )
+
+
+def _steps(optimizer_class, gradients: Tensor, **hyper) -> Tensor:
+    """What ones become by a step for each gradient, in float64."""
+    theta = nn.Parameter(torch.ones_like(gradients[0]))
+    optimizer = optimizer_class([theta], **hyper)
+    for gradient in gradients:
+        theta.grad = gradient.clone()
+        optimizer.step()
+    return theta.detach()
+
+
+def regression_weights(optimizer_class=AdamW) -> np.ndarray:
+    """The handout's linear regression: the weight [2, 3] after 1,000 steps, float32 (3.3)."""
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2, bias=False)
+    optimizer = optimizer_class(model.parameters(), lr=1e-3, weight_decay=1e-4, correct_bias=True)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        x = torch.FloatTensor(rng.uniform(size=[3]))
+        target = torch.stack([x[0] + x[1], -x[2]])
+        ((target - model(x)) ** 2).sum().backward()
+        optimizer.step()
+    return model.weight.detach().numpy()
