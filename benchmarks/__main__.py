@@ -54,10 +54,11 @@ def main(arguments=None) -> None:
     if args.table:
         print(report.table(report.load()))
         return
-    if unknown := set(args.names) - set(everything):
-        parser.error(
-            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(everything)}"
-        )
+    there_are = NAMES[args.device]
+    if unknown := ", ".join(sorted(set(args.names) - set(there_are))):
+        parser.error(f"no benchmark {unknown} for {args.device}; there are {', '.join(there_are)}")
+    if args.turns < 1:
+        parser.error(f"--turns must be at least 1, got {args.turns}")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU here; leave it out for the CPU's figures")
     if args.quick and args.save:

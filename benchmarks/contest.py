@@ -27,8 +27,9 @@ class Contest:
     `ways` maps a name to a function of the turn (0, 1, ...) that does the work; `asked` the names
     of two ways to how many times as fast the first shall be, and `least` a way to what it shall
     reach for itself: "per_second" or "of_ceiling", and the number. `flop`, and by way `traffic`,
-    are what the work needs at least, in operations and bytes: they say how far from the machine's
-    ceiling it is. `agree` gets what the ways returned last, and says what is to be known of it.
+    are the operations and bytes of the work as it is plainly done: they say how far from the
+    machine's ceiling that is (a way that shares work may lie above it). `agree` gets what
+    the ways returned last, and says what is to be known of it.
     """
 
     name: str

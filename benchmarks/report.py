@@ -14,25 +14,27 @@ from utils import atomic_write
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine() -> dict:
+def machine(device: str = "cpu") -> dict:
     """Processor, device, versions and commit, to stand beside every figure."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         processor = names[0].split(":")[1].strip() if names else processor
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent
-    ).stdout.strip()
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent)
+    except OSError:  # no git here
+        commit = None
     return {
         "processor": processor,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "commit": commit,
+        "commit": commit.stdout.strip() if commit is not None else "",
     }
 
 
@@ -49,7 +51,7 @@ def keep(device: str, name: str, result: dict) -> None:
     """Put one contest's result into `results/<device>.json`, in the place of its last one."""
     path = RESULTS / f"{device}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    kept[name] = {**result, "machine": machine()}
+    kept[name] = {**result, "machine": machine(device)}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
@@ -83,12 +85,12 @@ def describe(name: str, result: dict) -> str:
 
 def table(results: dict[str, dict]) -> str:
     """What `load` gives as a Markdown table, a row for each thing that was asked."""
-    lines = ["| work | measured | asked |", "|---|---|---|"]
-    for contests in results.values():
+    lines = ["| device | work | measured | asked |", "|---|---|---|---|"]
+    for device, contests in results.items():
         for name, result in contests.items():
-            lines += [f"| {name} | {what} | {asked} |" for what, asked in _asked(result)]
-    if not results["cuda"]:
-        lines.append("| everything on a GPU (`--device cuda`) | not measured | |")
+            lines += [f"| {device} | {name} | {what} | {asked} |" for what, asked in _asked(result)]
+        if not contests:
+            lines.append(f"| {device} | everything | not measured | |")
     return "\n".join(lines)
 
 
@@ -97,7 +99,7 @@ def _asked(result: dict) -> list[tuple[str, str]]:
     rows = []
     for ratio in result["ratios"]:
         what = f"{ratio['ours']}: {ratio['times_as_fast']:.2f}× {ratio['peer']}"
-        what += f" ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
+        what += f" ({ratio['lowest']:.2f} to {ratio['highest']:.2f}, {result['turns']} turns)"
         rows.append(
             (what, _verdict(f"{ratio['asked']:.2g}×", ratio["times_as_fast"], ratio["asked"]))
         )

@@ -95,7 +95,7 @@ class Context:
         self.capacity = capacity
         self.window = decoding.sliding_window
         self.cache = self._new_cache() if decoding.use_cache else None
-        self.steps, self.shortcut = 0, None
+        self.steps, self.shortcut, self.may_shorten = 0, None, OneToken.takes(model)
 
     def read(self) -> Tensor:
         """Let the model read what it has not read yet: hidden states [B, unread, hidden]."""
@@ -118,15 +118,12 @@ class Context:
             return self.model.hidden_state_to_token(hidden).float()
 
     def _one_token(self, unread: Tensor) -> bool:
-        """Whether to take the shortcut, which is made when it will have paid for itself."""
-        if self.cache is None or unread.size(1) > 1:
+        """Whether to take the shortcut, which is made after so many steps as it may save."""
+        if self.cache is None or unread.size(1) > 1 or not self.may_shorten:
             return False
         self.steps += 1
-        rows = len(unread)
-        if self.steps >= STEPS_BEFORE_SHORTCUT and (
-            not self.shortcut or self.shortcut.rows != rows
-        ):
-            self.shortcut = OneToken(self.model, rows) if OneToken.takes(self.model) else None
+        if self.shortcut is None and self.steps >= STEPS_BEFORE_SHORTCUT:
+            self.shortcut = OneToken(self.model, len(unread))
         return self.shortcut is not None
 
     def append(self, tokens: Tensor) -> None:

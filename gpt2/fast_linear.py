@@ -25,9 +25,17 @@ def fast_product(a: Tensor, b: Tensor) -> Tensor:
 
     oneDNN copies what lies crosswise in memory: that is either aᵀ or the product's transpose.
     """
-    if a.size(0) < b.size(1):
+    if a.size(0) < b.size(1) or a.numel() == 0:
         return fast_linear(a.t(), b.t())
     return fast_linear(b.t(), a.t()).t().contiguous()
+
+
+def packs(dtype: torch.dtype) -> bool:
+    """Whether `pack` and `packed_linear` are for this type on this machine."""
+    if dtype == torch.bfloat16:
+        supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+        return supported is not None and supported()
+    return dtype == torch.float32
 
 
 def pack(weight: Tensor, rows: int) -> Tensor:
@@ -55,7 +63,8 @@ class FastLinear(ContextDecorator, TorchFunctionMode):
     """A context or decorator: every F.linear is `fast_linear`, and so are its gradients."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.linear and _is_ours(*args[:2]) and not torch.is_autocast_enabled("cpu"):
+        ours = function is F.linear and len(args) >= 2 and _is_ours(*args[:2])
+        if ours and not torch.is_autocast_enabled("cpu"):
             function = _Linear.apply if torch.is_grad_enabled() else fast_linear
             if len(args) == 2:
                 args = (*args, (kwargs or {}).get("bias"))
@@ -89,4 +98,5 @@ def _is_ours(x: Tensor, weight: Tensor) -> bool:
         x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.dim() >= 2
+        and x.numel() > 0
     )

@@ -26,7 +26,8 @@ def generate(
 
     `input_ids` [B, T] may be padded on either side if the mask says where. `decoding` are the
     fields of `Decoding`; greedy without any. A row that has met `eos` goes on with `eos`, and the
-    loop ends when all have. The model's training mode is put back afterwards.
+    loop ends when all have. The model's training mode is put back afterwards. On a CPU a text of
+    more than a dozen new tokens takes a copy of the weights for a while (see gpt2.shortcuts).
 
     Raises ValueError when prompt and continuation don't fit the model's positions and no
     `sliding_window` was asked for.

@@ -104,7 +104,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
         wants_hidden, wants_weight, _ = ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight) if wants_weight and len(hidden) == 0 else None
-        total = hidden.new_zeros((), dtype=torch.float32 if half else dtype)
+        # A sum of thousands of terms needs more digits than half precision has.
+        total = hidden.new_zeros((), dtype=torch.float32 if dtype.itemsize < 4 else dtype)
         with torch.autocast(device_type, enabled=False):
             W = weight.to(dtype)
             for start in range(0, len(hidden), ROWS):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt2.attention import CausalSelfAttention, KeyValueCache
-from gpt2.fast_linear import pack, packed_linear
+from gpt2.fast_linear import pack, packed_linear, packs
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2Model
 from utils import get_parameter_dtype
@@ -101,7 +101,9 @@ class OneToken:
         return (
             has_its_own_layers(model)
             and model.word_embedding.weight.device.type == "cpu"
-            and get_parameter_dtype(model) in (torch.float32, torch.bfloat16)
+            and packs(get_parameter_dtype(model))
+            and all(layer.interm_af.approximate == "tanh" for layer in model.gpt_layers)
+            and all(m.bias is not None for m in model.modules() if isinstance(m, nn.Linear))
         )
 
     def hidden_state(self, ids: Tensor, mask: Tensor, cache: KeyValueCache) -> Tensor:

@@ -10,7 +10,7 @@ from itertools import islice
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -221,7 +221,7 @@ def _groups(accelerator, loader, size: int, epoch: int, skip: int) -> Iterator[l
     else:
         batches = islice(loader, skip, None)
     while group := list(islice(batches, size)):
-        yield group
+        yield send_to_device(group, accelerator.device)  # a list of batches is not prepared
 
 
 def _autocast(accelerator: Accelerator, precision: str):

@@ -4,9 +4,8 @@
     check()              # all of them, as a table
     check("attention")   # one
 
-The notebook, the tests and the grader call the same functions. What is expected comes from
-transformers, from float64 NumPy, or from formulas that are written out here, never from the
-package that is checked.
+The notebook and the tests call the same functions. What is expected comes from transformers, from
+float64 NumPy, or from formulas written out in expected.py, never from the package that is checked.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
     python -m grading.expected
 
 The formulas of the handout are written out here once more, from the handout and from nothing of
-ours; models are transformers'. The student edition leaves this file out.
+ours; models are transformers'.
 """
 
 import json

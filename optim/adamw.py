@@ -54,7 +54,8 @@ class AdamW(Optimizer):
         group = {**self.defaults, **param_group}
         for name in ("lr", "eps", "weight_decay"):
             value = group[name]
-            if isinstance(value, str) or not (math.isfinite(value) and value >= 0):
+            number = isinstance(value, int | float | Tensor) and not isinstance(value, bool)
+            if not number or not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
         betas = group["betas"]
         if not isinstance(betas, tuple | list) or len(betas) != 2:
@@ -70,6 +71,11 @@ class AdamW(Optimizer):
         for group in self.param_groups:  # another AdamW's state may lack what is ours
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+            for name in ("maximize", "amsgrad"):
+                if group.get(name):
+                    raise ValueError(f"the loaded state has {name}=True, which this AdamW is not")
+        for moments in self.state.values():  # torch's counts in a tensor
+            moments["step"] = int(moments["step"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:

@@ -50,8 +50,8 @@ def test_turns_alternate_and_ratios_are_medians_turn_by_turn():
     assert (ratio["times_as_fast"], ratio["lowest"], ratio["highest"]) == (3.0, 2.0, 4.0)
     assert result["agreement"] == {"said": "OURSPEER"}
     table = report.table({"cpu": {"work": result}, "cuda": {}})
-    assert "| work | ours: 3.00× peer (2.00 to 4.00) | 3.5× (missed) |" in table
-    assert "| work | ours: 5 pairs/s | 4 pairs/s |" in table
+    assert "| cpu | work | ours: 3.00× peer (2.00 to 4.00, 3 turns) | 3.5× (missed) |" in table
+    assert "| cpu | work | ours: 5 pairs/s | 4 pairs/s |" in table
     assert "not measured" in table
 
 
@@ -111,7 +111,9 @@ def test_results_are_kept_by_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "no benchmark nothing; there are evaluation, "),
+        (["nothing"], "no benchmark nothing for cpu; there are evaluation, "),
+        (["cuda"], "no benchmark cuda for cpu"),
+        (["--turns", "0"], "--turns must be at least 1, got 0"),
         (["--quick", "--save"], "--quick makes no figures to keep"),
         (["--device", "cuda"], "torch finds no GPU here"),
     ],

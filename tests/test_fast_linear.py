@@ -91,3 +91,11 @@ def test_a_model_inside_has_the_gradients_that_it_has_outside(tiny_model):
     assert ours.keys() == theirs.keys()
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+
+
+def test_arguments_by_name_and_empty_ones_are_torchs_own_business():
+    x, weight = torch.randn(2, 3), torch.randn(4, 3)
+    with FastLinear(), torch.no_grad():
+        assert torch.equal(F.linear(x, weight=weight), x @ weight.T)
+        assert F.linear(x[:0], weight).shape == (0, 4)
+    assert torch.equal(fast_linear_module.fast_product(x[:0], x[:0]), torch.zeros(3, 3))

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpt2.loss
+from config import GPT2Config
 from gpt2.loss import IGNORED, count_labels, mean_loss, next_token_loss
+from gpt2.model import GPT2Model
 
 
 def plain_loss(model, input_ids, mask, labels):
@@ -202,3 +204,19 @@ def test_mean_loss_weighs_tokens_not_batches_and_puts_the_mode_back():
     mean = mean_loss(model, loader)
     assert model.training
     assert mean == pytest.approx(next_token_loss(model.eval(), (ids, mask)).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_sum_of_many_labels_keeps_its_digits_in_half_precision(dtype):
+    model = GPT2Model(
+        GPT2Config(
+            vocab_size=500, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            max_position_embeddings=128, pad_token_id=0,
+        )
+    ).eval()  # fmt: skip
+    ids = torch.randint(1, 500, (100, 128))
+    with torch.no_grad():
+        expected = next_token_loss(model, (ids, torch.ones_like(ids)), num_labels=1)
+        half = next_token_loss(model.to(dtype), (ids, torch.ones_like(ids)), num_labels=1)
+    assert expected > 2**16 and half.dtype == torch.float32
+    assert half.item() == pytest.approx(expected.item(), rel=1e-3)

@@ -81,7 +81,15 @@ def own_forward(model):
     layer.forward = lambda x: x
 
 
-@pytest.mark.parametrize("change", [subclass, hook, own_forward])
+def exact_gelu(model):
+    model.gpt_layers[1].interm_af = nn.GELU()
+
+
+def no_bias(model):
+    model.gpt_layers[1].out_dense.bias = None
+
+
+@pytest.mark.parametrize("change", [subclass, hook, own_forward, exact_gelu, no_bias])
 def test_a_model_that_something_was_added_to_takes_the_long_way(change):
     model = GPT2Model(GPT2Config(**SMALL))
     assert OneToken.takes(model)
