@@ -86,6 +86,7 @@ class CausalSelfAttention(nn.Module):
         `attention_mask` is M_pad, to be added: 0 keeps, the dtype's minimum drops. It is None
         where causality alone hides all there is to hide.
         """
+        # BEGIN SOLUTION attention
         attend = self._formula if self.attn_implementation == "eager" else self._fast
         return attend(key, query, value, attention_mask).transpose(1, 2).flatten(2)
 
@@ -100,12 +101,14 @@ class CausalSelfAttention(nn.Module):
 
     def _fast(self, key, query, value, attention_mask):
         T, S = query.size(-2), key.size(-2)
-        mask = None
+        mask, is_causal = None, False
         if attention_mask is not None:
             # Under autocast the mask may be wider than the query: its minimum must not become -inf.
             mask = attention_mask.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)
             mask = mask.masked_fill(_future(query, key), -torch.inf)  # [B, 1, T, S]
-        elif 1 < T < S:
+        elif T == S:
+            is_causal = True
+        elif T > 1:  # a single new position has no future to hide
             mask = ~_future(query, key)
         return F.scaled_dot_product_attention(
             query,
@@ -113,8 +116,9 @@ class CausalSelfAttention(nn.Module):
             value,
             attn_mask=mask,
             dropout_p=self.dropout.p if self.training else 0.0,
-            is_causal=mask is None and T == S,  # a single new position has no future to hide
+            is_causal=is_causal,
         )
+        # END SOLUTION
 
     def forward(
         self,
@@ -132,7 +136,9 @@ class CausalSelfAttention(nn.Module):
         return attended.to(hidden_states.dtype)  # a cache may be of another type
 
 
+# BEGIN SOLUTION NO PROMPT
 def _future(query: Tensor, key: Tensor) -> Tensor:
     """[T, S]: true where the key's position is later than the query's; the last ones coincide."""
     T, S = query.size(-2), key.size(-2)
     return torch.ones(T, S, dtype=torch.bool, device=query.device).triu(1 + S - T)
+    # END SOLUTION

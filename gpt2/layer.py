@@ -33,8 +33,10 @@ class GPT2Layer(nn.Module):
         dense_layer: nn.Module,
         dropout: nn.Module,
     ) -> Float[Tensor, "B T hidden"]:
-        """The residual connection: input + dropout(dense_layer(output))."""
+        """The residual connection: `output` goes through the dense layer and dropout first."""
+        # BEGIN SOLUTION add
         return input + dropout(dense_layer(output))
+        # END SOLUTION
 
     def forward(
         self,
@@ -43,6 +45,7 @@ class GPT2Layer(nn.Module):
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "B T hidden"]:
         """The block's output; mask and cache as in `CausalSelfAttention`."""
+        # BEGIN SOLUTION layer forward
         attended = self.self_attention(
             self.attention_layer_norm(hidden_states), attention_mask, cache
         )
@@ -51,3 +54,4 @@ class GPT2Layer(nn.Module):
         )
         widened = self.interm_af(self.interm_dense(self.out_layer_norm(hidden_states)))
         return self.add(hidden_states, widened, self.out_dense, self.out_dropout)
+        # END SOLUTION

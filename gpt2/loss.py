@@ -9,7 +9,6 @@ from gpt2.fast_linear import fast_linear, fast_product
 from utils import in_evaluation_mode
 
 IGNORED = -100  # a label that does not count, as everywhere in torch
-ROWS = 1024  # rows of logits in memory at a time: 200 MB for GPT-2's vocabulary in float32
 
 
 def next_token_loss(model, batch, num_labels=None, *, count_padding=False) -> Tensor:
@@ -26,6 +25,7 @@ def next_token_loss(model, batch, num_labels=None, *, count_padding=False) -> Te
     """
     input_ids, attention_mask, labels = _unpack(batch, count_padding)
     hidden_states = model(input_ids, attention_mask)["last_hidden_state"]
+    # BEGIN SOLUTION next_token_loss
     targets = labels[:, 1:]  # position i predicts token i + 1
     counted = targets != IGNORED
     total = _summed_cross_entropy(
@@ -38,6 +38,7 @@ def next_token_loss(model, batch, num_labels=None, *, count_padding=False) -> Te
         if num_labels == 0:
             raise ValueError("no token of this batch has a label, so it has no loss")
     return total / num_labels
+    # END SOLUTION
 
 
 def count_labels(batch, *, count_padding=False) -> int:
@@ -77,6 +78,10 @@ def _unpack(batch, count_padding: bool) -> tuple[Tensor, Tensor, Tensor]:
     real = attention_mask.bool()
     after_a_token = torch.cat([torch.zeros_like(real[:, :1]), real[:, :-1]], dim=1)
     return input_ids, attention_mask, input_ids.masked_fill(~(real & after_a_token), IGNORED)
+
+
+# BEGIN SOLUTION NO PROMPT
+ROWS = 1024  # rows of logits in memory at a time: 200 MB for GPT-2's vocabulary in float32
 
 
 def _summed_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -133,3 +138,4 @@ class _SummedCrossEntropy(torch.autograd.Function):
             raise RuntimeError("next_token_loss can be differentiated only once")
         gradients, ctx.gradients = ctx.gradients, None
         return *(None if g is None else g.mul_(grad_output) for g in gradients), None
+        # END SOLUTION

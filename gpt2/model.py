@@ -69,9 +69,11 @@ class GPT2Model(GPTPreTrainedModel):
         if position_ids is None:
             position_ids = torch.arange(T, device=input_ids.device).unsqueeze(0)
         try:
+            # BEGIN SOLUTION embed
             return self.embed_dropout(
                 self.word_embedding(input_ids) + self.pos_embedding(position_ids)
             )
+            # END SOLUTION
         except IndexError as error:
             outside = (input_ids < 0) | (input_ids >= self.config.vocab_size)
             if not outside.any():
@@ -143,7 +145,9 @@ class GPT2Model(GPTPreTrainedModel):
         self, hidden_state: Float[Tensor, "... hidden"]
     ) -> Float[Tensor, "... vocab"]:
         """Logits H·E_tokenᵀ, with the embedding's own weights."""
+        # BEGIN SOLUTION hidden_state_to_token
         return F.linear(hidden_state, self.word_embedding.weight)
+        # END SOLUTION
 
     @classmethod
     def from_pretrained(cls, model="gpt2", d=None, l=None, num_heads=None, **settings):  # noqa: E741

@@ -223,9 +223,11 @@ class XNLIDataset(Dataset):
             input_ids = torch.from_numpy(prompt)
             item = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
             return {**item, "label_str": str(label)}
+        # BEGIN SOLUTION fine-tuning step
         input_ids = torch.from_numpy(np.append(prompt, self.digits[label]))
         labels = torch.full_like(input_ids, IGNORED)
         labels[-1] = input_ids[-1]
+        # END SOLUTION
         return {
             "input_ids": input_ids,
             "attention_mask": torch.ones_like(input_ids),

@@ -12,8 +12,8 @@ from grading.optimizer_checks import SETTINGS
 from grading.training_checks import STEPS
 
 
-def adamw(cases) -> None:
-    gradients = np.random.default_rng(0).normal(size=(12, 3, 2))
+def adamw(cases, seed: int) -> None:
+    gradients = np.random.default_rng(seed).normal(size=(12, 3, 2))
     gradients *= np.geomspace(0.01, 10, 12)[:, None, None]
     slips = {
         "the bias is corrected twice": {"corrections": 2},
@@ -193,4 +193,5 @@ def generation(cases, reference) -> None:
             top = log_probabilities(reference, torch.tensor(ids))[-1].topk(2)
             assert top.values[0] - top.values[1] > 1e-3, "a tie, which rounding would decide"
             ids.append(int(top.indices[0]))
-        cases.add(f"generation: {number}", {"prompt": torch.tensor(prompt)}, torch.tensor(ids))
+        inputs = {"prompt": torch.tensor(prompt), "end": torch.tensor(ids[len(prompt) + 2])}
+        cases.add(f"generation: {number}", inputs, torch.tensor(ids))

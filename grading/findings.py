@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,14 @@ class Findings:
     @property
     def first_failure(self) -> Finding | None:
         return next((finding for finding in self.found if not finding.passed), None)
+
+    def observe(self, produce: Callable, *arguments) -> Any:
+        """What the code under test gives: `produce(*arguments)`, or what was recorded of it.
+
+        A check calls that code nowhere else, and gets plain values from it: tensors, numbers,
+        texts, and lists and dictionaries of them (see grading.recording).
+        """
+        return produce(*arguments)
 
     def true(self, what: str, passed: bool, got: str, expected: str, hint: str = "") -> bool:
         """Note something that holds or doesn't; returns whether it does."""
@@ -132,9 +141,11 @@ class Report:
         return f"<table>{''.join(rows)}</table>"
 
 
-def run(exercise: str, function: Callable[[Findings], None]) -> Findings:
+def run(
+    exercise: str, function: Callable[[Findings], None], findings: Findings | None = None
+) -> Findings:
     """What a check finds, whatever the code that it looks at does short of ending the process."""
-    findings = Findings(exercise)
+    findings = findings or Findings(exercise)
     try:
         function(findings)
     except NotImplementedError as error:
@@ -143,8 +154,17 @@ def run(exercise: str, function: Callable[[Findings], None]) -> Findings:
         findings.problem = f"waits for {error}" if waits else "not written yet"
     except Exception as error:  # any error of the code under test is a finding
         findings.state_if_stopped = "failed"
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        findings.problem = (
-            f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
-        )
+        findings.problem = describe(error)
     return findings
+
+
+def describe(error: BaseException) -> str:
+    """An error's type, text and place, in a line."""
+    if isinstance(error, Reported):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+
+
+class Reported(Exception):
+    """An error of the code under test that another process has described already."""

@@ -2,14 +2,14 @@
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from config import GPT2Config
 from gpt2 import checkpoint
 from gpt2.attention import CausalSelfAttention
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2Model
-from grading.cases import SMALL, case, small_model
+from grading.cases import SMALL, Case, case, small_model
 from grading.findings import Findings
 
 ATTENTION_MASKS = ("no mask", "no pads", "pads on the right", "pads on the left")
@@ -19,14 +19,10 @@ LINE_BY_LINE = "compare with section 3.2, line by line"
 def check_attention(findings: Findings) -> None:
     """CausalSelfAttention.attention: the values, with and without pads, and what is dropped."""
     for implementation in ("eager", "sdpa"):
-        config = {**SMALL, "hidden_size": 12, "attn_implementation": implementation}
-        module = CausalSelfAttention(GPT2Config(**config)).eval()
         for name in ATTENTION_MASKS:
             given = case(f"attention: {name}")
-            tensors, real = given.inputs, given.inputs["real"]
-            got = module.attention(
-                tensors["key"], tensors["query"], tensors["value"], tensors.get("mask")
-            )
+            real = given.inputs["real"]
+            got = findings.observe(_attend, {**SMALL, "hidden_size": 12}, implementation, given)
             if not findings.shape(f"{name}: shape", got, (2, 5, 12), "merge the heads again"):
                 return
             if not findings.close(
@@ -46,17 +42,13 @@ def check_attention(findings: Findings) -> None:
 def _check_attention_dropout(findings: Findings, implementation: str) -> None:
     """With the identity as value, the output is the weights."""
     given, rate = case("attention: dropout"), 0.5
-    key, query, value, mask = (given.inputs[name] for name in ("key", "query", "value", "mask"))
-    config = GPT2Config(
-        **{**SMALL, "hidden_size": 8, "num_attention_heads": 1},
-        attention_probs_dropout_prob=rate,
-        attn_implementation=implementation,
-    )
-    module = CausalSelfAttention(config).eval()
-    got = module.attention(key, query, value, mask)
+    shape = {**SMALL, "hidden_size": 8, "num_attention_heads": 1}
+    shape["attention_probs_dropout_prob"] = rate
+    got = findings.observe(_attend, shape, implementation, given)
     findings.close("no dropout in evaluation", got, given.expected, hint="dropout is for training")
-    torch.manual_seed(0)
-    got = module.train().attention(key, query, value, mask).detach()
+    got = findings.observe(_attend, shape, implementation, given, True)
+    if not findings.shape("shape in training", got, given.expected.shape):
+        return
     kept, weights = got != 0, int((given.expected > 0).sum())
     findings.true(
         "dropout in training",
@@ -73,26 +65,31 @@ def _check_attention_dropout(findings: Findings, implementation: str) -> None:
     )
 
 
+def _attend(shape: dict, implementation: str, given: Case, training: bool = False) -> Tensor:
+    module = CausalSelfAttention(GPT2Config(**shape, attn_implementation=implementation))
+    torch.manual_seed(0)
+    tensors = (given.inputs.get(name) for name in ("key", "query", "value", "mask"))
+    return module.train(training).attention(*tensors)
+
+
 def check_add(findings: Findings) -> None:
     """GPT2Layer.add: what is added to what, and what dropout may take away."""
     given = case("add")
-    before, output = given.inputs["input"], given.inputs["output"]
-    layer, dropout = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(0.5)
-    dense = nn.Linear(8, 6)
-    dense.load_state_dict({name: given.inputs[name] for name in ("weight", "bias")})
-    keep = before.clone()
-    got = layer.add(before, output, dense, dropout.eval())
+    before = given.inputs["input"]
+    got, left = findings.observe(_add, given)
     hint = "which of the two goes through the dense layer?"
     findings.close("the sum", got, given.expected, hints=given.mistakes, hint=hint)
-    findings.true(
+    findings.close(
         "the input is left as it was",
-        torch.equal(before, keep),
-        "a changed input",
-        "the same",
-        "an operation in place writes into what the residual connection needs",
+        left,
+        before,
+        hint="an operation in place writes into what the residual connection needs",
+        atol=0,
     )
-    torch.manual_seed(0)
-    part = layer.add(keep, output, dense, dropout.train()) - given.inputs["input"]
+    got, _ = findings.observe(_add, given, True)
+    if not findings.shape("shape in training", got, before.shape):
+        return
+    part = got - before
     dropped = part.abs() < 1e-6
     findings.true(
         "dropout in training",
@@ -101,7 +98,7 @@ def check_add(findings: Findings) -> None:
         "about 50%",
         "dropout is for what is added, and only for that",
     )
-    whole = (given.expected - keep) / 0.5
+    whole = (given.expected - before) / 0.5
     findings.close(
         "what dropout keeps",
         part[~dropped],
@@ -110,13 +107,21 @@ def check_add(findings: Findings) -> None:
     )
 
 
+def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor]:
+    """The sum, and the input afterwards."""
+    layer, dropout, dense = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(0.5), nn.Linear(8, 6)
+    dense.load_state_dict({name: given.inputs[name] for name in ("weight", "bias")})
+    before = given.inputs["input"].clone()
+    torch.manual_seed(0)
+    return layer.add(before, given.inputs["output"], dense, dropout.train(training)), before
+
+
 def check_layer(findings: Findings) -> None:
     """GPT2Layer.forward against transformers' block with the same random weights."""
-    model = small_model()
-    for number, layer in enumerate(model.gpt_layers):
+    for number in range(SMALL["num_hidden_layers"]):
         given = case(f"layer: {number}")
         x, mask, real = (given.inputs[name] for name in ("x", "mask", "real"))
-        got = layer(x, mask)
+        got = findings.observe(_layer, number, x, mask)
         if not findings.shape(f"block {number}: shape", got, x.shape):
             return
         hint = "normalise, attend, add; normalise, widen, bend, add"
@@ -124,28 +129,36 @@ def check_layer(findings: Findings) -> None:
             f"block {number}", got[real], given.expected, hints=given.mistakes, hint=hint, atol=1e-4
         ):
             return
-    layer.train()
     for name in ("attention_dropout", "out_dropout"):
-        layer.self_attention.dropout.p = layer.attention_dropout.p = layer.out_dropout.p = 0.0
-        getattr(layer, name).p = 0.5
+        one, other = findings.observe(_layer_twice, name, x, mask)
         findings.true(
             f"{name} in training",
-            not torch.equal(layer(x, mask), layer(x, mask)),
+            one.shape == other.shape and (one != other).any(),
             "twice the same",
             "two different outputs",
             "both additions have a dropout of their own",
         )
 
 
+def _layer(number: int, x: Tensor, mask: Tensor) -> Tensor:
+    return small_model().gpt_layers[number](x, mask)
+
+
+def _layer_twice(dropout: str, x: Tensor, mask: Tensor) -> list[Tensor]:
+    """Two outputs in training, with this one of the block's dropouts."""
+    layer = small_model().train().gpt_layers[-1]
+    layer.self_attention.dropout.p = layer.attention_dropout.p = layer.out_dropout.p = 0.0
+    getattr(layer, dropout).p = 0.5
+    return [layer(x, mask), layer(x, mask)]
+
+
 def check_embed(findings: Findings) -> None:
     """GPT2Model.embed: token and position embeddings, and dropout."""
-    model, given = small_model(), case("embed")
-    ids = given.inputs["ids"]
+    given = case("embed")
+    got, in_training = findings.observe(_embed, given.inputs["ids"])
     hint = "a row of each table for every token"
-    findings.close(
-        "token and position", model.embed(ids), given.expected, hints=given.mistakes, hint=hint
-    )
-    dropped = (model.train().embed(ids) == 0).float().mean()
+    findings.close("token and position", got, given.expected, hints=given.mistakes, hint=hint)
+    dropped = (in_training == 0).float().mean()
     findings.true(
         "dropout in training",
         0 < dropped < 0.5,
@@ -155,26 +168,38 @@ def check_embed(findings: Findings) -> None:
     )
 
 
+def _embed(ids: Tensor) -> list[Tensor]:
+    model = small_model()
+    return [model.embed(ids), model.train().embed(ids)]
+
+
 def check_hidden_state_to_token(findings: Findings) -> None:
     """GPT2Model.hidden_state_to_token: logits with the token embedding's own weights."""
-    model = small_model()
     for name in ("3 dimensions", "2 dimensions"):
         given = case(f"hidden_state_to_token: {name}")
-        hidden = given.inputs["hidden"].requires_grad_()
-        logits = model.hidden_state_to_token(hidden)
+        logits, learns = findings.observe(_project, given.inputs["hidden"])
         if not findings.close(
             f"logits of {name}", logits, given.expected, hints=given.mistakes,
             hint="the embedding's own weights, transposed",
         ):  # fmt: skip
             return
-    logits.sum().backward()
     findings.true(
         "tied weights learn from the logits",
-        model.word_embedding.weight.grad is not None and hidden.grad is not None,
+        learns,
         "no gradient",
         "a gradient",
         "the product must not leave the graph (no .data, no .detach())",
     )
+
+
+def _project(hidden: Tensor) -> tuple[Tensor, bool]:
+    """The logits, and whether a gradient comes back from them to the weights and the state."""
+    model, hidden = small_model(), hidden.clone().requires_grad_()
+    logits = model.hidden_state_to_token(hidden)
+    if not logits.requires_grad:
+        return logits, False
+    logits.sum().backward()
+    return logits, model.word_embedding.weight.grad is not None and hidden.grad is not None
 
 
 def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
@@ -185,31 +210,26 @@ def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
     """
     config = config or GPT2Config()
     reference = hugging_face_model(config)
-    model = GPT2Model(config).eval()
-    model.load_state_dict(checkpoint.from_hugging_face(reference.state_dict(), config))
     width = min(20, config.max_position_embeddings)
-    ids = torch.randint(config.vocab_size, (3, width))
-    for side in ("right", "left"):
-        mask = (torch.arange(width) < torch.tensor([[width], [width // 2], [1]])).long()
-        mask = mask if side == "right" else mask.flip(1)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(config.vocab_size, (3, width), generator=generator)
+    masks = {"right": torch.arange(width) < torch.tensor([[width], [width // 2], [1]])}
+    masks["left"] = masks["right"].flip(1)
+    outputs = findings.observe(_read, reference, config, ids, [m.long() for m in masks.values()])
+    for (side, real), got in zip(masks.items(), outputs, strict=True):
+        positions = (real.cumsum(dim=1) - 1).clamp(min=0)
         with torch.no_grad():
-            got = model(ids, mask)
             expected = reference.transformer(
-                ids, attention_mask=mask, position_ids=positions
+                ids, attention_mask=real.long(), position_ids=positions
             ).last_hidden_state
-        real = mask.bool()
         hint = "the checks of its parts say more"
         if side == "left":
             hint = "a row padded on the left has its first position where its first token is"
-        findings.close(
-            f"hidden states, padded on the {side}",
-            got["last_hidden_state"][real],
-            expected[real],
-            hint=hint,
-            atol=1e-4,
-        )
-        columns = (torch.arange(width) * mask).argmax(dim=1)
+        what = f"hidden states, padded on the {side}"
+        if not findings.shape(what, got["last_hidden_state"], expected.shape):
+            return
+        findings.close(what, got["last_hidden_state"][real], expected[real], hint=hint, atol=1e-4)
+        columns = (torch.arange(width) * real).argmax(dim=1)
         findings.close(
             f"last_token, padded on the {side}",
             got["last_token"],
@@ -219,12 +239,22 @@ def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
         )
 
 
-def hugging_face_model(config: GPT2Config, spread: float = 0.1) -> transformers.GPT2LMHeadModel:
+@torch.no_grad()
+def _read(reference, config: GPT2Config, ids: Tensor, masks: list[Tensor]) -> list[dict]:
+    """What our model with the weights of theirs makes of the ids, under each mask."""
+    model = GPT2Model(config).eval()
+    model.load_state_dict(checkpoint.from_hugging_face(reference.state_dict(), config))
+    return [dict(model(ids, mask)) for mask in masks]
+
+
+def hugging_face_model(
+    config: GPT2Config, spread: float = 0.1, seed: int = 0
+) -> transformers.GPT2LMHeadModel:
     """transformers' GPT-2 of this shape, with random weights that hide no mix-up.
 
     `spread` is their standard deviation: wider than 0.02, so that a GELU's bend is reached.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     reference = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=config.vocab_size,

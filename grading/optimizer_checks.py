@@ -25,35 +25,28 @@ def check_optimizer(findings: Findings, optimizer_class=None) -> None:
     optimizer_class = optimizer_class or AdamW
     for name, hyper in SETTINGS.items():
         given = case(f"AdamW: {name}")
-        got = _steps(optimizer_class, given.inputs["gradients"], **hyper)
+        got = findings.observe(_steps, optimizer_class, given.inputs["gradients"], hyper)
         hint = "compare with section 3.3, line by line"
         if not findings.close(
             name, got, given.expected, hints=given.mistakes, hint=hint, atol=1e-9
         ):
             return
-    parameters = [nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3)]
-    optimizer = optimizer_class(
-        [{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.5}], lr=0.25
-    )
-    for p in (parameters[0], parameters[2]):
-        p.grad = torch.full_like(p, 2.0)
-    optimizer.step()
     findings.close(
         "groups, and a parameter without a gradient",
-        torch.stack([p[0] for p in parameters]),
+        findings.observe(_two_groups, optimizer_class),
         torch.tensor([0.75, 1.0, 0.5], dtype=torch.float64),
         hint="every group has its own hyper-parameters; without a gradient, no change",
     )
     findings.close(
         "optimizer_test.npy",
-        torch.from_numpy(regression_weights(optimizer_class)),
+        findings.observe(lambda: torch.from_numpy(regression_weights(optimizer_class))),
         torch.from_numpy(np.load(OPTIMIZER_TEST)),
         hint="right for a few steps but not for a thousand: what is kept from step to step?",
         atol=1e-4,
     )
 
 
-def _steps(optimizer_class, gradients: Tensor, **hyper) -> Tensor:
+def _steps(optimizer_class, gradients: Tensor, hyper: dict) -> Tensor:
     """What ones become by a step for each gradient, in float64."""
     theta = nn.Parameter(torch.ones_like(gradients[0]))
     optimizer = optimizer_class([theta], **hyper)
@@ -61,6 +54,18 @@ def _steps(optimizer_class, gradients: Tensor, **hyper) -> Tensor:
         theta.grad = gradient.clone()
         optimizer.step()
     return theta.detach()
+
+
+def _two_groups(optimizer_class) -> Tensor:
+    """What ones become by a step, three of them in two groups, the second without a gradient."""
+    parameters = [nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3)]
+    optimizer = optimizer_class(
+        [{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.5}], lr=0.25
+    )
+    for p in (parameters[0], parameters[2]):
+        p.grad = torch.full_like(p, 2.0)
+    optimizer.step()
+    return torch.stack([p[0] for p in parameters])
 
 
 def regression_weights(optimizer_class=AdamW) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from gpt2.generate import generate_gpt2
 from gpt2.loss import next_token_loss
@@ -16,44 +17,57 @@ from grading.findings import Findings
 from optim.adamw import AdamW
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
+TRAIN_FILE = SAMPLE / "XNLI-MT-1.0" / "multinli" / "multinli.train.en.tsv"
 STEPS = {"lr": 1e-2, "weight_decay": 1e-2, "eps": 1e-2}  # so large an ε: rounding counts less
 DIGITS = {"entailment": "0", "contradictory": "1", "neutral": "2"}
 
 
 def check_loss(findings: Findings) -> None:
     """next_token_loss against transformers' logits, token by token (section 3.4)."""
-    model = small_model(**NO_DROPOUT)
     for side in ("right", "left"):
         given = case(f"loss: padded on the {side}")
-        got = next_token_loss(model, (given.inputs["ids"], given.inputs["mask"]))
+        got, learns = findings.observe(_loss, (given.inputs["ids"], given.inputs["mask"]))
         if not findings.close(
             f"loss, padded on the {side}", got, given.expected, hints=given.mistakes,
             hint="compare with section 3.4", atol=1e-4,
         ):  # fmt: skip
             return
-    weight = model.word_embedding.weight
     findings.true(
         "a gradient reaches the embedding",
-        got.requires_grad and torch.autograd.grad(got, weight)[0].any(),
+        learns,
         "none",
         "a gradient",
         "the loss must stay in the graph (no .item(), no .detach())",
     )
 
 
+def _loss(batch) -> tuple[Tensor, bool]:
+    """The loss, and whether a gradient comes back from it."""
+    model = small_model(**NO_DROPOUT)
+    loss = next_token_loss(model, batch)
+    if not loss.requires_grad:
+        return loss, False
+    return loss, bool(torch.autograd.grad(loss, model.word_embedding.weight)[0].any())
+
+
 def check_pretraining_step(findings: Findings) -> None:
     """The losses of four optimizer steps of `train`, the last two on seen batches (3.4)."""
-    given, model = case("steps"), small_model(**NO_DROPOUT)
-    batches = [(row, torch.ones_like(row)) for row in given.inputs["batches"]]
-    history = train(model, batches, AdamW(model.parameters(), **STEPS))
+    given = case("steps")
     findings.close(
         "the losses of four steps",
-        torch.tensor([progress.loss for progress in history]),
+        findings.observe(_losses, given.inputs["batches"]),
         given.expected,
         hints=given.mistakes,
         hint="one step a batch, from that batch's gradient alone; AdamW has a check of its own",
         atol=1e-3,
     )
+
+
+def _losses(rows: Tensor) -> Tensor:
+    model = small_model(**NO_DROPOUT)
+    batches = [(row, torch.ones_like(row)) for row in rows]
+    history = train(model, batches, AdamW(model.parameters(), **STEPS))
+    return torch.tensor([progress.loss for progress in history])
 
 
 class Words:
@@ -71,13 +85,13 @@ class Words:
 
 def check_generation(findings: Findings) -> None:
     """generate_gpt2, greedy, against transformers' likeliest tokens (section 4.1)."""
-    model, words = small_model().train(), Words()
+    words = Words()
     texts = [case(f"generation: {number}") for number in range(3)]
     for given in texts:
         prompt, whole = given.inputs["prompt"], given.expected.tolist()
         length = len(prompt)
         for new in (1, 12):
-            got = generate_gpt2(model, words, prompt[None], max_gen_length=new)
+            got, mode_kept = findings.observe(_generate, words, prompt[None], new)
             expected = words.decode(whole[: length + new])
             slips = {
                 "max_gen_length counts new tokens": whole[: max(length, new)],
@@ -94,7 +108,7 @@ def check_generation(findings: Findings) -> None:
                 return
     findings.true(
         "the model's mode is put back",
-        model.training,
+        mode_kept,
         "evaluation",
         "training",
         "generation needs evaluation mode, and training goes on afterwards",
@@ -102,7 +116,7 @@ def check_generation(findings: Findings) -> None:
     prompts = [given.inputs["prompt"] for given in texts]
     rows = torch.stack([F.pad(p, (5 - len(p), 0), value=words.pad_token_id) for p in prompts])
     mask = (rows != words.pad_token_id).long()
-    got = generate_gpt2(model, words, rows, max_gen_length=6, attention_mask=mask)
+    got, _ = findings.observe(_generate, words, rows, 6, mask)
     expected = [words.decode(t.expected[: len(p) + 6]) for t, p in zip(texts, prompts, strict=True)]
     findings.true(
         "a padded batch",
@@ -112,10 +126,10 @@ def check_generation(findings: Findings) -> None:
         "every row is to come out as it does alone: mask, positions, cache",
     )
     whole, length = texts[0].expected.tolist(), len(prompts[0])
-    end = whole[length + 2]
-    first = whole.index(end, length)  # where generation ends, if this token is end-of-text
+    end = int(texts[0].inputs["end"])  # its third new token: what if that is end-of-text?
+    first = whole.index(end, length) if end in whole[length:] else len(whole)
     expected = words.decode([token for token in whole[:first] if token != end])
-    got = generate_gpt2(model, Words(eos=end), prompts[0][None], max_gen_length=12)
+    got, _ = findings.observe(_generate, Words(eos=end), prompts[0][None], 12)
     findings.true(
         "it ends with end-of-text",
         got == expected,
@@ -125,30 +139,33 @@ def check_generation(findings: Findings) -> None:
     )
 
 
+def _generate(words: Words, rows: Tensor, new: int, mask=None) -> tuple[str | list[str], bool]:
+    """The text of a model that was in training mode, and whether it still is."""
+    model = small_model().train()
+    text = generate_gpt2(model, words, rows, max_gen_length=new, attention_mask=mask)
+    return text, model.training
+
+
 def check_finetuning_step(findings: Findings) -> None:
     """What fine-tuning learns from: the prompt, and a loss at its digit alone (4.2, 4.3)."""
     tokenizer = load_tokenizer("gpt2")
-    rows = XNLIDataset.in_folder(SAMPLE, "train", "en", tokenizer=tokenizer)
-    data = rows.data
-    one_of_each = data["label"].drop_duplicates().index.tolist()
-    items = [rows[i] for i in one_of_each]
-    for i, item in zip(one_of_each, items, strict=True):
-        prompt = f"Premise: {data['premise'][i]}\nHypothesis: {data['hypo'][i]}\nLabel:"
-        digit = DIGITS[data["label"][i]]
-        expected = [*tokenizer(prompt)["input_ids"], *tokenizer(digit)["input_ids"]]
+    items, batch = findings.observe(_first_pairs)
+    for number, (item, pair) in enumerate(zip(items, _one_of_each_label(), strict=True)):
+        premise, hypothesis, label = pair
+        prompt = f"Premise: {premise}\nHypothesis: {hypothesis}\nLabel:"
+        expected = [*tokenizer(prompt)["input_ids"], *tokenizer(DIGITS[label])["input_ids"]]
         got = item["input_ids"].tolist()
         texts = (repr(tokenizer.decode(ids)) for ids in (got, expected))
-        if not findings.true(f"pair {i}", got == expected, *texts, "see section 4.2"):
+        if not findings.true(f"pair {number}", got == expected, *texts, "see section 4.2"):
             return
         labelled = (item["labels"] != -100).nonzero().flatten().tolist()
         findings.true(
-            f"what is learnt of pair {i}",
+            f"what is learnt of pair {number}",
             labelled == [len(got) - 1] and item["labels"][-1] == got[-1],
             f"labels at {labelled}",
             f"at [{len(got) - 1}]",
             "only the digit's token is a label",
         )
-    batch = XNLIDataset.collate_fn(items)
     pads = batch["attention_mask"] == 0
     findings.true(
         "pads are no labels",
@@ -159,19 +176,12 @@ def check_finetuning_step(findings: Findings) -> None:
     )
     given = case("loss: labels")
     names = {"ids": "input_ids", "mask": "attention_mask", "labels": "labels"}
-    got = next_token_loss(
-        small_model(**NO_DROPOUT), {names[key]: x for key, x in given.inputs.items()}
-    )
+    got, _ = findings.observe(_loss, {names[key]: x for key, x in given.inputs.items()})
     findings.close(
         "the loss of a batch", got, given.expected, hints=given.mistakes,
         hint="the mean over the labels of the batch, pads left out", atol=1e-4,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "train.tsv"
-        path.write_text(f"premise\thypo\tlabel\n{'word ' * 300}\t{'word ' * 300}\tneutral\n")
-        short = XNLIDataset(
-            "train", "en", train_path_template=str(path), tokenizer=tokenizer, max_length=64
-        )[0]["input_ids"]
+    short = findings.observe(_pair_too_long)
     text = tokenizer.decode(short)
     findings.true(
         "a pair that is too long",
@@ -180,3 +190,34 @@ def check_finetuning_step(findings: Findings) -> None:
         f"at most 64 that end in {chr(10) + 'Label:2'!r}",
         "cut premise and hypothesis, never the label",
     )
+
+
+def _one_of_each_label() -> list[list[str]]:
+    """The first pair of each label in the embedded training file: premise, hypothesis, label."""
+    lines = TRAIN_FILE.read_text(encoding="utf-8").split("\n")[1:]
+    first = {}
+    for line in filter(None, lines):
+        pair = line.split("\t")
+        first.setdefault(pair[2], pair)
+    return list(first.values())
+
+
+def _first_pairs() -> tuple[list[dict], dict]:
+    """The items of the same pairs, and their batch."""
+    rows = XNLIDataset.in_folder(SAMPLE, "train", "en", tokenizer=load_tokenizer("gpt2"))
+    texts = rows.data[["premise", "hypo", "label"]].values.tolist()
+    items = [rows[texts.index(pair)] for pair in _one_of_each_label()]
+    return items, XNLIDataset.collate_fn(items)
+
+
+def _pair_too_long() -> Tensor:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.tsv"
+        path.write_text(f"premise\thypo\tlabel\n{'word ' * 300}\t{'word ' * 300}\tneutral\n")
+        return XNLIDataset(
+            "train",
+            "en",
+            train_path_template=str(path),
+            tokenizer=load_tokenizer("gpt2"),
+            max_length=64,
+        )[0]["input_ids"]

@@ -8,9 +8,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-MANY = 2**24  # steps; so many float32 still counts one by one,
-UNCORRECTED_BETA = 0.99999  # and to that power this is 0
-
 
 class AdamW(Optimizer):
     """Adam with decoupled weight decay.
@@ -25,8 +22,7 @@ class AdamW(Optimizer):
 
     The decay comes last and takes the updated θ, as in the course's code. (The handout's formula
     has θ of the step before there, which is what `torch.optim.AdamW` computes; the two differ by
-    lr²·λ·m̂/(√v̂ + ε) a step.) `_update` is these formulas; `_update_together` has torch's fused
-    kernel compute the same for ordinary tensors, many times as fast.
+    lr²·λ·m̂/(√v̂ + ε) a step.)
 
     Raises ValueError for a hyper-parameter out of range, RuntimeError for a sparse gradient.
     """
@@ -86,6 +82,7 @@ class AdamW(Optimizer):
                 loss = closure()
 
         for group in self.param_groups:
+            # BEGIN SOLUTION AdamW.step
             together: dict[tuple, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is None:
@@ -107,8 +104,12 @@ class AdamW(Optimizer):
                     self._update(p, group)
             for parameters in together.values():
                 self._update_together(parameters, group)
+            # END SOLUTION
         return loss
 
+    # BEGIN SOLUTION NO PROMPT
+    # `_update` is the formulas; `_update_together` has torch's fused kernel compute the same for
+    # ordinary tensors, many times as fast.
     def _update(self, p: Tensor, group: dict) -> None:
         """The formulas, in place."""
         (beta1, beta2), state, g = group["betas"], self.state[p], p.grad
@@ -155,6 +156,10 @@ class AdamW(Optimizer):
         )
 
 
+MANY = 2**24  # steps; so many float32 still counts one by one,
+UNCORRECTED_BETA = 0.99999  # and to that power this is 0
+
+
 def _kernel_takes(p: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, group: dict) -> bool:
     """Whether torch's fused kernel does with this parameter exactly what the formulas do."""
     return (
@@ -165,3 +170,4 @@ def _kernel_takes(p: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, group: dict) -
         and group["lr"] * group["weight_decay"] <= 0.5
         and (group["correct_bias"] or max(group["betas"]) <= UNCORRECTED_BETA)
     )
+    # END SOLUTION

@@ -1,0 +1,214 @@
+"""The student edition: the project without its solutions, as a folder that has verified itself."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import nbformat
+from tqdm import tqdm
+
+from grading.regions import END, exercises, solution_lines, without_solutions
+from utils import atomic_write
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = "default_final_project.ipynb"
+OVERLAY = ROOT / "grading" / "student"  # files of the student edition alone, or instead of ours
+SHIPPED = (  # all else is the instructor's: tests, benchmarks, results, the rest of grading/
+    *("config.py", "utils.py", "run_notebook.py", "pyproject.toml", "requirements.txt"),
+    *("constraints.txt", "LICENSE", ".gitignore", "pretrain.txt", "optimizer_test.npy", NOTEBOOK),
+    *("gpt2/*.py", "optim/*.py", "data/*.py", "data/sample/XNLI-1.0/*.tsv"),
+    "data/sample/XNLI-MT-1.0/multinli/*.tsv",
+    *(f"grading/{name}.py" for name in ("__init__", "cases", "checks", "findings", "results")),
+    *(f"grading/{name}_checks.py" for name in ("model", "optimizer", "training")),
+    "grading/cases.safetensors",
+)
+FIXED = ("grading/", "tests/", "data/sample/", "optimizer_test.npy")  # what no student changes
+SHAPE = {  # of the model in the sanity check, as small as tells mistakes apart
+    "hidden_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "vocab_size": 500,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+}
+ANSWER = "*What do these results show, and what do they not show? Two or three sentences.*"
+
+
+def student_edition(stubbed: Sequence[str] | None = None) -> dict[str, bytes]:
+    """The files of the student edition, by path; with these exercises alone open, if given."""
+    files = {}
+    for pattern in SHIPPED:
+        paths = sorted(ROOT.glob(pattern))
+        assert paths, f"there is no {pattern} to ship"
+        for path in paths:
+            files[path.relative_to(ROOT).as_posix()] = path.read_bytes()
+    for path in sorted(OVERLAY.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            files[path.relative_to(OVERLAY).as_posix()] = path.read_bytes()
+    for name, content in files.items():
+        if name.endswith(".py"):
+            text = content.decode("utf-8")
+            files[name] = without_solutions(text, name, stubbed).encode()
+        elif name.endswith(".ipynb"):
+            files[name] = (nbformat.writes(_for_students(content, name, stubbed)) + "\n").encode()
+    return dict(sorted(files.items()))
+
+
+def _for_students(content: bytes, name: str, stubbed: Sequence[str] | None):
+    """A notebook without outputs and solutions.
+
+    Cells tagged "solution" go; of those tagged "answer" only the question stays.
+    """
+    notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
+    notebook.cells = [
+        cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])
+    ]
+    for cell in notebook.cells:
+        if "answer" in cell.metadata.get("tags", []):
+            cell.source = ANSWER
+        cell.metadata = nbformat.NotebookNode()
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.source = without_solutions(cell.source, f"{name}, {cell.id}", stubbed).rstrip()
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    )
+    return notebook
+
+
+def release(out: Path, *, progress: bool = True) -> None:
+    """Write the student edition to the folder `out`, which must be new or empty, and verify it.
+
+    Raises FileExistsError for a folder that holds something, AssertionError where the edition
+    does not hold; the folder is then gone again.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} holds something already; give a new folder")
+    files = student_edition()
+    write(files, out)
+    try:
+        verify(files, progress=progress)
+        assert {p: f.read_bytes() for p, f in _found(out)} == files, "files changed meanwhile"
+    except BaseException:
+        shutil.rmtree(out)
+        raise
+
+
+def write(files: dict[str, bytes], folder: Path) -> None:
+    """The files in a folder."""
+    for name, content in files.items():
+        with atomic_write(Path(folder) / name) as path:
+            path.write_bytes(content)
+
+
+def _found(folder: Path) -> Iterable[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path
+
+
+# ---- Verification ------------------------------------------------------------------------------
+
+
+def verify(files: dict[str, bytes], *, progress: bool = True) -> None:
+    """AssertionError, saying what is wrong, unless these files are what students may be given.
+
+    No line of a solution is left in them. With every exercise open, each check says that there is
+    something to do or what it waits for; with one exercise open, its own check says so and all
+    others pass or wait for it; with none, all pass.
+    """
+    assert files == student_edition(), "the student edition comes out differently a second time"
+    assert not (traces := leaks(files)), f"parts of a solution are left: {'; '.join(traces[:5])}"
+    open_exercises = [None, [], *([name] for name in exercises())]
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = []
+        for number, stubbed in enumerate(open_exercises):
+            copy = Path(folder) / str(number)
+            write(files if stubbed is None else student_edition(stubbed), copy)
+            jobs.append(copy)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "transformers", "accelerate", "pandas"])
+        with context.Pool(2, maxtasksperchild=1) as pool:
+            results = pool.imap(states, jobs)
+            results = list(tqdm(results, "verifying", len(jobs), ncols=100, disable=not progress))
+    for stubbed, found in zip(open_exercises, results, strict=True):
+        _assert_as_expected(stubbed, found)
+
+
+def _assert_as_expected(stubbed: list[str] | None, found: dict[str, tuple[str, str]]) -> None:
+    what = "all exercises open" if stubbed is None else f"{stubbed or 'no exercise'} open"
+    for name, (state, text) in found.items():
+        if stubbed is None:
+            right = state == "waits" or (state == "to do" and name in exercises())
+        elif name in stubbed:
+            right = state == "to do"
+        else:
+            right = state == "passed" or text in [f"waits for {each}" for each in stubbed]
+        assert right, f"with {what}, {name} says: {text}"
+
+
+def states(folder: Path) -> dict[str, tuple[str, str]]:
+    """State and text of every check on the package in a folder, in a process that has no other."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("config", "utils", "gpt2", "optim", "grading", "data"):
+            del sys.modules[name]
+    sys.path[:] = [str(folder), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
+    os.chdir(folder)
+    warnings.simplefilter("ignore")
+    sys.dont_write_bytecode = True
+    import torch
+
+    torch.set_num_threads(1)
+    for path in sorted(folder.glob("*/*.py")):
+        if path.parent.name in ("gpt2", "optim", "data", "grading"):
+            import_module(f"{path.parent.name}.{path.stem}")
+    from config import GPT2Config
+    from grading.checks import check
+
+    report = check(config=GPT2Config(**SHAPE))
+    return {each.exercise: (each.state, each.line()[2]) for each in report.checks}
+
+
+def leaks(files: dict[str, bytes]) -> list[str]:
+    """Where a line of a solution stands in these files, or a marker, an output, a cache."""
+    sources = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for pattern in SHIPPED
+        for path in ROOT.glob(pattern)
+        if path.suffix in (".py", ".ipynb")
+    }
+    secret: set[str] = set()
+    for name, text in sources.items():
+        for piece in _code(text, name):
+            secret |= solution_lines(piece, name)
+    found = []
+    for name, content in files.items():
+        if re.search(r"(^|/)(\.git|__pycache__|\.ipynb_checkpoints|runs|out)(/|$)", name):
+            found.append(f"{name} is not for students")
+        text = content.decode("utf-8", errors="replace")
+        for piece in _code(text, name):
+            for number, line in enumerate(piece.split("\n"), start=1):
+                marker = END.fullmatch(line) or "# BEGIN SOLUTION" in line
+                if line.strip() in secret or marker:
+                    found.append(f"{name}, line {number}: {line.strip()}")
+        if name.endswith(".ipynb"):
+            cells = json.loads(text)["cells"]
+            found += [f"{name}, {c['id']}: outputs" for c in cells if c.get("outputs")]
+            found += [f"{name}, {c['id']}: metadata" for c in cells if c["metadata"]]
+    return found
+
+
+def _code(text: str, name: str) -> list[str]:
+    """The pieces of a file in which a solution may stand."""
+    if name.endswith(".ipynb"):
+        return ["".join(cell["source"]) for cell in json.loads(text)["cells"]]
+    return [text]

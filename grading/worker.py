@@ -1,0 +1,52 @@
+"""What the grader runs inside the sandbox, in a copy of the submission, on the student's package.
+
+    python -m grading.worker record OUT SHAPE EXERCISE [EXERCISE ...]
+    python -m grading.worker predict OUT WEIGHTS PROMPTS
+
+`record` leaves OUT/<number>.started when it begins with an exercise and OUT/<number>.safetensors
+with what was observed. `predict` leaves OUT/predictions.safetensors: the likeliest token after
+each prompt.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+STARTED, OBSERVED = "{}.started", "{}.safetensors"
+
+
+def record(out: Path, shape: str, numbers: list[str]) -> None:
+    from config import GPT2Config
+    from grading.checks import CHECKS, check_function
+    from grading.recording import record
+
+    names = list(CHECKS)
+    for number in numbers:
+        (out / STARTED.format(number)).touch()
+        name = names[int(number)]
+        function = check_function(name, GPT2Config(**json.loads(shape)))
+        record(name, function, out / OBSERVED.format(number))
+
+
+@torch.no_grad()
+def predict(out: Path, weights: str, prompts: str) -> None:
+    from gpt2.model import GPT2Model
+
+    model = GPT2Model.from_pretrained(weights).eval()
+    answers = []
+    for _, ids in sorted(load_file(prompts).items()):
+        last = model(ids[None], torch.ones_like(ids[None]))["last_token"]
+        answers.append(int(model.hidden_state_to_token(last)[0].argmax()))
+    save_file({"answers": torch.tensor(answers)}, out / "predictions.safetensors")
+
+
+if __name__ == "__main__":
+    command, out, *rest = sys.argv[1:]
+    torch.set_num_threads(1)
+    if command == "record":
+        record(Path(out), rest[0], rest[1:])
+    else:
+        predict(Path(out), *rest)
