@@ -46,7 +46,7 @@ MUTATIONS = [
     ("attention", ATTENTION, "query and key exchanged",
      [("query @ key.transpose(-1, -2)", "key @ query.transpose(-1, -2)")]),
     ("attention", ATTENTION, "the kernel without causality",
-     [("is_causal=mask is None and T == S", "is_causal=False")]),
+     [("is_causal=is_causal", "is_causal=False")]),
     ("attention", ATTENTION, "the kernel drops in evaluation",
      [("self.dropout.p if self.training else 0.0", "self.dropout.p")]),
     ("attention", ATTENTION, "heads not merged", [(".transpose(1, 2).flatten(2)", "")]),
