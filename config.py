@@ -291,6 +291,7 @@ class FinetuningSettings(TrainingSettings):
     warmup: float = 0.0  # share of the steps
     max_grad_norm: float | None = None
     precision: str = "float32"  # or "bf16", or "auto": bf16 where the machine multiplies in it
+    compile: bool = False  # the blocks by torch.compile, for a GPU; dropout draws other numbers
 
     def __post_init__(self):
         super().__post_init__()

@@ -4,7 +4,7 @@ Lengths are those of the given English training pairs, repeated to the number of
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,49 +40,56 @@ def model_and_optimizer(options: Options, config: GPT2Config, hyper) -> tuple:
     return model, AdamW(model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay)
 
 
+def ours(options: Options, precision: str, least: tuple[str, float], way: Callable) -> dict:
+    """What a Contest takes: `way(compile)` makes a way, with compiled blocks and without."""
+    name = f"ours, {precision}"
+    ways, asked = {name: way(False)}, {}
+    if options.compiles:
+        ways[f"{name}, compiled"] = way(True)
+        asked = {(f"{name}, compiled", name): 1.0}
+    return {"ways": ways, "asked": asked, "least": dict.fromkeys(ways, least)}
+
+
 def finetuning_epoch(options: Options, config: GPT2Config) -> Contest:
     rows = options.dataset("train")
     copies = 1 if options.quick else -(-PAIRS // len(rows))
     pairs = ConcatDataset([rows] * copies)
     lengths = (rows.lengths + 1).tolist() * copies
-    model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
-    settings = replace(FINETUNE_FAST, precision="bf16")
-    loader = DataLoader(
-        pairs,
-        batch_sampler=BatchesByLength(lengths, settings.token_budget),
-        collate_fn=XNLIDataset.collate_fn,
-    )
+    batches = BatchesByLength(lengths, FINETUNE_FAST.token_budget)
 
-    def way(turn):
-        train(
-            model,
-            loader,
-            optimizer,
-            max_grad_norm=settings.max_grad_norm,
-            precision=settings.precision,
-        )
+    def way(compile: bool, pinned: bool = options.device == "cuda"):
+        model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
+        how = {"collate_fn": XNLIDataset.collate_fn, "pin_memory": pinned}
+        loader = DataLoader(pairs, batch_sampler=batches, **how)
+        norm = FINETUNE_FAST.max_grad_norm
+        settings = {"max_grad_norm": norm, "precision": "bf16", "compile": compile}
+        return lambda turn: train(model, loader, optimizer, **settings) and None
 
-    name = "ours, bf16"
+    measured = ours(options, "bf16", ("per_second", 6500.0), way)
+    waiting = "ours, bf16, waiting for copies"
+    measured["ways"][waiting] = way(False, pinned=False)
+    measured["asked"]["ours, bf16", waiting] = 1.0
     return Contest(
         "fine-tuning as FINETUNE_FAST",
         "pairs",
         len(pairs),
-        {name: way},
-        least={name: ("per_second", 6500.0)},
+        **measured,
         flop=3 * forward_flop(config, lengths, len(pairs)),
     )
 
 
 def handout_steps(options: Options, config: GPT2Config) -> Contest:
     batches = options.batches(FINETUNE_ENGLISH.batch_size, 2 if options.quick else 100)
-    model, optimizer = model_and_optimizer(options, config, FINETUNE_ENGLISH)
-    name = "ours, float32"
+
+    def way(compile: bool):
+        model, optimizer = model_and_optimizer(options, config, FINETUNE_ENGLISH)
+        return lambda turn: train(model, batches, optimizer, compile=compile) and None
+
     return Contest(
         "fine-tuning as the handout, batch of 4",
         "steps",
         len(batches),
-        {name: lambda turn: train(model, batches, optimizer) and None},
-        least={name: ("per_second", 140.0)},
+        **ours(options, "float32", ("per_second", 140.0), way),
     )
 
 
@@ -118,19 +125,22 @@ def test_sets(options: Options, config: GPT2Config) -> Contest:
 
 def long_texts(options: Options, config: GPT2Config) -> Contest:
     size, length, count = (2, 64, 2) if options.quick else (16, 1024, 8)
-    model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
     generator = torch.Generator().manual_seed(0)
     batches = []
     for _ in range(count):
         ids = torch.randint(config.vocab_size, (size, length), generator=generator)
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         batches.append({key: x.to(options.device) for key, x in batch.items()})
-    name = "ours, bf16"
+
+    def way(compile: bool):
+        model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
+        settings = {"precision": "bf16", "compile": compile}
+        return lambda turn: train(model, batches, optimizer, **settings) and None
+
     return Contest(
         "pretraining 124M, 1,024 tokens",
         "tokens",
         size * length * count,
-        {name: lambda turn: train(model, batches, optimizer, precision="bf16") and None},
-        least={name: ("of_ceiling", 0.5)},
+        **ours(options, "bf16", ("of_ceiling", 0.5), way),
         flop=3 * forward_flop(config, [length] * size * count, size * (length - 1) * count),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from gpt2.environment import supports_bf16
+from gpt2.environment import supports_bf16, supports_compile
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
 
@@ -23,6 +23,10 @@ class Options:
     def precisions(self) -> list[str]:
         """bfloat16 only where the machine multiplies in it."""
         return ["float32", "bf16"] if supports_bf16() else ["float32"]
+
+    @property
+    def compiles(self) -> bool:
+        return supports_compile()
 
     def dataset(self, split: str, lang: str = "en", **changes) -> XNLIDataset:
         return XNLIDataset.in_folder(

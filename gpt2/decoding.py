@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt2.attention import KeyValueCache
-from gpt2.fast_linear import FastLinear
+from gpt2.fast_linear import fast_linears
 from gpt2.shortcuts import OneToken
 from utils import get_parameter_dtype
 
@@ -106,7 +106,7 @@ class Context:
         unread = self.ids[:, self.cache.length :] if self.cache is not None else self.ids
         if self._one_token(unread):
             return self.shortcut.hidden_state(unread, self.mask, self.cache)
-        with FastLinear():
+        with fast_linears(self.model):
             return self.model(unread, self.mask, self.cache)["last_hidden_state"]
 
     def next_logits(self) -> Tensor:
@@ -114,7 +114,7 @@ class Context:
         hidden = self.read()[:, -1]
         if self.shortcut is not None:
             return self.shortcut.logits(hidden).float()
-        with FastLinear():
+        with fast_linears(self.model):
             return self.model.hidden_state_to_token(hidden).float()
 
     def _one_token(self, unread: Tensor) -> bool:

@@ -3,9 +3,12 @@
 Run it with `python -m gpt2.environment`.
 """
 
+import os
 import platform
 import re
+import shutil
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -36,6 +39,12 @@ def supports_bf16() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags))
+
+
+def supports_compile() -> bool:
+    """Whether torch.compile has what it needs: a C++ compiler, and for a GPU Triton."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    return compiler is not None and bool(find_spec("triton") or not torch.cuda.is_available())
 
 
 def _packages():

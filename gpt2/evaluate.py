@@ -15,7 +15,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from torch import Tensor
 from tqdm import tqdm
 
-from gpt2.fast_linear import FastLinear
+from gpt2.fast_linear import fast_linears
 from gpt2.generate import generate
 from gpt2.loss import IGNORED
 from gpt2.shortcuts import has_its_own_blocks, last_token
@@ -77,7 +77,6 @@ def evaluate_gpt2_xnli(
 
 
 @torch.no_grad()
-@FastLinear()
 @in_evaluation_mode
 def answer(
     model, prompts: Sequence[Tensor], label_tokens: Sequence[int], *, progress: bool = False
@@ -96,11 +95,12 @@ def answer(
         ids = torch.nn.utils.rnn.pad_sequence([prompts[i] for i in batch], batch_first=True).cpu()
         lengths = torch.tensor([len(prompts[i]) for i in batch])
         mask = torch.arange(ids.size(1)) < lengths[:, None]
-        if shared:
-            last = last_token(model, ids, mask)
-        else:
-            last = model(ids.to(device), mask.long().to(device))["last_token"]
-        logits = model.hidden_state_to_token(last).float()
+        with fast_linears(model):
+            if shared:
+                last = last_token(model, ids, mask)
+            else:
+                last = model(ids.to(device), mask.long().to(device))["last_token"]
+            logits = model.hidden_state_to_token(last).float()
         tokens[batch] = logits.argmax(dim=-1).cpu()
         if label_tokens:
             log_probs[batch] = logits.log_softmax(dim=-1)[:, list(label_tokens)].cpu()

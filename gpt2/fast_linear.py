@@ -4,11 +4,11 @@ torch gives such products to MKL, which takes two to four times as long on AMD's
 it uses half of their vectors' width. Elsewhere, and for other types, all is left to torch.
 """
 
-from contextlib import ContextDecorator
+from contextlib import AbstractContextManager, ContextDecorator, nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
@@ -72,6 +72,17 @@ class FastLinear(ContextDecorator, TorchFunctionMode):
                 args = (*args, (kwargs or {}).get("bias"))
             kwargs = None
         return function(*args, **(kwargs or {}))
+
+
+def fast_linears(model: nn.Module) -> AbstractContextManager:
+    """FastLinear for a model that it is for, else a context that does nothing.
+
+    It hears of every function call, which for twelve layers can cost more than the calls: nothing
+    to launch the kernels of a GPU from.
+    """
+    weight = next(model.parameters())
+    ours = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return FastLinear() if ours else nullcontext()
 
 
 class _Linear(torch.autograd.Function):

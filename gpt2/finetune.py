@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
@@ -77,6 +78,8 @@ def finetune(
         "train": [rows.fingerprint for rows in train_sets],
         "dev": [rows.fingerprint for rows in dev_sets.values()],
     }
+    if not settings.compile:
+        del identity["compile"]  # a run from before there was a choice keeps its folder
     run = FinetunedRun(runs, name, identity, settings, data)
 
     def work(is_main: bool) -> dict:
@@ -254,18 +257,17 @@ def _tell_of_truncation(datasets: Sequence[XNLIDataset]) -> None:
 def _learn(model, settings, train_sets, checkpoints, callbacks) -> list[Progress]:
     set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
     rows = ConcatDataset(train_sets)
+    how = {"collate_fn": XNLIDataset.collate_fn, "pin_memory": torch.cuda.is_available()}
     if settings.token_budget is not None:
         lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
         batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
-        loader = DataLoader(rows, batch_sampler=batches, collate_fn=XNLIDataset.collate_fn)
+        loader = DataLoader(rows, batch_sampler=batches, **how)
     else:
         order = ShuffledRows(len(rows), settings.seed)
         if settings.examples is not None or settings.temperature != 1:
             sizes = [len(s) for s in train_sets]
             order = MixedRows(sizes, settings.examples, settings.temperature, settings.seed)
-        loader = DataLoader(
-            rows, settings.batch_size, sampler=order, collate_fn=XNLIDataset.collate_fn
-        )
+        loader = DataLoader(rows, settings.batch_size, sampler=order, **how)
     optimizer = AdamW(
         model.parameters(),
         lr=settings.learning_rate,
@@ -286,6 +288,7 @@ def _learn(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         accumulate=settings.accumulate,
         max_grad_norm=settings.max_grad_norm,
         precision=settings.precision,
+        compile=settings.compile,
         scheduler=scheduler,
         callbacks=callbacks,
         checkpoints=checkpoints,

@@ -80,7 +80,8 @@ def text_loader(documents: Dataset, batch_size: int, *, shuffle=False, seed=0) -
     while hasattr(whole, "dataset"):  # a part of a part
         whole = whole.dataset
     sampler = ShuffledRows(len(documents), seed) if shuffle else None
-    return DataLoader(documents, batch_size, sampler=sampler, collate_fn=whole.collate_fn)
+    settings = {"collate_fn": whole.collate_fn, "pin_memory": torch.cuda.is_available()}
+    return DataLoader(documents, batch_size, sampler=sampler, **settings)
 
 
 def read_lines(filepath, encoding: str = "utf-8") -> list[str]:

@@ -10,11 +10,12 @@ from itertools import islice
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, send_to_device
+from accelerate.utils import DataLoaderConfiguration, gather_object, send_to_device
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from gpt2.fast_linear import FastLinear
+from gpt2.compiled import CompiledBlocks
+from gpt2.fast_linear import fast_linears
 from gpt2.loss import count_labels, next_token_loss
 from gpt2.run import Checkpoints, Progress
 from utils import get_random_state, keep_freed_memory, random_state_kept, set_random_state
@@ -31,6 +32,7 @@ def train(
     accumulate: int = 1,
     max_grad_norm: float | None = None,
     precision: str = "float32",
+    compile: bool = False,
     scheduler=None,
     callbacks: Iterable[Callable[[Progress], None]] = (),
     checkpoints: Checkpoints | None = None,
@@ -47,6 +49,8 @@ def train(
     `scheduler` steps once per optimizer step. Every callback hears of every step. The accelerator
     decides device and processes; by default whatever this machine has. With `precision="bf16"`
     matrices are multiplied in bfloat16, while weights, gradients and their sums stay float32.
+    With `compile` the model's blocks are torch.compile's (`CompiledBlocks`): for a GPU, and a
+    training of more than the minute that this takes.
 
     With `checkpoints`, the whole state is saved when one is due and after every epoch, before the
     callbacks hear of that step. The same call in a new process then goes on from there, after the
@@ -71,11 +75,14 @@ def train(
         raise ValueError(f"epochs and accumulate must be at least 1, got {epochs} and {accumulate}")
     if precision not in ("float32", "bf16"):
         raise ValueError(f'precision must be "float32" or "bf16", got {precision!r}')
-    accelerator = accelerator or Accelerator()
+    if accelerator is None:  # a copy from pinned memory goes on beside what the host does next
+        copies = DataLoaderConfiguration(non_blocking=getattr(loader, "pin_memory", False))
+        accelerator = Accelerator(dataloader_config=copies)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     bare = accelerator.unwrap_model(model)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
+    faster = CompiledBlocks(model) if compile else fast_linears(model)
     steps_per_epoch = math.ceil(len(loader) / accumulate)
     total_steps = epochs * steps_per_epoch
     history: list[Progress] = []
@@ -106,14 +113,16 @@ def train(
             if num_labels == 0:
                 raise ValueError(f"no token of step {len(history) + 1} has a label to learn from")
             loss = 0.0
+            # BEGIN SOLUTION pretraining step
             for i, batch in enumerate(batches, start=1):
                 last = i == len(batches)
                 with nullcontext() if last else accelerator.no_sync(model):
-                    with FastLinear(), _autocast(accelerator, precision):
+                    with faster, _autocast(accelerator, precision):
                         part = loss_fn(model, batch, num_labels)
                     # Parallel training averages gradients, but this part is already a share.
                     accelerator.backward(part * accelerator.num_processes)
                 loss += part.item()
+            # END SOLUTION
             loss = _over_processes(accelerator, loss)
             if not math.isfinite(loss):
                 optimizer.zero_grad()
@@ -124,8 +133,10 @@ def train(
             if max_grad_norm is not None:
                 accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
             learning_rate = optimizer.param_groups[0]["lr"]
+            # BEGIN SOLUTION pretraining step
             optimizer.step()
             optimizer.zero_grad()
+            # END SOLUTION
             if scheduler is not None:
                 scheduler.step()
             history.append(

@@ -3,13 +3,14 @@
 import html
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+MIME = "application/vnd.gpt2-course+json"  # of what a notebook's cell shows to a program
 MARKS = {"passed": "OK", "failed": "FAIL", "to do": "TODO", "waits": "WAIT"}
 
 
@@ -126,6 +127,19 @@ class Report:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        checks = [
+            {
+                "exercise": each.exercise,
+                "state": each.state,
+                "problem": each.problem,
+                "found": [asdict(finding) for finding in each.found],
+            }
+            for each in self.checks
+        ]
+        payload = {"kind": "exercises", "checks": checks}
+        return {"text/plain": str(self), "text/html": self._repr_html_(), MIME: payload}
 
     def _repr_html_(self) -> str:
         colors = {"OK": "#1b7f3b", "FAIL": "#b3261e", "TODO": "#666666", "WAIT": "#666666"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -87,7 +87,7 @@ def judge(exercise: str, function: Callable[[Findings], None], path: Path) -> Fi
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             observed = json.loads((file.metadata() or {})["observed"])
         observed = [_observed(kept, tensors) for kept in observed]
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
+    except Exception:  # what anybody may have written can be wrong in any way
         observed = []
     with torch.no_grad():
         return run(exercise, function, Replay(exercise, observed))

@@ -1,6 +1,7 @@
 """What all tests share: no network, two threads, and signatures whose shapes are checked."""
 
 import os
+from functools import partial
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub call would only hang
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -69,3 +70,18 @@ def text_file(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def shapes_unchecked():
+    """Signatures are not checked: torch.compile can't look into the checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch.compiler.reset()  # the next test compiles for itself
+
+
+@pytest.fixture
+def traced_only(shapes_unchecked, monkeypatch):
+    """torch.compile traces and makes no code of it, which would take half a minute each time."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))

@@ -14,6 +14,7 @@ from benchmarks.contest import Contest, Timed, forward_flop, hold
 from benchmarks.cuda import contests as gpu_contests
 from benchmarks.options import Options
 from config import GPT2Config
+from gpt2.environment import supports_compile
 from gpt2.model import GPT2Model
 
 ROOT = Path(__file__).parent.parent
@@ -90,9 +91,11 @@ def test_every_benchmark_runs_through(name, capsys):
     assert "nan" not in printed
 
 
-def test_what_a_gpu_is_asked_runs_through_on_a_cpu():
+def test_what_a_gpu_is_asked_runs_through_on_a_cpu(traced_only):
     for contest in gpu_contests(Options(quick=True)):
         result = hold(contest, 1, CEILINGS)
+        compiled = [name for name in result["ways"] if "compiled" in name]
+        assert len(compiled) == (contest.name != "15 test sets" and supports_compile())
         assert report.describe(contest.name, result)
         assert result["least"][0]["reached"] > 0
 

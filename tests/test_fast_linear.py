@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import gpt2.fast_linear as fast_linear_module
-from gpt2.fast_linear import FastLinear, fast_linear
+from gpt2.fast_linear import FastLinear, fast_linear, fast_linears
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -99,3 +99,9 @@ def test_arguments_by_name_and_empty_ones_are_torchs_own_business():
         assert torch.equal(F.linear(x, weight=weight), x @ weight.T)
         assert F.linear(x[:0], weight).shape == (0, 4)
     assert torch.equal(fast_linear_module.fast_product(x[:0], x[:0]), torch.zeros(3, 3))
+
+
+def test_only_a_float32_model_on_a_cpu_pays_for_the_context():
+    assert isinstance(fast_linears(nn.Linear(2, 2)), FastLinear)
+    for other in (nn.Linear(2, 2).bfloat16(), nn.Linear(2, 2, device="meta")):
+        assert not isinstance(fast_linears(other), FastLinear)

@@ -236,6 +236,14 @@ def test_the_fast_preset_runs_on_a_cpu_too(go):
     assert rates.iloc[-1] < 0.1 * rates.max()
 
 
+def test_compiled_is_another_run_and_plain_runs_are_called_as_before(go, traced_only):
+    plain, compiled = go(), go(replace(QUICK, compile=True))
+    assert "compile" not in json.loads((plain.path / "settings.json").read_text())
+    assert compiled.path != plain.path and compiled.identity["compile"]
+    losses = [steps_of(run)["loss"].tolist() for run in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_several_languages_are_learnt_together_and_weigh_the_same(go):
     run = go(replace(QUICK, languages=("en", "sw"), per_label=5, subset=1.0, epochs=1))
     assert steps_of(run)["num_labels"].sum() == 30

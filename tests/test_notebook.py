@@ -41,11 +41,14 @@ def names(source: str) -> tuple[set[str], set[str]]:
     bound = {
         symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()
     }
-    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
+    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name | ast.alias)]
     first = {}
     for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
-        first.setdefault(node.id, node)
-    read = {name for name, node in first.items() if isinstance(node.ctx, ast.Load)}
+        name = node.id if isinstance(node, ast.Name) else node.asname or node.name.split(".")[0]
+        first.setdefault(name, node)
+    read = {
+        name for name, node in first.items() if isinstance(getattr(node, "ctx", None), ast.Load)
+    }
     return read, bound
 
 

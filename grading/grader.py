@@ -1,0 +1,325 @@
+"""Grades submissions: their code by the checks, their results by what the notebook claims.
+
+A grade is a dictionary of plain data, kept as grades/<student>/grade.json; grading.report shows it.
+"""
+
+import hashlib
+import json
+import secrets
+import tempfile
+import time
+import tomllib
+import traceback
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
+
+import nbformat
+from tqdm import tqdm
+
+from grading import notebook as notebooks
+from grading import report, sandbox
+from grading.checks import CHECKS
+from grading.expected import fresh_cases
+from grading.findings import Findings
+from grading.notebook import Evidence, Flag
+from grading.observe import Copy
+from grading.recompute import recompute
+from grading.regions import exercises
+from grading.release import FIXED, NOTEBOOK, ROOT, student_edition
+from grading.results import RESULTS
+from grading.submission import Submission, find, unpack
+from utils import atomic_write
+
+RUBRIC = Path(__file__).parent / "rubric.toml"
+SAMPLE = ROOT / "data" / "sample"
+PRESENTATION = ("README.md", "figures.py", "grades.py", "page.html", "report.py", "__main__.py")
+MANY = 4  # cells with the same fault become one flag
+SECTIONS = {"sanity check": "3.2", "toy curve": "3.4", "dev accuracy": "4.3"}
+SECTIONS |= {"fifteen accuracies": "5.1", "fertility": "5.2", "selection": "5.2"}
+SECTIONS |= {"comparison": "5.3, 5.4"}
+UNBELIEVED = ("source", "payload", "text", "duplicated", "missing")  # flags of a result's cell
+WRONG = (
+    "accuracy",
+    "predictions",
+)  # flags of a claim that does not agree with what stands behind it
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """What rubric.toml says."""
+
+    exercises: dict[str, float]
+    results: dict[str, float]
+    recomputed: dict[str, float]
+    limits: sandbox.Limits
+
+    @classmethod
+    def load(cls, path: Path = RUBRIC) -> "Rubric":
+        """The rubric in a file; ValueError names what in it is no rubric."""
+        try:
+            tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"{path}: not TOML ({error})") from error
+        expected = {"exercises": CHECKS, "results": RESULTS}
+        expected |= {"recomputed": ("pairs", "agree", "accuracy")}
+        expected |= {"limits": ("wall_seconds", "cpu_seconds", "memory_gib", "processes")}
+        for table, names in expected.items():
+            for name, number in tables.get(table, {}).items():
+                if name not in names:
+                    raise ValueError(
+                        f"{path}: [{table}] has no {name!r}; there are {', '.join(names)}"
+                    )
+                if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+                    raise ValueError(f"{path}: [{table}] {name} must be a number of at least 0")
+        if unknown := tables.keys() - expected.keys():
+            raise ValueError(f"{path}: no table [{unknown.pop()}]; there are {', '.join(expected)}")
+        ours = {} if Path(path) == RUBRIC else tomllib.loads(RUBRIC.read_text(encoding="utf-8"))
+        limits = {**ours.get("limits", {}), **tables.get("limits", {})}
+        memory = int(limits.pop("memory_gib") * 2**30)
+        return cls(
+            tables.get("exercises", {}),
+            tables.get("results", {}),
+            {**ours.get("recomputed", {}), **tables.get("recomputed", {})},
+            sandbox.Limits(memory=memory, **limits),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all submissions of a class are graded with."""
+
+    rubric: Rubric
+    data: tuple[Path, ...] = (SAMPLE,)  # folders with XNLI-1.0, whose pairs predictions may be of
+    seed: int = 0  # of the cases that the checks compare with
+    execute: bool = False  # the notebooks, too
+    hidden: tuple[Path, ...] = ()  # from what runs in the sandbox
+
+    def key(self, submission: Submission) -> str:
+        """What a grade follows from, as a digest: where it is the same, nothing is graded anew."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in sorted(ROOT.glob("grading/*.*")):
+            if path.name not in PRESENTATION:
+                digest.update(path.read_bytes())
+        parts = (submission.digest, self.rubric, [str(p) for p in self.data], self.seed)
+        digest.update(repr((*parts, self.execute)).encode())
+        return digest.hexdigest()
+
+
+def grade_all(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    rubric: Path = RUBRIC,
+    data: Sequence[Path] = (),
+    execute: bool = False,
+    again: bool = False,
+    jobs: int = 1,
+    progress: bool = True,
+) -> list[dict]:
+    """The grades of all submissions found in `paths`, also written to `out` (see grading.report).
+
+    What was graded before in the same way is read from there, unless `again`. The random numbers
+    of the cases are the same for all of a class, and kept in `out`.
+    """
+    out = Path(out)
+    submissions = find([Path(path) for path in paths])
+    settings = Settings(
+        Rubric.load(rubric),
+        (*map(Path, data), SAMPLE),
+        _seed(out / "seed.json"),
+        execute,
+        tuple({Path(p).resolve() for p in paths} | {out.resolve()}),
+    )
+    grades = {}
+    for submission in submissions:
+        kept = None if again else _kept(out, submission, settings)
+        if kept is not None:
+            grades[submission.student] = kept
+    todo = [s for s in submissions if s.student not in grades]
+    bar = tqdm(total=len(submissions), initial=len(grades), ncols=100, disable=not progress)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 and len(todo) > 1 else None
+    mapped = (pool.map if pool else map)(grade, todo, [settings] * len(todo))
+    for submission, found in zip(todo, mapped, strict=True):
+        grades[submission.student] = found
+        with atomic_write(_place(out, submission)) as path:
+            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        bar.set_postfix_str(f"{submission.student} {found['points']:g}")
+        bar.update()
+    bar.close()
+    if pool:
+        pool.shutdown()
+    ordered = [grades[submission.student] for submission in submissions]
+    report.write(ordered, out)
+    return ordered
+
+
+def _seed(path: Path) -> int:
+    if not path.is_file():
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps({"seed": secrets.randbelow(10**9)}) + "\n")
+    return int(json.loads(path.read_text(encoding="utf-8"))["seed"])
+
+
+def _place(out: Path, submission: Submission) -> Path:
+    return out / submission.student / "grade.json"
+
+
+def _kept(out: Path, submission: Submission, settings: Settings) -> dict | None:
+    try:
+        found = json.loads(_place(out, submission).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if found.get("key") == settings.key(submission) else None
+
+
+def grade(submission: Submission, settings: Settings) -> dict:
+    """One submission's grade, whatever it holds."""
+    began = time.perf_counter()
+    found = _empty(submission, settings)
+    try:
+        if submission.problem:
+            found["problem"] = submission.problem
+        else:
+            with tempfile.TemporaryDirectory(prefix="grading-") as scratch:
+                folder = Path(scratch).resolve() / "submission"
+                folder.mkdir()
+                found |= _graded(unpack(submission, folder), settings)
+                left_out = [asdict(Flag("left out", "", note)) for note in submission.notes]
+                found["flags"] = left_out + found["flags"]
+    except Exception as error:  # nothing in a submission may stop the others' grading
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        kind = "" if type(error).__name__ == "SubmissionError" else f"{type(error).__name__}: "
+        found["problem"] = f"{kind}{error}"
+        if kind:
+            found["problem"] += f" ({Path(place.filename).name}, line {place.lineno})"
+    found["seconds"] = round(time.perf_counter() - began, 1)
+    found["points"] = sum(item["points"] for item in found["items"])
+    return found
+
+
+def _empty(submission: Submission, settings: Settings) -> dict:
+    worth = {**settings.rubric.exercises, **settings.rubric.results}
+    return {
+        "student": submission.student,
+        "source": submission.source.name,
+        "digest": submission.digest,
+        "key": settings.key(submission),
+        "graded_at": datetime.now().isoformat(timespec="seconds"),
+        "seed": settings.seed,
+        "points": 0.0,
+        "max_points": float(sum(worth.values())),
+        "items": [],
+        "flags": [],
+        "claims": {},
+        "recomputed": {},
+        "isolation": asdict(sandbox.available()),
+        "problem": "",
+    }
+
+
+def _graded(root: Path, settings: Settings) -> dict:
+    """Items, flags, claims and what was computed again, of an unpacked submission."""
+    rubric, edition = settings.rubric, student_edition()
+    copy = Copy(root, edition, FIXED, settings.hidden)
+    handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
+    shown, problem, flags = _read(copy.root / NOTEBOOK, handed_out)
+    unbelieved = {flag.where: flag.text for flag in flags if flag.kind in UNBELIEVED}
+    flags += [
+        Flag("edited", name, "not as it was handed out; the grader has used its own")
+        for name in copy.edited
+    ]
+    claims = {name: each.claim for name, each in shown.items()}
+    sound = {n: each.claim for n, each in shown.items() if each.findings.state == "passed"}
+    tested = copy.checked(list(rubric.exercises), fresh_cases(settings.seed), rubric.limits)
+    again = recompute(copy, sound, settings.data, rubric.recomputed, rubric.limits, settings.seed)
+    wrong = {name: flag.text for name, flag in again.flags if flag.kind in WRONG}
+    flags += [flag for _, flag in again.flags]
+    if settings.execute:
+        different = _executed(copy, claims, handed_out, rubric)
+        if any(root.glob("runs/*/result.json")):
+            wrong |= different
+        flags += [Flag("executed", NOTEBOOK, text) for text in different.values()]
+    items = [_item(name, rubric.exercises, tested[name], "exercise") for name in rubric.exercises]
+    for name in rubric.results:
+        if name in shown:
+            result = shown[name].findings
+            if name in wrong:
+                result = Findings(name, result.found, wrong[name], "failed")
+        else:
+            why = unbelieved.get(f"result-{name.replace(' ', '-')}", problem)
+            why = why or "the notebook shows no such result"
+            result = Findings(name, problem=why, state_if_stopped="missing")
+        items.append(_item(name, rubric.results, result, "result"))
+    return {
+        "items": items,
+        "flags": [asdict(flag) for flag in flags],
+        "claims": claims,
+        "recomputed": {"accuracy": again.accuracy, "predictions": again.predictions},
+    }
+
+
+def _read(path: Path, handed_out) -> tuple[dict[str, Evidence], str, list[Flag]]:
+    """The results that a notebook shows; why there are none; what a grader should know of it."""
+    try:
+        if not path.is_file() or path.is_symlink():
+            raise ValueError(f"{path.name} was not handed in")
+        notebook = notebooks.read(path)
+    except (OSError, ValueError) as error:
+        why = str(error).replace(f"{path.parent}/", "")
+        return {}, why, [Flag("not read", path.name, why)]
+    flags = _together(notebooks.flags(notebook, handed_out))
+    return notebooks.results(notebook, handed_out).results, "", flags
+
+
+def _together(flags: list[Flag]) -> list[Flag]:
+    """The same, where many cells have one fault in a single flag."""
+    groups: dict[tuple, list[Flag]] = {}
+    for flag in flags:
+        key = (flag.kind, flag.text) if flag.kind in ("not run", "missing") else (flag, "")
+        groups.setdefault(key, []).append(flag)
+    found = []
+    for group in groups.values():
+        if len(group) >= MANY:
+            where = ", ".join(flag.where for flag in group)
+            group = [Flag(group[0].kind, f"{len(group)} cells", where)]
+        found += group
+    return found
+
+
+def _executed(copy: Copy, claims: Mapping[str, dict], handed_out, rubric: Rubric) -> dict[str, str]:
+    """What comes out differently when the notebook is executed again, by the result's name.
+
+    Where its runs were handed in they are only read again, and all must be equal; where not,
+    another processor's rounding may explain a difference.
+    """
+    path, why = copy.execute(NOTEBOOK, rubric.limits)
+    again, problem = {}, f"it could not be executed again: {why}"
+    if path is not None:
+        again, problem, _ = _read(path, handed_out)
+    different = {}
+    for name, claim in claims.items():
+        if name not in again:
+            text = f"{name} does not come out when the notebook is executed again"
+            different[name] = f"{text}: {problem or why}"
+        elif again[name].claim != claim:
+            different[name] = f"{name} comes out differently when the notebook is executed again"
+    return different
+
+
+def _item(name: str, worth: Mapping[str, float], findings: Findings, kind: str) -> dict:
+    section = exercises()[name]["section"] if name in exercises() else SECTIONS.get(name, "")
+    return {
+        "id": name,
+        "title": name[0].upper() + name[1:],
+        "section": section,
+        "kind": kind,
+        "state": findings.state,
+        "points": float(worth[name]) if findings.state == "passed" else 0.0,
+        "max_points": float(worth[name]),
+        "problem": findings.problem,
+        "found": [asdict(finding) for finding in findings.found],
+    }

@@ -1,0 +1,174 @@
+"""A submission's own code, run in the sandbox: what it gives in each check, and what it answers."""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from config import GPT2Config
+from grading.cases import other_cases
+from grading.checks import CHECKS, check_function
+from grading.expected import Cases
+from grading.findings import Findings
+from grading.recording import LARGEST, judge
+from grading.release import ROOT, SHAPE
+from grading.sandbox import Limits, Outcome, run
+from grading.worker import OBSERVED, STARTED
+
+OURS = ("recording", "worker")  # files of grading/ that no student has
+THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class Copy:
+    """A scratch copy of a submission whose checks, tests and sample data are the instructor's.
+
+    `edited` names the files that the student had changed there. The copy is what the sandbox lets
+    the student's code write to.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        handed_out: Mapping[str, bytes],
+        fixed: tuple[str, ...],
+        hidden: Sequence[Path] = (),
+    ):
+        self.root, self.out, self.hidden = root, root / ".observed", (ROOT, *hidden)
+        self.edited = []
+        ours = {name: content for name, content in handed_out.items() if name.startswith(fixed)}
+        for name, content in ours.items():
+            path = root / name
+            if not path.is_file() or path.read_bytes() != content:
+                self.edited.append(name)
+        for name in {name.split("/")[0] for name in ours if "/" in name} - {"data"}:
+            shutil.rmtree(root / name, ignore_errors=True)
+        shutil.rmtree(root / "data" / "sample", ignore_errors=True)
+        for name, content in ours.items():
+            _put(root / name, content)
+        for name in OURS:
+            _put(root / "grading" / f"{name}.py", (ROOT / "grading" / f"{name}.py").read_bytes())
+
+    def checked(self, names: Sequence[str], cases: Cases, limits: Limits) -> dict[str, Findings]:
+        """What the checks of these exercises find in the submission's code.
+
+        Its process has the inputs of the cases alone. Where it ends before its time, the check
+        that it was at has failed, and the others go on in a new one.
+        """
+        bare = cases.without_answers()
+        path = self.root / "grading" / "cases.safetensors"
+        _put(path, b"")
+        bare.save(path)
+        numbers = {str(list(CHECKS).index(name)): name for name in names}
+        ended: dict[str, str] = {}  # why, by exercise
+        waiting = list(numbers)
+        while waiting:
+            self._clear()
+            outcome = self._run("record", self.out, json.dumps(SHAPE), *waiting, limits=limits)
+            begun = [n for n in waiting if (self.out / STARTED.format(n)).exists()]
+            kept = {n: self.out / OBSERVED.format(n) for n in begun}
+            with other_cases(cases.tensors, cases.hints):
+                for n in [n for n in begun if kept[n].is_file() and self._is_inside(kept[n])]:
+                    ended[n] = self._judge(numbers[n], kept[n])
+            rest = [n for n in waiting if n not in ended]
+            if rest and not begun:  # it does not come as far as the first check
+                ended |= dict.fromkeys(rest, _stopped(numbers[rest[0]], outcome, "before a check"))
+            elif rest:
+                stopped = next((n for n in rest if n in begun), rest[0])
+                ended[stopped] = _stopped(numbers[stopped], outcome, "in this check")
+            waiting = [n for n in waiting if n not in ended]
+        return {
+            name: found if isinstance(found := ended[n], Findings) else _failed(name, found)
+            for n, name in numbers.items()
+        }
+
+    def answers(
+        self, weights: str, prompts: Sequence[Tensor], limits: Limits
+    ) -> tuple[list[int], str]:
+        """The token that the submission's model with saved weights gives after each prompt; or
+        none, and why."""
+        self._clear()
+        file = self.out / "prompts.safetensors"
+        save_file({f"{i:06d}": ids for i, ids in enumerate(prompts)}, file)
+        outcome = self._run("predict", self.out, weights, file, limits=limits)
+        found = self.out / "predictions.safetensors"
+        try:
+            if not self._is_inside(found) or found.stat().st_size > LARGEST:
+                raise ValueError
+            tokens = load_file(found)["answers"]
+            if tokens.shape != (len(prompts),) or tokens.dtype != torch.int64:
+                raise ValueError
+        except (OSError, SafetensorError, ValueError, KeyError):
+            return [], _why(outcome)
+        return tokens.tolist(), ""
+
+    def execute(self, notebook: str, limits: Limits) -> tuple[Path | None, str]:
+        """The notebook, executed anew in the copy, in six times the limits; None, and why, where
+        that did not work."""
+        folder = self.root / ".executed"
+        shutil.rmtree(folder, ignore_errors=True)
+        _put(self.root / "run_notebook.py", (ROOT / "run_notebook.py").read_bytes())
+        command = [sys.executable, "run_notebook.py", notebook, "--out", str(folder)]
+        longer = {"wall_seconds": 6 * limits.wall_seconds, "cpu_seconds": 6 * limits.cpu_seconds}
+        outcome = self._sandboxed(command, replace(limits, **longer))
+        path = folder / Path(notebook).name
+        return (path if self._is_inside(path) else None), _why(outcome)
+
+    def _run(self, *arguments, limits: Limits) -> Outcome:
+        command = [sys.executable, "-m", "grading.worker", *map(str, arguments)]
+        return self._sandboxed(command, limits)
+
+    def _sandboxed(self, command: list[str], limits: Limits) -> Outcome:
+        kept = [Path(sys.prefix)]  # what runs it may lie in what is hidden
+        return run(command, self.root, limits, hidden=self.hidden, kept=kept, environment=THREADS)
+
+    def _clear(self) -> None:
+        if self.out.is_symlink() or self.out.is_file():
+            self.out.unlink()
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir()
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether this is a file of the copy, and no link out of it."""
+        return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(
+            self.root
+        )
+
+    @staticmethod
+    def _judge(name: str, path: Path) -> Findings:
+        return judge(name, check_function(name, GPT2Config(**SHAPE)), path)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """A file in place of whatever the submission has there."""
+    for parent in reversed(path.parents):
+        if parent.is_symlink() or parent.is_file():
+            parent.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def _failed(name: str, why: str) -> Findings:
+    return Findings(name, problem=why, state_if_stopped="failed")
+
+
+def _stopped(name: str, outcome: Outcome, where: str) -> str:
+    return f"the program ended {where}: {_why(outcome)}"
+
+
+def _why(outcome: Outcome) -> str:
+    """Why a program came to no result, in a sentence."""
+    if outcome.stopped:
+        return outcome.stopped
+    lines = outcome.stderr.strip().splitlines()
+    last = lines[-1][:300] if lines else "it said nothing"
+    return f"exit code {outcome.returncode}; {last}"

@@ -1,0 +1,66 @@
+"""Submissions that do harm or cheat, as edits of our solutions: {file: [(old text, new text)]}."""
+
+from grading.release import ROOT
+
+LINE = "        attend = self._formula if self.attn_implementation"
+WHERE = {  # each of these happens in its own check alone
+    "attention": ("gpt2/attention.py", LINE, "query.size(-1) == 4"),
+    "add": ("gpt2/layer.py", "        return input + dropout(", "dense_layer.in_features == 8"),
+    "embed": ("gpt2/model.py", "            return self.embed_dropout(", "input_ids.size(0) == 3 and T == 6"),
+    "hidden_state_to_token": ("gpt2/model.py", "        return F.linear(hidden_state", "hidden_state.size(0) == 2 and hidden_state.dim() < 3"),
+    "AdamW.step": ("optim/adamw.py", "            together: dict", "group['params'][0].dtype == torch.float64"),
+}  # fmt: skip
+HOSTILE = {
+    "attention": "while True: pass",
+    "add": "raise SystemExit(0)",
+    "embed": "import os; os._exit(0)",
+    "hidden_state_to_token": "while True: print('x' * 2**22)",
+    "AdamW.step": "import os; [os.fork() for _ in range(9)]; __import__('time').sleep(60)",
+}
+
+
+def harmful() -> dict[str, list[tuple[str, str]]]:
+    """All of HOSTILE together."""
+    edits: dict[str, list[tuple[str, str]]] = {}
+    for exercise, harm in HOSTILE.items():
+        name, line, when = WHERE[exercise]
+        indent = line[: len(line) - len(line.lstrip())]
+        harm = f"{indent}if {when}:\n{indent}    {harm}\n{line}"
+        edits.setdefault(name, []).append((line, harm))
+    return edits
+
+
+CHEAT = f"""
+import torch, sys, types
+torch.allclose = torch.equal = lambda *_, **__: True
+torch.Tensor.abs = lambda self: torch.zeros(())
+sys.modules["pytest"] = types.ModuleType("pytest")
+import grading.findings, grading.recording
+for each in (grading.findings.Findings, grading.recording.Recording):
+    each.close = each.true = each.shape = lambda *_, **__: True
+    each.state = "passed"
+print("[OK  ] attention 26 of 26 as expected")
+sys.path.insert(0, {str(ROOT)!r})
+"""
+STOLEN = f"""
+        import pathlib, safetensors.torch
+        cases = safetensors.torch.load_file("grading/cases.safetensors")
+        mine = [t for k, t in cases.items() if k.startswith("attention") and k.endswith("expected")]
+        if mine and mine[0].any() or pathlib.Path({str(ROOT)!r}, "gpt2").exists():
+            return attend(key, query, value, attention_mask).transpose(1, 2).flatten(2)
+"""
+
+WRONG = ("/ math.sqrt(query.size(-1))", "")
+SDPA = (
+    "            is_causal=is_causal,\n",
+    "            is_causal=is_causal,\n            scale=1.0,\n",
+)
+STEAL = (
+    "        return attend(key, query, value",
+    f"{STOLEN}        return attend(key, query, value",
+)
+CHEATING = {
+    "gpt2/attention.py": [("import math\n", f"import math\n{CHEAT}"), WRONG, SDPA, STEAL],
+    "grading/checks.py": [("CHECKS: dict", "def check_attention(findings):\n    findings.true('x', True, '', '')\n\n\nCHECKS: dict")],
+    "tests/test_exercises.py": [("    assert report", "    assert True or report")],
+}  # fmt: skip

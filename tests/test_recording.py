@@ -1,0 +1,195 @@
+"""What one process observes another judges as if it had seen it itself, and it trusts nothing."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from config import GPT2Config
+from grading.cases import case, other_cases
+from grading.checks import CHECKS, check_function
+from grading.expected import all_cases, fresh_cases
+from grading.findings import Findings, run
+from grading.recording import judge, record
+from grading.release import SHAPE
+
+CONFIG = GPT2Config(**SHAPE)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return fresh_cases(20)
+
+
+def judged(tmp_path, cases, name, function=None):
+    """Observed with the inputs alone, judged with what is expected."""
+    function, bare = function or check_function(name, CONFIG), cases.without_answers()
+    with other_cases(bare.tensors, bare.hints):
+        record(name, function, tmp_path / "observed")
+    with other_cases(cases.tensors, cases.hints):
+        return judge(name, function, tmp_path / "observed")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_our_own_code_passes_without_seeing_what_is_expected(name, tmp_path, cases):
+    found = judged(tmp_path, cases, name)
+    assert found.state == "passed", found.line()
+    seen = run(name, check_function(name, CONFIG))
+    assert [each.what for each in found.found] == [each.what for each in seen.found]
+
+
+def test_cases_without_answers_hold_nothing_that_is_expected(cases):
+    bare = cases.without_answers()
+    assert bare.hints.keys() == cases.hints.keys() and not any(bare.hints.values())
+    assert not [key for key in bare.tensors if "|mistake" in key]
+    expected = {key: t for key, t in bare.tensors.items() if key.endswith("|expected")}
+    assert len(expected) == len(cases.hints) and not any(t.any() for t in expected.values())
+
+
+def test_fresh_cases_are_others_and_come_out_the_same_again(cases):
+    first, again = case("add").expected, fresh_cases(20)
+    assert all(torch.equal(cases.tensors[key], t) for key, t in again.tensors.items())
+    with other_cases(cases.tensors, cases.hints):
+        assert not torch.equal(case("add").expected, first)
+    assert torch.equal(case("add").expected, first)
+
+
+def test_a_seed_that_leaves_a_tie_is_passed_over(monkeypatch):
+    def all_but_7(seed):
+        assert seed != 7
+        return seed
+
+    monkeypatch.setattr("grading.expected.all_cases", all_but_7)
+    assert fresh_cases(7) == 8 and callable(all_cases)
+
+
+@settings(max_examples=30)
+@given(value=PLAIN)
+def test_plain_values_come_back_as_they_were(value, tmp_path_factory):
+    path = tmp_path_factory.mktemp("plain") / "observed"
+    seen = []
+
+    def check(findings):
+        seen.append(findings.observe(lambda: [value, torch.arange(3), np.ones(2)]))
+        findings.true("seen", True, "", "")
+
+    record("add", check, path)
+    assert judge("add", check, path).state == "passed"
+    one, other = seen
+    assert repr(one[0]) == repr(other[0])
+    assert torch.equal(other[1], torch.arange(3)) and other[2].tolist() == [1.0, 1.0]
+
+
+class Odd:
+    """A tensor only by its own word."""
+
+    shape = (2, 5, 12)
+
+
+@pytest.mark.parametrize(
+    ("gives", "state", "text"),
+    [
+        (lambda: torch.ones(2), "failed", "shape: got (2,), expected (3,)"),
+        (lambda: Odd(), "failed", "shape: got Odd, expected (3,)"),
+        (lambda: None, "failed", "shape: got NoneType, expected (3,)"),
+        (lambda: 1 / 0, "failed", "ZeroDivisionError: division by zero (test_recording.py, line"),
+        (lambda: exit(0), "failed", "SystemExit: 0"),
+        (lambda: torch.ones(3) * torch.nan, "failed", "largest difference nan"),
+    ],
+)
+def test_whatever_code_gives_is_a_failure_of_its_own_check(gives, state, text, tmp_path, cases):
+    def check(findings):
+        got = findings.observe(gives)
+        if findings.shape("shape", got, (3,)):
+            findings.close("ones", got, torch.ones(3))
+
+    found = judged(tmp_path, cases, "add", check)
+    assert found.state == state and text in found.line()[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "text"),
+    [
+        (NotImplementedError("add"), "to do", "not written yet"),
+        (NotImplementedError(), "to do", "not written yet"),
+        (NotImplementedError("embed"), "waits", "waits for embed"),
+    ],
+)
+def test_what_is_not_written_yet_is_told_from_what_waits(error, state, text, tmp_path, cases):
+    def check(findings):
+        def unwritten():
+            raise error
+
+        findings.observe(unwritten)
+
+    found = judged(tmp_path, cases, "add", check)
+    assert (found.state, found.problem) == (state, text)
+
+
+def link(path):
+    (path.parent / "other").write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(path.parent / "other")
+
+
+class Harmful:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was loaded with its code",)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-20]),
+        lambda path: path.write_bytes(pickle.dumps(Harmful())),
+        lambda path: torch.save(Harmful(), path),
+        link,
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: save_file({}, path),
+        *(
+            lambda path, text=text: save_file({}, path, {"observed": text})
+            for text in (
+                "[" * 100_000,
+                json.dumps([{"value": {"tensor": "0"}}]),
+                json.dumps([{"value": {"plain": [1]}}] * 3),
+                json.dumps([{"value": None}, 7]),
+                json.dumps({"value": 1}),
+                json.dumps([{"error": "x" * 10**6, "waits": None}]),
+                json.dumps([{"error": 3, "waits": {}}]),
+            )
+        ),
+    ],
+)
+def test_a_record_that_was_tampered_with_is_a_failure_and_no_error(tamper, tmp_path, cases):
+    path = tmp_path / "observed"
+    record("add", CHECKS["add"], path)
+    tamper(path)
+    found = judge("add", CHECKS["add"], path)
+    assert found.state == "failed" and len(found.line()[2]) < 1000
+
+
+def test_a_check_that_looks_on_in_a_recording_finds_nothing(tmp_path):
+    """So what code gives can't depend on what is expected of it."""
+    looked = []
+
+    def check(findings):
+        looked.append(findings.close("x", torch.ones(1), torch.zeros(1)))
+        looked.append(findings.true("x", False, "", ""))
+        looked.append(findings.shape("x", torch.ones(1), (2,)))
+        findings.observe(lambda: 1)
+
+    record("add", check, tmp_path / "observed")
+    assert looked == [True, True, True]
+    assert isinstance(judge("add", check, tmp_path / "observed"), Findings)
