@@ -12,7 +12,7 @@ run: $(READY)
 	$(BIN)/python run_notebook.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The slow tests, too.
 slow: $(READY)

@@ -6,7 +6,6 @@ A grade is a dictionary of plain data, kept as grades/<student>/grade.json; grad
 import hashlib
 import json
 import secrets
-import tempfile
 import time
 import tomllib
 import traceback
@@ -184,7 +183,7 @@ def grade(submission: Submission, settings: Settings) -> dict:
         if submission.problem:
             found["problem"] = submission.problem
         else:
-            with tempfile.TemporaryDirectory(prefix="grading-") as scratch:
+            with sandbox.scratch_folder() as scratch:
                 folder = Path(scratch).resolve() / "submission"
                 folder.mkdir()
                 found |= _graded(unpack(submission, folder), settings)

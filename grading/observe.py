@@ -1,7 +1,6 @@
 """A submission's own code, run in the sandbox: what it gives in each check, and what it answers."""
 
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from grading.expected import Cases
 from grading.findings import Findings
 from grading.recording import LARGEST, judge
 from grading.release import ROOT, SHAPE
-from grading.sandbox import Limits, Outcome, run
+from grading.sandbox import Limits, Outcome, remove, run
 from grading.worker import OBSERVED, STARTED
 
 OURS = ("recording", "worker")  # files of grading/ that no student has
@@ -48,8 +47,8 @@ class Copy:
             if not path.is_file() or path.read_bytes() != content:
                 self.edited.append(name)
         for name in {name.split("/")[0] for name in ours if "/" in name} - {"data"}:
-            shutil.rmtree(root / name, ignore_errors=True)
-        shutil.rmtree(root / "data" / "sample", ignore_errors=True)
+            remove(root / name)
+        remove(root / "data" / "sample")
         for name, content in ours.items():
             _put(root / name, content)
         for name in OURS:
@@ -112,7 +111,7 @@ class Copy:
         """The notebook, executed anew in the copy, in six times the limits; None, and why, where
         that did not work."""
         folder = self.root / ".executed"
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         _put(self.root / "run_notebook.py", (ROOT / "run_notebook.py").read_bytes())
         command = [sys.executable, "run_notebook.py", notebook, "--out", str(folder)]
         longer = {"wall_seconds": 6 * limits.wall_seconds, "cpu_seconds": 6 * limits.cpu_seconds}
@@ -129,9 +128,7 @@ class Copy:
         return run(command, self.root, limits, hidden=self.hidden, kept=kept, environment=THREADS)
 
     def _clear(self) -> None:
-        if self.out.is_symlink() or self.out.is_file():
-            self.out.unlink()
-        shutil.rmtree(self.out, ignore_errors=True)
+        remove(self.out)
         self.out.mkdir()
 
     def _is_inside(self, path: Path) -> bool:
@@ -151,9 +148,7 @@ def _put(path: Path, content: bytes) -> None:
         if parent.is_symlink() or parent.is_file():
             parent.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
+    remove(path)
     path.write_bytes(content)
 
 

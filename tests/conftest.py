@@ -18,7 +18,7 @@ from config import GPT2Config
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # of two cores
 settings.register_profile("project", deadline=None, max_examples=40)
 settings.load_profile("project")
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config import FINETUNE_ENGLISH, TOY_PRETRAINING, choose_profile
+from config import FINETUNE_ENGLISH, TOY_PRETRAINING
+from config import SAMPLE as PROFILE
 from gpt2.evaluate import Evaluation, wilson_interval
 from gpt2.fertility import fertility_table
 from gpt2.finetune import finetune
@@ -139,7 +140,7 @@ def test_what_is_wrong_is_named_beside_what_was_expected(name, where, value, wha
 
 def test_chance_is_no_fault_of_a_toy_model_and_one_of_the_official_model():
     chance = {"run": "english-0b90e8c9", **row("en", 0.35, 60)}
-    sample = check_claim("dev accuracy", {**chance, "note": choose_profile("sample").note})
+    sample = check_claim("dev accuracy", {**chance, "note": PROFILE.note})
     assert sample.state == "passed"
     expected = "not expected of a sample run (toy model, embedded NLI set)"
     assert sample.found[-1].expected.endswith(expected)
@@ -220,7 +221,7 @@ def test_nested_lists_without_end_are_a_finding():
 
 # ---- Claims of real runs -----------------------------------------------------------------------
 
-NOTE = choose_profile("sample").note
+NOTE = PROFILE.note
 
 
 @pytest.fixture(scope="module")
