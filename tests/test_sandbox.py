@@ -406,23 +406,30 @@ def test_a_folder_that_is_too_full_is_stopped(python, isolation):
 
 
 def test_what_a_program_leaves_can_be_removed(python, folder):
-    python(
-        """
-        import os
-        open("file", "w").close()
-        os.symlink("/", "link")
-        os.mkdir("closed", 0)
-        for _ in range(2000):
-            os.mkdir("d" * 100)
-            os.chdir("d" * 100)
-        """
-    )
-    assert (folder / "file").exists()
     try:
+        python(
+            """
+            import os
+            open("file", "w").close()
+            os.symlink("/", "link")
+            os.mkdir("closed", 0)
+            for _ in range(2000):
+                os.mkdir("d" * 100)
+                os.chdir("d" * 100)
+            """
+        )
+        assert (folder / "file").exists()
         sandbox.remove(folder)
         assert not folder.exists()
     finally:  # or pytest, which uses shutil.rmtree, would fail here for ever
         subprocess.run(["rm", "-rf", folder], check=False)
+
+
+def test_of_a_link_only_the_link_is_removed(tmp_path):
+    (tmp_path / "kept").mkdir(mode=0o500)
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    sandbox.remove(tmp_path / "link")
+    assert not (tmp_path / "link").exists() and (tmp_path / "kept").stat().st_mode & 0o777 == 0o500
 
 
 def test_the_network_is_out_of_reach_but_for_its_own(python):
