@@ -14,7 +14,7 @@ from grading.results import ROW, misfit
 from grading.submission import safe_name
 
 STATES = {**MARKS, "missing": "NONE"}
-NO_FAULT = ("changed",)  # kinds of flags that blame nobody
+NO_FAULT = ("changed", "added")  # kinds of flags that blame nobody
 MOST = {"items": 100, "findings": 40, "flags": 200, "claims": 20, "accuracies": 40}
 TOLERANCE = 1e-6  # between an accuracy and the same one recomputed
 CURVE = {"first_loss": float, "train_loss": [float], "held_out_loss": [float], "unigram": float}

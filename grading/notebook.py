@@ -44,6 +44,7 @@ class Flag:
     | text | beside its numbers stands something that they don't say, so it does not count |
     | printed | it prints what looks like a report |
     | changed | no fault: the other handed-out cells that were changed |
+    | added | no fault: code cells that were not handed out |
     """
 
     kind: str
@@ -239,6 +240,8 @@ def _structure(cells: list[_Cell], originals: dict, promises: dict) -> Iterator[
     ]
     if changed:
         yield Flag("changed", "", ", ".join(dict.fromkeys(changed)))
+    if added := [c.where for c in cells if c.code and c.source and c.id not in originals]:
+        yield Flag("added", "", ", ".join(added))
 
 
 def _longest_rise(numbers: list[int]) -> set[int]:

@@ -22,6 +22,7 @@ from grading.sandbox import Limits, Outcome, remove, run
 from grading.worker import OBSERVED, STARTED
 
 OURS = ("recording", "worker")  # files of grading/ that no student has
+TIMES, SHORTEST = 3, 30  # programs' wall time for all checks of a submission; seconds for one
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -39,7 +40,8 @@ class Copy:
         fixed: tuple[str, ...],
         hidden: Sequence[Path] = (),
     ):
-        self.root, self.out, self.hidden = root, root / ".observed", (ROOT, *hidden)
+        self.root = root = root.resolve()
+        self.out, self.hidden = root / ".observed", (ROOT, *hidden)
         self.edited = []
         ours = {name: content for name, content in handed_out.items() if name.startswith(fixed)}
         for name, content in ours.items():
@@ -50,9 +52,10 @@ class Copy:
             remove(root / name)
         remove(root / "data" / "sample")
         for name, content in ours.items():
-            _put(root / name, content)
+            self._put(name, content)
         for name in OURS:
-            _put(root / "grading" / f"{name}.py", (ROOT / "grading" / f"{name}.py").read_bytes())
+            path = ROOT / "grading" / f"{name}.py"
+            self._put(f"grading/{name}.py", path.read_bytes())
 
     def checked(self, names: Sequence[str], cases: Cases, limits: Limits) -> dict[str, Findings]:
         """What the checks of these exercises find in the submission's code.
@@ -62,14 +65,17 @@ class Copy:
         """
         bare = cases.without_answers()
         path = self.root / "grading" / "cases.safetensors"
-        _put(path, b"")
+        self._put("grading/cases.safetensors", b"")
         bare.save(path)
         numbers = {str(list(CHECKS).index(name)): name for name in names}
         ended: dict[str, str] = {}  # why, by exercise
-        waiting = list(numbers)
+        waiting, left = list(numbers), TIMES * limits.wall_seconds
         while waiting:
             self._clear()
-            outcome = self._run("record", self.out, json.dumps(SHAPE), *waiting, limits=limits)
+            shape, seconds = json.dumps(SHAPE), max(min(limits.wall_seconds, left), SHORTEST)
+            limited = replace(limits, wall_seconds=seconds)
+            outcome = self._run("record", self.out, shape, *waiting, limits=limited)
+            left -= outcome.seconds
             begun = [n for n in waiting if (self.out / STARTED.format(n)).exists()]
             kept = {n: self.out / OBSERVED.format(n) for n in begun}
             with other_cases(cases.tensors, cases.hints):
@@ -82,6 +88,10 @@ class Copy:
                 stopped = next((n for n in rest if n in begun), rest[0])
                 ended[stopped] = _stopped(numbers[stopped], outcome, "in this check")
             waiting = [n for n in waiting if n not in ended]
+            if waiting and left <= 0:
+                why = f"all checks together took more than {TIMES} times the limit of one program"
+                ended |= dict.fromkeys(waiting, why)
+                waiting = []
         return {
             name: found if isinstance(found := ended[n], Findings) else _failed(name, found)
             for n, name in numbers.items()
@@ -95,7 +105,8 @@ class Copy:
         self._clear()
         file = self.out / "prompts.safetensors"
         save_file({f"{i:06d}": ids for i, ids in enumerate(prompts)}, file)
-        outcome = self._run("predict", self.out, weights, file, limits=limits)
+        answers = (*self.root.glob("runs/*/predictions"), self.root / "data" / "sample")
+        outcome = self._run("predict", self.out, weights, file, limits=limits, hidden=answers)
         found = self.out / "predictions.safetensors"
         try:
             if not self._is_inside(found) or found.stat().st_size > LARGEST:
@@ -112,20 +123,33 @@ class Copy:
         that did not work."""
         folder = self.root / ".executed"
         remove(folder)
-        _put(self.root / "run_notebook.py", (ROOT / "run_notebook.py").read_bytes())
+        self._put("run_notebook.py", (ROOT / "run_notebook.py").read_bytes())
         command = [sys.executable, "run_notebook.py", notebook, "--out", str(folder)]
         longer = {"wall_seconds": 6 * limits.wall_seconds, "cpu_seconds": 6 * limits.cpu_seconds}
         outcome = self._sandboxed(command, replace(limits, **longer))
         path = folder / Path(notebook).name
         return (path if self._is_inside(path) else None), _why(outcome)
 
-    def _run(self, *arguments, limits: Limits) -> Outcome:
+    def _run(self, *arguments, limits: Limits, hidden: Sequence[Path] = ()) -> Outcome:
         command = [sys.executable, "-m", "grading.worker", *map(str, arguments)]
-        return self._sandboxed(command, limits)
+        return self._sandboxed(command, limits, hidden)
 
-    def _sandboxed(self, command: list[str], limits: Limits) -> Outcome:
+    def _sandboxed(
+        self, command: list[str], limits: Limits, hidden: Sequence[Path] = ()
+    ) -> Outcome:
+        hidden = [path for path in (*self.hidden, *hidden) if path.exists()]
         kept = [Path(sys.prefix)]  # what runs it may lie in what is hidden
-        return run(command, self.root, limits, hidden=self.hidden, kept=kept, environment=THREADS)
+        return run(command, self.root, limits, hidden=hidden, kept=kept, environment=THREADS)
+
+    def _put(self, name: str, content: bytes) -> None:
+        """A file in place of whatever the submission has there."""
+        path = self.root / name
+        for parent in reversed(path.relative_to(self.root).parents[:-1]):
+            if (self.root / parent).is_symlink() or (self.root / parent).is_file():
+                (self.root / parent).unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(path)
+        path.write_bytes(content)
 
     def _clear(self) -> None:
         remove(self.out)
@@ -140,16 +164,6 @@ class Copy:
     @staticmethod
     def _judge(name: str, path: Path) -> Findings:
         return judge(name, check_function(name, GPT2Config(**SHAPE)), path)
-
-
-def _put(path: Path, content: bytes) -> None:
-    """A file in place of whatever the submission has there."""
-    for parent in reversed(path.parents):
-        if parent.is_symlink() or parent.is_file():
-            parent.unlink()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove(path)
-    path.write_bytes(content)
 
 
 def _failed(name: str, why: str) -> Findings:

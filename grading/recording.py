@@ -1,8 +1,9 @@
 """What code under test gives, kept in a file: observed in one process, judged in another.
 
-The judging process never runs that code, and the observing one never sees what is expected: its
-cases hold inputs alone. So whatever a submission does to its own process, torch and checks
-included, it gets nowhere without the right numbers.
+The judging process never runs that code, and the observing one does not see what is expected: its
+cases hold inputs alone (one token of a greedy text is an input, too: where it shall end). So
+whatever a submission does to its own process, torch and checks included, it gets nowhere without
+the right numbers.
 """
 
 import json
@@ -47,6 +48,10 @@ class Recording(Findings):
     shape = close = true
 
 
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
+
+
 class Replay(Findings):
     """Findings on what a Recording has kept."""
 
@@ -63,6 +68,9 @@ class Replay(Findings):
         if "error" in kept:
             raise Reported(kept["error"])
         return kept["value"]
+
+    def true(self, what: str, passed: bool, got: str, expected: str, hint: str = "") -> bool:
+        return super().true(what, passed, _clipped(got), _clipped(expected), hint)
 
 
 def record(exercise: str, function: Callable[[Findings], None], path: Path) -> None:

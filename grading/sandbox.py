@@ -166,7 +166,7 @@ def scratch_folder() -> Iterator[str]:
 def _rules(folder: Path, hidden: Sequence[Path], kept: Sequence[Path]) -> dict[str, str]:
     """What becomes of each place, by its path without links."""
     fixed = {"/tmp": "scratch", "/dev": "devices", "/dev/shm": "scratch", "/proc": "proc"}
-    private = (*PRIVATE, os.path.expanduser("~"))
+    private = (*PRIVATE, os.path.expanduser("~"), tempfile.gettempdir())
     rules = {os.path.realpath(path): "hide" for path in private if os.path.exists(path)}
     hidden = [Path(path).resolve(strict=True) for path in hidden]
     if folder in hidden:

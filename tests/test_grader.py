@@ -20,7 +20,7 @@ from grading.checks import CHECKS
 from grading.expected import fresh_cases
 from grading.grader import RUBRIC, SAMPLE, Rubric, Settings, grade, grade_all
 from grading.observe import Copy
-from grading.recompute import recompute
+from grading.recompute import _contradictions, recompute
 from grading.release import FIXED, NOTEBOOK, student_edition, write
 from grading.results import RESULTS
 from grading.sandbox import Limits, available
@@ -151,7 +151,8 @@ def test_claims_that_follow_from_predictions_and_predictions_from_weights_count(
     assert found["points"] == 70 + 12 and len(found["recomputed"]["accuracy"]) == 16
     for each in found["recomputed"]["accuracy"].values():
         assert each["claimed"] == each["recomputed"]
-    assert found["recomputed"]["predictions"] == {"compared": 40, "agree": 40, "split": "dev.en"}
+    again = found["recomputed"]["predictions"]
+    assert again["compared"] == again["agree"] == 40 and again["split"].count("test.") > 5
     assert items(found)["fertility"]["problem"] and states(found)["fertility"] == "missing"
 
 
@@ -210,12 +211,49 @@ def test_labels_that_were_changed_in_the_file_are_not_believed(submission):
         (lambda path: path.write_bytes(b"\xff\xfe"), "not UTF-8"),
         (lambda path: path.write_text("pair_id,prediction\n1,0\n"), "not the pairs of any data"),
         (lambda path: (path.unlink(), path.symlink_to(RUBRIC)), "was not handed in"),
+        (lambda path: path.write_bytes(b"pair_id,prediction\r1,0\r"), "new-line character"),
+        (lambda path: path.write_text(f"pair_id,prediction\n1,{'0' * 200_000}\n"), "field"),
     ],
 )
-def test_predictions_that_cannot_be_read_are_a_flag(tamper, text, submission):
+def test_a_claim_whose_predictions_cannot_be_read_is_in_doubt(tamper, text, submission):
     tamper(predictions(submission))
     found = computed_again(submission, claims_of(submission))
-    assert not found.accuracy and text in found.flags[0][1].text
+    ((name, flag),) = found.flags
+    assert not found.accuracy and text in flag.text
+    assert (name, flag.kind) == ("dev accuracy", "accuracy")
+
+
+def test_weights_that_were_not_handed_in_are_no_more_than_a_flag(submission):
+    (weights,) = submission.glob("runs/*/best_model/model.safetensors")
+    weights.unlink()
+    found = computed_again(submission, claims_of(submission))
+    assert [flag.kind for _, flag in found.flags] == ["recomputed"]
+    assert found.accuracy["dev.en"]["n"] == 60
+
+
+@pytest.mark.parametrize("text", ['{"n_positions": 1e999}', "{}", "[" * 100_000])
+def test_a_damaged_configuration_is_a_flag(text, submission):
+    (config,) = submission.glob("runs/*/best_model/config.json")
+    config.write_text(text)
+    found = computed_again(submission, claims_of(submission))
+    assert "its config.json is damaged" in found.flags[0][1].text
+
+
+def test_later_tables_must_give_the_english_model_the_same_accuracies():
+    row = {"language": "de", "accuracy": 0.4}
+    claims = {
+        "fifteen accuracies": {"rows": [row]},
+        "selection": {"rows": [{**row, "accuracy": 0.6}]},
+        "comparison": {
+            "rows": [
+                {**row, "setting": "English only (zero-shot)"},
+                {**row, "accuracy": 0.7, "setting": "per language"},
+            ]
+        },
+    }
+    assert list(_contradictions(claims)) == [
+        ("selection", "de 0.6000 zero-shot, and 0.4000 among the fifteen")
+    ]
 
 
 def test_a_run_whose_name_leads_elsewhere_is_a_flag(submission):
@@ -308,6 +346,14 @@ def test_an_error_of_the_grader_itself_is_a_problem_of_one_submission(tmp_path, 
     (found,) = grade_all([solved(tmp_path / "ada")], tmp_path / "out", rubric=few, progress=False)
     assert "ZeroDivisionError: division by zero (test_grader.py, line" in found["problem"]
     assert found["points"] == 0 and found["max_points"] == 6
+    monkeypatch.undo()
+    (found,) = grade_all([tmp_path / "ada"], tmp_path / "out", rubric=few, progress=False)
+    assert (found["problem"], found["points"]) == ("", 5)
+
+
+def test_data_that_is_not_there_is_named_before_anything_is_graded(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: holds no XNLI-1\.0; give the folder"):
+        grade_all([tmp_path], tmp_path / "out", data=[tmp_path / "nowhere"])
 
 
 def test_the_seed_of_a_class_is_kept(tmp_path, few, monkeypatch):
@@ -332,6 +378,8 @@ def test_our_rubric_names_every_check_and_is_worth_100():
         ("[exercises]\nad = 1", r"\[exercises\] has no 'ad'; there are attention"),
         ("[exercises]\nadd = -1", "add must be a number of at least 0"),
         ("[exercises]\nadd = true", "add must be a number of at least 0"),
+        ("[recomputed]\npairs = 40.0", "pairs must be a whole number of at least 0, got 40.0"),
+        ("[limits]\nprocesses = 0", "processes must be a whole number of at least 1, got 0"),
         ("[points]\nadd = 1", r"no table \[points\]; there are exercises"),
         ("exercises", r"rubric\.toml: not TOML"),
     ],

@@ -180,6 +180,16 @@ def test_a_record_that_was_tampered_with_is_a_failure_and_no_error(tamper, tmp_p
     assert found.state == "failed" and len(found.line()[2]) < 1000
 
 
+def test_a_long_value_is_cut_in_what_is_found(tmp_path, cases):
+    def check(findings):
+        got = findings.observe(lambda: "x" * 10**6)
+        findings.true("a text", got == "y", got, "y")
+
+    found = judged(tmp_path, cases, "add", check)
+    assert found.found[0].got.endswith("xxx ... (1,000,000 characters)")
+    assert len(found.found[0].got) < 600
+
+
 def test_a_check_that_looks_on_in_a_recording_finds_nothing(tmp_path):
     """So what code gives can't depend on what is expected of it."""
     looked = []

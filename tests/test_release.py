@@ -13,6 +13,7 @@ import nbformat
 import pytest
 
 from grading import release as releasing
+from grading.findings import MIME
 from grading.regions import exercises
 from grading.release import (
     ANSWER,
@@ -158,6 +159,16 @@ def test_what_students_pack_holds_runs_but_no_checkpoints_and_is_the_same_twice(
         run.parent / "checkpoint-00000009.pt",
     ):
         path.write_bytes(b"weights")
+    for name in ("english-2", "german-3"):  # weights as large as the official GPT-2's
+        large = tmp_path / "runs" / name / "best_model" / "model.safetensors"
+        large.parent.mkdir(parents=True)
+        with open(large, "wb") as file:
+            file.truncate(2**26 + 1)
+    notebook = json.loads((tmp_path / NOTEBOOK).read_text())
+    (cell,) = [cell for cell in notebook["cells"] if cell["id"] == "result-dev-accuracy"]
+    data = {MIME: {"claim": {"run": "english-2"}}}
+    cell["outputs"] = [{"output_type": "execute_result", "data": data}]
+    (tmp_path / NOTEBOOK).write_text(json.dumps(notebook, indent=1))
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "x.py").write_text("x")
     packed = []
@@ -169,4 +180,5 @@ def test_what_students_pack_holds_runs_but_no_checkpoints_and_is_the_same_twice(
     assert packed[0] == packed[1]
     with zipfile.ZipFile(tmp_path / "submission.zip") as archive:
         found = set(archive.namelist())
-    assert found == set(edition) | {"runs/english-1/best_model/model.safetensors"}
+    weights = {f"runs/{name}/best_model/model.safetensors" for name in ("english-1", "english-2")}
+    assert found == set(edition) | weights
