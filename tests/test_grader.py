@@ -73,6 +73,8 @@ def test_an_endless_loop_an_exit_a_fork_bomb_and_a_flood_fail_their_own_check_al
 
 
 def test_patches_an_overwritten_check_and_stolen_answers_get_nowhere(tmp_path):
+    if not available().files:
+        pytest.skip("without isolation of files the solution itself can be read")
     found = graded_alone(solved(tmp_path, CHEATING))
     assert states(found)["attention"] == "failed" and states(found)["sanity check"] == "failed"
     assert states(found)["AdamW.step"] == "passed"
