@@ -238,7 +238,7 @@ def _graded(root: Path, settings: Settings) -> dict:
     """Items, flags, claims and what was computed again, of an unpacked submission."""
     rubric, edition = settings.rubric, student_edition()
     had_runs = any(root.glob("runs/*/result.json"))  # before any code of the submission runs
-    copy = Copy(root, edition, FIXED, settings.hidden)
+    copy = Copy(root, edition, FIXED, (*settings.hidden, *settings.data))  # with its labels
     handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
     shown, problem, flags = _read(copy.root / NOTEBOOK, handed_out)
     unbelieved = {flag.where: flag.text for flag in flags if flag.kind in UNBELIEVED}

@@ -68,7 +68,7 @@ class Copy:
         self._put("grading/cases.safetensors", b"")
         bare.save(path)
         numbers = {str(list(CHECKS).index(name)): name for name in names}
-        ended: dict[str, str] = {}  # why, by exercise
+        ended: dict[str, Findings | str] = {}  # what was found, or why there is nothing
         waiting, left = list(numbers), TIMES * limits.wall_seconds
         while waiting:
             self._clear()
