@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from inspect import signature
@@ -331,81 +330,3 @@ FINETUNE_FAST = replace(  # for a GPU: fewer, larger steps, in bfloat16
 
 
 FINETUNE_TOY = replace(FINETUNE_ENGLISH, epochs=3, learning_rate=3e-4)  # for the toy model
-
-
-EMBEDDED_TEXT = "pretrain.txt"
-EMBEDDED_NLI = "data/sample"
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a notebook runs on: which weights (from Task 2 on), which data, and how much of it."""
-
-    name: str
-    weights: str  # "toy" is the model that Task 1 trains; else a hub name or a folder
-    pretrain_text: str  # a UTF-8 file, one document a line
-    data: str  # the folder that holds XNLI-1.0 and XNLI-MT-1.0
-    recipe: FinetuningSettings
-    train_rows: int | None = None  # of every language's train file, from its start; None: all
-
-    def __post_init__(self):
-        rows = self.train_rows
-        if rows is not None and (not isinstance(rows, int) or rows < 2):
-            raise ValueError(f"train_rows must be a whole number of at least 2, got {rows!r}")
-
-    @property
-    def finetuning(self) -> FinetuningSettings:
-        """The recipe on as many rows as the profile says."""
-        if self.train_rows is None:
-            return self.recipe
-        return replace(self.recipe, subset=float(self.train_rows))
-
-    @property
-    def note(self) -> str:
-        """What stands on every result of a run that is no more than a sample."""
-        limits = {
-            "embedded text": self.pretrain_text == EMBEDDED_TEXT,
-            "toy model": self.weights == "toy",
-            "embedded NLI set": self.data == EMBEDDED_NLI,
-            f"{self.train_rows:,} train rows" if self.train_rows else "": self.train_rows,
-        }
-        limits = [limit for limit, holds in limits.items() if holds]
-        return "sample run: " + ", ".join(limits) if limits else ""
-
-
-SAMPLE = Profile(
-    name="sample",
-    weights="toy",
-    pretrain_text=EMBEDDED_TEXT,
-    data=EMBEDDED_NLI,
-    recipe=FINETUNE_TOY,
-)
-FULL = Profile(
-    name="full",
-    weights="gpt2",
-    pretrain_text=EMBEDDED_TEXT,
-    data=".",
-    recipe=FINETUNE_ENGLISH,
-)
-
-
-def choose_profile(name: str | None = None, **changes) -> Profile:
-    """The profile `name` ("sample" or "full"), with any of its choices changed.
-
-    What is not given the environment decides: GPT2_PROFILE (sample if unset), GPT2_WEIGHTS,
-    PRETRAIN_TEXT, XNLI_DIR and TRAIN_ROWS.
-    """
-    name = name or os.environ.get("GPT2_PROFILE", "sample")
-    profiles = {profile.name: profile for profile in (SAMPLE, FULL)}
-    if name not in profiles:
-        raise ValueError(f"unknown profile {name!r}; choose from {', '.join(profiles)}")
-    variables = {"weights": "GPT2_WEIGHTS", "pretrain_text": "PRETRAIN_TEXT", "data": "XNLI_DIR"}
-    for choice, variable in variables.items():
-        if variable in os.environ:
-            changes.setdefault(choice, os.environ[variable])
-    if "TRAIN_ROWS" in os.environ and "train_rows" not in changes:
-        rows = os.environ["TRAIN_ROWS"]
-        if not rows.isdecimal():
-            raise ValueError(f"TRAIN_ROWS must be a whole number, got {rows!r}")
-        changes["train_rows"] = int(rows)
-    return replace(profiles[name], **changes)

@@ -15,9 +15,9 @@ from benchmarks.contest import Contest, forward_flop
 from benchmarks.evaluation import TINY
 from benchmarks.options import Options
 from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
-from gpt2.batches import BatchesByLength
-from gpt2.evaluate import evaluate
+from experiments.evaluation import evaluate
 from gpt2.model import GPT2Model
+from gpt2.samplers import BatchesByLength
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
 from gpt2.xnli import LANGUAGES, XNLIDataset

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from gpt2.environment import supports_bf16, supports_compile
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
+from utils import supports_bf16, supports_compile
 
 ROOT = Path(__file__).parent.parent
 

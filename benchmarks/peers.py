@@ -5,7 +5,7 @@ import torch.nn.functional as F
 import transformers
 
 from config import GPT2Config
-from gpt2 import checkpoint
+from gpt2 import weights
 from gpt2.model import GPT2Model
 from utils import set_seed
 
@@ -84,7 +84,7 @@ def hugging_face(config: GPT2Config, device: str = "cpu") -> transformers.GPT2LM
 def same_weights(reference: transformers.GPT2LMHeadModel, config: GPT2Config) -> GPT2Model:
     """Our model with the weights of theirs."""
     model = GPT2Model(config)
-    model.load_state_dict(checkpoint.from_hugging_face(reference.state_dict(), config))
+    model.load_state_dict(weights.from_hugging_face(reference.state_dict(), config))
     return model.to(reference.device)
 
 

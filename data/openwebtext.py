@@ -14,8 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gpt2 import hub
-from utils import atomic_write
+from utils import atomic_write, check_hub_reachable
 
 SOURCE = "Skylion007/openwebtext"
 
@@ -37,7 +36,7 @@ def stream_documents(source: str = SOURCE) -> Iterator[str]:
     from datasets import load_dataset
 
     if not Path(source).is_dir():
-        hub.check_reachable(source)
+        check_hub_reachable(source)
     for row in load_dataset(source, split="train", streaming=True):
         if "text" not in row:
             raise ValueError(f"{source}: no column named text, only {', '.join(row)}")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt2.attention import KeyValueCache
-from gpt2.fast_linear import fast_linears
+from gpt2.fast.linear import fast_linears
 from gpt2.shortcuts import OneToken
 from utils import get_parameter_dtype
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gpt2.fast_linear import fast_linear, fast_product
+from gpt2.fast.linear import fast_linear, fast_product
 from utils import in_evaluation_mode
 
 IGNORED = -100  # a label that does not count, as everywhere in torch

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from config import GPT2Config
-from gpt2 import checkpoint
+from gpt2 import weights
 from gpt2.attention import KeyValueCache
 from gpt2.layer import GPT2Layer
 from utils import get_extended_attention_mask, get_parameter_dtype, get_position_ids
@@ -49,7 +49,7 @@ class GPT2Model(GPTPreTrainedModel):
         self.embed_dropout = nn.Dropout(config.hidden_dropout_prob)
         self.gpt_layers = nn.ModuleList(GPT2Layer(config) for _ in range(config.num_hidden_layers))
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.register_load_state_dict_pre_hook(checkpoint.drop_unused_course_weights)
+        self.register_load_state_dict_pre_hook(weights.drop_unused_course_weights)
         self.init_weights()
 
     def embed(
@@ -161,7 +161,7 @@ class GPT2Model(GPTPreTrainedModel):
         Raises FileNotFoundError or ConnectionError, saying what to do, where there is no such
         checkpoint, and ValueError where it is not a whole GPT-2.
         """
-        return checkpoint.load(cls, model, d=d, l=l, num_heads=num_heads, **settings)
+        return weights.load(cls, model, d=d, l=l, num_heads=num_heads, **settings)
 
     def save_pretrained(self, folder) -> None:
         """Write config.json and model.safetensors under Hugging Face's names.
@@ -169,7 +169,7 @@ class GPT2Model(GPTPreTrainedModel):
         `transformers.GPT2LMHeadModel.from_pretrained(folder)` gives the same logits, and
         `GPT2Model.from_pretrained(folder)` the same bits.
         """
-        checkpoint.save(self, folder)
+        weights.save(self, folder)
 
 
 def _padded_on_the_right(attention_mask: Tensor) -> bool:

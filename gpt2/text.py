@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, random_split
 
-from gpt2.batches import ShuffledRows
+from gpt2.samplers import ShuffledRows
 
 
 class TextDataset(Dataset):

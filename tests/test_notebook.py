@@ -7,13 +7,13 @@ import statistics
 import subprocess
 import symtable
 import sys
-from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 NOTEBOOK = ROOT / "default_final_project.ipynb"
 
 

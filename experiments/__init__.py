@@ -1,0 +1,1 @@
+"""What is done with the lesson: runs, recipes, studies, tables, figures, the command line."""

@@ -1,0 +1,87 @@
+"""Pretraining from scratch (handout section 3.4), as a run that can be killed and gone on with."""
+
+from dataclasses import asdict
+
+import pandas as pd
+from accelerate import Accelerator
+from torch.utils.data import Dataset
+
+from config import GPT2Config, PretrainingSettings
+from experiments.runs import Run
+from gpt2.checkpoints import Checkpoints, Progress
+from gpt2.loss import mean_loss
+from gpt2.model import GPT2Model
+from gpt2.text import text_loader
+from gpt2.train import ProgressBar, train
+from optim.adamw import AdamW
+from utils import fingerprint, get_device, set_seed
+
+
+def pretrain(
+    settings: PretrainingSettings,
+    train_texts: Dataset,
+    held_out: Dataset,
+    *,
+    runs="runs",
+    name: str = "pretraining",
+    checkpoints: dict | None = None,
+    progress: bool = True,
+) -> "PretrainedRun":
+    """The finished run of these settings: from its folder, or gone on with, or begun.
+
+    `train_texts` and `held_out` are the parts of a TextDataset; the loss on `held_out` is measured
+    after each epoch. The run is the folder `<runs>/<name>-<digest>`, whose digest follows from
+    settings and texts; its model is the last epoch's. `checkpoints` are settings of
+    `experiments.runs.Checkpoints`.
+
+    Raises RuntimeError where another process works on the same run.
+    """
+    texts = {
+        part: fingerprint(*(ids for ids, _ in documents))
+        for part, documents in (("train", train_texts), ("held_out", held_out))
+    }
+    run = PretrainedRun(runs, name, {**asdict(settings), **texts})
+
+    def work(is_main: bool) -> dict:
+        set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
+        model = GPT2Model(GPT2Config(**settings.model))
+        optimizer = AdamW(
+            model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            correct_bias=settings.correct_bias,
+        )
+
+        def measure_held_out(progress: Progress) -> None:
+            if progress.ends_epoch:
+                loss = mean_loss(model, text_loader(held_out, 32))
+                line = {"step": progress.step, "epoch": progress.epoch, "held_out_loss": loss}
+                run.metrics.write(line)
+
+        bar = [ProgressBar(run.path.name)] if progress else []
+        history = train(
+            model,
+            text_loader(train_texts, settings.batch_size, shuffle=True, seed=settings.seed),
+            optimizer,
+            epochs=settings.epochs,
+            callbacks=[run.metrics, measure_held_out, *bar] if is_main else [],
+            checkpoints=Checkpoints(run.path, **(checkpoints or {})),
+        )
+        if is_main:
+            model.save_pretrained(run.path / run.model_folder)
+        return {"steps": history[-1].step, "seconds": history[-1].seconds}
+
+    run.once(work)
+    return run
+
+
+class PretrainedRun(Run):
+    """A run of `pretrain`; `result` has steps and seconds."""
+
+    def held_out(self) -> pd.DataFrame:
+        """A row an epoch: step, epoch, held_out_loss in nats a token."""
+        return pd.DataFrame([line for line in self.metrics.read() if "held_out_loss" in line])
+
+    def model(self) -> GPT2Model:
+        """The trained model, on the best device there is."""
+        return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())

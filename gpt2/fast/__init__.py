@@ -1,0 +1,1 @@
+"""Optional kernels: the same results in less time."""

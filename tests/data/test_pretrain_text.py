@@ -1,0 +1,91 @@
+"""The embedded text, and the program that builds a text from OpenWebText."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import data.make_pretrain_text
+from data.make_pretrain_text import make_lines
+from data.openwebtext import paragraphs, write_text
+from tests import ROOT
+
+
+def test_the_committed_text_is_what_the_program_makes():
+    assert "\n".join([*make_lines(), ""]) == (ROOT / "pretrain.txt").read_text(encoding="utf-8")
+
+
+def test_it_is_the_same_whatever_the_hash_seed():
+    program = "import hashlib; from data.make_pretrain_text import make_lines;"
+    program += "print(hashlib.sha256('\\n'.join(make_lines(500)).encode()).hexdigest())"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_its_lines_are_different_varied_and_well_formed(tokenizer):
+    lines = make_lines()
+    assert len(lines) == len(set(lines)) == 5000
+    lengths = [len(ids) for ids in tokenizer(lines)["input_ids"]]
+    assert max(lengths) < 128 and 15 < sum(lengths) / len(lengths) < 25
+    assert len(set(re.findall(r"[a-z]+", " ".join(lines).lower()))) > 1500
+    bad = re.compile(
+        r"  |\{|\}|\b(\w+) \1\b(?<!had had)|[,.;]{2}|\ban [bcdfgjkpqtvwz]|\ba [aeio][a-z]", re.I
+    )
+    offenders = [line for line in lines if bad.search(line) and not re.search(r"a one", line)]
+    assert not offenders
+    assert all(line[0].isupper() or line[0].isdigit() or line[0] == '"' for line in lines)
+    assert all(line.count('"') % 2 == 0 for line in lines)
+
+
+def test_another_seed_makes_another_text():
+    assert make_lines(50, seed=1) == make_lines(50, seed=1) != make_lines(50, seed=2)
+
+
+def test_more_lines_than_there_are_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr(data.make_pretrain_text, "TRIES", 1)
+    with pytest.raises(ValueError, match=r"the patterns give only \d+ different lines"):
+        make_lines(10**6)
+
+
+def test_paragraphs_are_folded_and_short_ones_left_out():
+    documents = [
+        "A first paragraph,\twith  odd spaces.\n\nShort.\nAnother one that is long enough."
+    ]
+    assert list(paragraphs(documents)) == [
+        "A first paragraph, with odd spaces.",
+        "Another one that is long enough.",
+    ]
+
+
+def test_a_text_is_built_from_a_local_data_set(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    rows = [{"text": f"This is document number {i}.\n\nIt has two paragraphs."} for i in range(30)]
+    (source / "part.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert write_text(tmp_path / "out.txt", 7, str(source)) == 7
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert lines[:2] == ["This is document number 0.", "It has two paragraphs."]
+    assert len(lines) == 7
+
+
+def test_what_can_not_be_built_leaves_no_file(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "part.jsonl").write_text(json.dumps({"words": "no text column"}))
+    with pytest.raises(ValueError, match="no column named text, only words"):
+        write_text(tmp_path / "out.txt", 7, str(source))
+    with pytest.raises(ConnectionError, match="can't be reached"):
+        write_text(tmp_path / "out.txt", 7)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]

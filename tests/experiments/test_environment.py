@@ -1,0 +1,99 @@
+"""The environment check names each gap and the command that mends it."""
+
+from dataclasses import replace
+
+import pytest
+
+from config import FINETUNE_ENGLISH
+from experiments import environment
+from experiments.environment import check_environment
+from experiments.profiles import FULL, SAMPLE, choose_profile
+
+
+def test_everything_is_there_for_the_sample_profile(capsys):
+    assert check_environment(SAMPLE)
+    printed = capsys.readouterr().out
+    assert "[missing]" not in printed
+    for what in ("torch", "device", "precision", "pretraining text", "NLI data", "weights"):
+        assert f"[OK]      {what}" in printed
+
+
+def test_a_missing_text_and_missing_weights_come_with_their_commands(capsys):
+    profile = replace(SAMPLE, pretrain_text="none.txt", weights="gpt2-large")
+    assert not check_environment(profile)
+    printed = capsys.readouterr().out
+    assert "no none.txt   mend: set PRETRAIN_TEXT to a text file" in printed
+    assert "gpt2-large is not cached" in printed
+    assert "GPT2Model.from_pretrained('gpt2-large')" in printed
+
+
+def test_missing_nli_data_come_with_the_command(tmp_path, capsys):
+    assert not check_environment(replace(SAMPLE, data=str(tmp_path)))
+    printed = capsys.readouterr().out
+    assert f"no XNLI-1.0 and XNLI-MT-1.0 in {tmp_path}" in printed
+    assert f"mend: python -m data.download --folder {tmp_path}" in printed
+
+
+@pytest.mark.parametrize("name", ["/none/dir", "", "~/x"])
+def test_weights_that_are_neither_folder_nor_hub_name_are_missing(name, capsys):
+    assert not check_environment(replace(SAMPLE, weights=name))
+    assert "set GPT2_WEIGHTS to a hub name or a folder" in capsys.readouterr().out
+
+
+def test_a_package_that_is_missing_or_too_old_is_named(tmp_path, monkeypatch, capsys):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("# a comment\nno-such-package>=1.0\ntorch>=99.0\nnumpy>=1.0  # fine\n")
+    monkeypatch.setattr(environment, "REQUIREMENTS", requirements)
+    assert not check_environment(SAMPLE)
+    printed = capsys.readouterr().out
+    assert "[missing] no-such-package" in printed and 'pip install "torch>=99.0"' in printed
+    assert "[OK]      numpy" in printed
+
+
+def test_weights_in_a_folder_are_found(tiny_model, tmp_path, capsys):
+    tiny_model.save_pretrained(tmp_path)
+    assert check_environment(replace(SAMPLE, weights=str(tmp_path)))
+    assert f"the folder {tmp_path}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def no_variables(monkeypatch):
+    for name in ("GPT2_PROFILE", "GPT2_WEIGHTS", "PRETRAIN_TEXT", "XNLI_DIR", "TRAIN_ROWS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_environment_chooses_the_profile(no_variables, monkeypatch):
+    assert choose_profile() == SAMPLE
+    monkeypatch.setenv("GPT2_PROFILE", "full")
+    assert choose_profile() == FULL
+    variables = {
+        "GPT2_WEIGHTS": "gpt2-medium",
+        "PRETRAIN_TEXT": "mine.txt",
+        "XNLI_DIR": "xnli",
+        "TRAIN_ROWS": "2000",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    chosen = choose_profile()
+    assert (chosen.weights, chosen.pretrain_text, chosen.data) == (
+        "gpt2-medium",
+        "mine.txt",
+        "xnli",
+    )
+    assert chosen.finetuning == replace(FINETUNE_ENGLISH, subset=2000.0)
+    assert choose_profile(data="other").data == "other"  # what is given counts
+    monkeypatch.setenv("TRAIN_ROWS", "many")
+    with pytest.raises(ValueError, match="TRAIN_ROWS must be a whole number, got 'many'"):
+        choose_profile()
+    with pytest.raises(ValueError, match="unknown profile 'huge'; choose from sample, full"):
+        choose_profile("huge")
+    with pytest.raises(ValueError, match="train_rows must be a whole number of at least 2, got 1"):
+        choose_profile(train_rows=1)
+
+
+def test_a_sample_says_in_what_it_is_one(no_variables):
+    assert SAMPLE.note == "sample run: embedded text, toy model, embedded NLI set"
+    assert FULL.note == "sample run: embedded text"
+    whole = choose_profile("full", pretrain_text="mine.txt")
+    assert whole.note == ""
+    assert replace(whole, train_rows=2000).note == "sample run: 2,000 train rows"

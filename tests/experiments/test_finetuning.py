@@ -1,0 +1,414 @@
+"""A fine-tuning run: what it leaves, what it never mixes up, and that it survives being killed."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
+from experiments.evaluation import evaluate
+from experiments.finetuning import finetune
+from gpt2.model import GPT2Model
+from gpt2.tokenizer import load_tokenizer
+from gpt2.xnli import XNLIDataset
+from tests import SAMPLE
+from tests.killing import kill_until_finished, processes
+
+QUICK = replace(FINETUNE_ENGLISH, subset=40.0, epochs=2, learning_rate=2e-3)
+
+
+def save_tiny_model(folder, seed=0, dropout=0.1, positions=128):
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=positions,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    GPT2Model(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def go(tiny, tmp_path):
+    def call(settings=QUICK, **changes):
+        arguments = {"weights": tiny, "data": SAMPLE, "runs": tmp_path, "progress": False}
+        return finetune(settings, **{**arguments, **changes})
+
+    return call
+
+
+def steps_of(run):
+    return pd.DataFrame(run.history())
+
+
+def weights_of(run):
+    return torch.load(run.path / "best_model" / "model.pt", weights_only=True)
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---- What a run leaves -------------------------------------------------------------------------
+
+
+def test_the_presets_are_the_handouts():
+    s = FINETUNE_ENGLISH
+    assert (s.batch_size, s.epochs, s.learning_rate, s.weight_decay) == (4, 1, 5e-5, 1e-2)
+    assert s.correct_bias and s.schedule == "constant" and s.warmup == 0
+    assert s.max_grad_norm is None and s.token_budget is None and s.precision == "float32"
+
+
+def test_a_run_leaves_settings_metrics_checkpoint_best_model_predictions_and_result(go):
+    run = go()
+    assert {path.name for path in run.path.iterdir()} >= {
+        "settings.json",
+        "metrics.jsonl",
+        "checkpoint-00000020.pt",
+        "best_model",
+        "predictions",
+        "result.json",
+    }
+    metrics, dev = steps_of(run), run.dev()
+    assert metrics["step"].tolist() == list(range(1, 21)) and dev["step"].tolist() == [10, 20]
+    assert (metrics["num_labels"] == 4).all() and (metrics["num_tokens"] > 40).all()
+    assert metrics["loss"].iloc[-5:].mean() < metrics["loss"].iloc[:5].mean()
+    best = dev.loc[dev["dev_accuracy"].idxmax()]
+    assert run.result["dev_accuracy"] == best["dev_accuracy"]
+    assert run.result["epoch"] == best["epoch"] and run.result["steps"] == 20
+    low, high = run.result["dev_interval"]
+    assert 0 <= low <= run.result["dev_accuracy"] <= high <= 1
+    assert json.loads((run.path / "settings.json").read_text())["learning_rate"] == 2e-3
+
+
+def test_the_best_model_loads_as_the_course_does_and_from_its_folder(go):
+    run = go()
+    model = GPT2Model.from_pretrained(run.path / "best_model")
+    course = GPT2Model(model.config)
+    course.load_state_dict(torch.load(run.path / "best_model" / "model.pt", weights_only=True))
+    assert equal(course.state_dict(), model.state_dict())
+    dev = XNLIDataset.in_folder(SAMPLE, "dev")
+    again = evaluate(model, load_tokenizer(), dev, progress=False)
+    assert again.accuracy == run.result["dev_accuracy"]
+    assert again.loss == pytest.approx(run.result["dev_loss"], rel=1e-5)
+
+
+def test_the_best_epoch_is_kept_not_the_last(go):
+    """A rate at which the second epoch is no better; the first one's weights stay."""
+    run = go(replace(QUICK, epochs=4, learning_rate=3e-2))
+    accuracies = run.dev()["dev_accuracy"]
+    assert run.result["epoch"] == accuracies.idxmax() + 1  # the first of equals
+    assert run.result["epoch"] < 4
+
+
+def test_only_the_label_is_learnt_from(go, tmp_path):
+    """The first step's loss is that of the digits after their prompts, one prompt at a time."""
+    weights = save_tiny_model(tmp_path / "undropped", dropout=0.0)
+    model, train = GPT2Model.from_pretrained(weights), XNLIDataset.in_folder(SAMPLE, "train")
+    losses = []
+    for item in (train[i] for i in range(4)):
+        last = model(item["input_ids"][None, :-1])["last_token"]
+        log_probabilities = model.hidden_state_to_token(last).log_softmax(-1)
+        losses.append(-log_probabilities[0, item["input_ids"][-1]].item())
+    run = go(replace(QUICK, epochs=1, subset=4.0), weights=weights)
+    assert steps_of(run)["loss"].tolist() == pytest.approx([sum(losses) / 4], rel=1e-5)
+
+
+def test_evaluations_are_computed_once_and_kept(go, monkeypatch):
+    run = go()
+    first = run.evaluation("test", progress=False)
+    assert len(first.predictions) == 120 and (run.path / "predictions" / "test.en.csv").is_file()
+    monkeypatch.setattr("experiments.finetuning.evaluate", None)  # would be called in vain
+    again = run.evaluation("test", progress=False)
+    assert again.predictions.equals(first.predictions) and again.interval == first.interval
+    kept = run.evaluation("dev", progress=False)  # as the run has left it
+    assert kept.accuracy == run.result["dev_accuracy"]
+
+
+def test_answers_come_with_what_the_training_took(go):
+    answers = go().answers("zero-shot", ("de", "sw"))
+    assert [(a.setting, a.lang) for a in answers] == [("zero-shot", "de"), ("zero-shot", "sw")]
+    assert all(a.train_rows == 80 and a.seconds > 0 and a.seed == 0 for a in answers)
+    assert [len(a.evaluation.predictions) for a in answers] == [120, 120]
+
+
+@pytest.mark.parametrize("damage", ["a row less", "cut", "edited", "empty", "binary", "no seal"])
+def test_kept_answers_that_were_changed_are_computed_anew(go, damage):
+    run = go()
+    first = run.evaluation("test", progress=False)
+    path = run.path / "predictions" / "test.en.csv"
+    raw = path.read_bytes()
+    if damage == "a row less":
+        lines = raw.splitlines(keepends=True)
+        path.write_bytes(b"".join([lines[0], *lines[2:]]))
+    elif damage == "no seal":
+        path.with_suffix(".json").write_text("{")
+    else:
+        changed = {"cut": raw[:-8], "edited": raw.replace(b",1,", b",0,", 1), "empty": b""}
+        path.write_bytes(changed.get(damage, b"\x00\xff"))
+    assert run.evaluation("test", progress=False).predictions.equals(first.predictions)
+
+
+def test_answers_to_other_sentences_are_not_taken(go, tmp_path):
+    shutil.copytree(SAMPLE, tmp_path / "data")
+    run = go(data=tmp_path / "data")
+    first = run.evaluation("test", progress=False)
+    file = tmp_path / "data" / "XNLI-1.0" / "xnli.test.tsv"
+    file.write_text(file.read_text(encoding="utf-8").replace("The ", "A "), encoding="utf-8")
+    again = run.evaluation("test", progress=False)
+    assert not again.predictions.equals(first.predictions)
+
+
+def test_weights_that_become_infinite_are_no_best_model(go):
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        go(replace(QUICK, batch_size=1000, epochs=1, learning_rate=1e9, weight_decay=1.0))
+
+
+# ---- What is never mixed up --------------------------------------------------------------------
+
+
+def test_a_finished_run_returns_its_result_without_training(go, monkeypatch):
+    run = go()
+    monkeypatch.setattr("experiments.finetuning.train", None)
+    again = go()
+    assert again.path == run.path and again.result == run.result
+
+
+def test_changed_settings_weights_or_data_get_another_folder(go, tmp_path):
+    paths = {go(QUICK).path}
+    for changes in ({"learning_rate": 1e-3}, {"seed": 1}, {"batch_size": 8}, {"subset": 41.0}):
+        paths.add(go(replace(QUICK, **changes)).path)
+    paths.add(go(weights=save_tiny_model(tmp_path / "other", seed=1)).path)
+    paths.add(go(weights=save_tiny_model(tmp_path / "undropped", dropout=0.0)).path)
+    shutil.copytree(SAMPLE, tmp_path / "data")
+    file = tmp_path / "data" / "XNLI-MT-1.0" / "multinli" / "multinli.train.en.tsv"
+    lines = file.read_text(encoding="utf-8").split("\n")
+    lines[1], lines[2] = lines[2], lines[1]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    paths.add(go(data=tmp_path / "data").path)
+    assert len(paths) == 8
+
+
+def test_the_same_settings_give_the_same_bits(go, tmp_path):
+    a, b = go(), go(runs=tmp_path / "again")
+    assert equal(weights_of(a), weights_of(b)) and a.path.name == b.path.name
+
+
+def test_the_order_of_two_runs_makes_no_difference(go, tmp_path):
+    torch.manual_seed(1234)
+    other = replace(QUICK, seed=1)
+    go(), go(other)
+    later = tmp_path / "later"
+    go(other, runs=later), go(runs=later)
+    for folder in tmp_path.glob("finetune-*"):
+        ours = torch.load(folder / "best_model" / "model.pt", weights_only=True)
+        theirs = torch.load(later / folder.name / "best_model" / "model.pt", weights_only=True)
+        assert equal(ours, theirs)
+
+
+# ---- Options -----------------------------------------------------------------------------------
+
+
+def test_the_fast_preset_runs_on_a_cpu_too(go):
+    fast = replace(FINETUNE_FAST, subset=100.0, precision="bf16", epochs=2, token_budget=300)
+    run = go(fast)
+    metrics = steps_of(run)
+    assert metrics["num_labels"].nunique() > 1 and (metrics["num_tokens"] <= 300).all()
+    rates = metrics["learning_rate"]
+    assert rates.iloc[0] == 0 and rates.max() == pytest.approx(5e-5, rel=0.2)
+    assert rates.iloc[-1] < 0.1 * rates.max()
+
+
+def test_compiled_is_another_run_and_plain_runs_are_called_as_before(go, traced_only):
+    plain, compiled = go(), go(replace(QUICK, compile=True))
+    assert "compile" not in json.loads((plain.path / "settings.json").read_text())
+    assert compiled.path != plain.path and compiled.identity["compile"]
+    losses = [steps_of(run)["loss"].tolist() for run in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_several_languages_are_learnt_together_and_weigh_the_same(go):
+    run = go(replace(QUICK, languages=("en", "sw"), per_label=5, subset=1.0, epochs=1))
+    assert steps_of(run)["num_labels"].sum() == 30
+    accuracies = run.result["dev_accuracies"]
+    assert set(accuracies) == {"en", "sw"}
+    assert run.result["dev_accuracy"] == pytest.approx(sum(accuracies.values()) / 2)
+
+
+def test_a_budget_of_examples_is_shared_among_the_languages(go):
+    two = replace(QUICK, languages=("en", "de"), subset=30.0, examples=20, temperature=5.0)
+    assert steps_of(go(two)).groupby("epoch")["num_labels"].sum().tolist() == [20, 20]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"seed": 2**70}, r"seed must be finite and below 2\*\*32"),
+        ({"learning_rate": "1e-5"}, "learning_rate must be a number, got '1e-5'"),
+        ({"batch_size": 4.0}, "batch_size must be a whole number, got 4.0"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"subset": 0}, "subset must be above 0, got 0"),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"token_budget": 0}, "token_budget must be at least 1, got 0"),
+        ({"max_grad_norm": 0}, "max_grad_norm must be above 0, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"languages": "en"}, r"languages must be a tuple such as \(\"en\",\), got 'en'"),
+        ({"languages": ()}, "languages must be a tuple"),
+        ({"schedule": "cos"}, 'schedule must be "constant", "linear" or "cosine", got \'cos\''),
+        ({"warmup": 1.5}, "warmup is a share of the steps"),
+        ({"temperature": 0.5}, "temperature must be at least 1, got 0.5"),
+        ({"examples": 0}, "examples must be at least 1, got 0"),
+        ({"examples": 9, "token_budget": 300}, "leave examples and temperature out"),
+        ({"precision": "fp16"}, 'precision must be "float32", "bf16" or "auto", got \'fp16\''),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        replace(FINETUNE_ENGLISH, **changes)
+
+
+def test_pairs_are_cut_to_the_positions_that_the_model_has(go, tmp_path, capsys):
+    short = save_tiny_model(tmp_path / "short", positions=24)
+    run = go(replace(QUICK, epochs=1), weights=short, progress=True)
+    assert run.settings.max_length == 24
+    assert "en dev: 60 of 60 pairs lose text, to fit 24 tokens" in capsys.readouterr().out
+    assert len(run.evaluation("test", progress=False).predictions) == 120
+
+
+def test_equal_settings_are_one_run_however_they_are_written(go):
+    a = replace(QUICK, subset=40, languages=["en"], weight_decay=0)
+    b = replace(QUICK, subset=40.0, languages=("en",), weight_decay=0.0)
+    assert a == b and go(a).path == go(b).path
+
+
+def test_missing_data_is_named_with_the_command(go, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"python -m data\.download"):
+        go(data=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- Killing -----------------------------------------------------------------------------------
+
+
+def train_here(weights, runs, epochs=2):
+    """What the killed process runs; with a checkpoint every other step there is much to hit."""
+    torch.set_num_threads(1)
+    finetune(
+        replace(QUICK, subset=60.0, epochs=epochs),
+        weights=weights,
+        data=SAMPLE,
+        runs=runs,
+        checkpoints={"every_steps": 2},
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_points_it_ends_at_the_same_bits(tiny, tmp_path, kills):
+    def whole():
+        began = time.monotonic()
+        assert kill_until_finished(train_here, (tiny, tmp_path / "whole"), lambda: 300) == 0
+        return time.monotonic() - began
+
+    whole()  # which starts the server of processes, too
+    shutil.rmtree(tmp_path / "whole")
+    seconds = whole()
+    (expected,) = (tmp_path / "whole").glob("finetune-*")
+    dice = random.Random(kills)
+    done = trial = 0
+    while done < kills:
+        runs = tmp_path / f"killed-{trial}"
+        done += kill_until_finished(
+            train_here, (tiny, runs), lambda: dice.uniform(0.05, 1.3 * seconds)
+        )
+        trial += 1
+        folder = runs / expected.name
+        for name in ("best_model/model.pt", "checkpoint-00000030.pt"):
+            a, b = (torch.load(path / name, weights_only=True) for path in (folder, expected))
+            assert equal(a.get("model", a), b.get("model", b))
+        assert (folder / "predictions/dev.en.csv").read_bytes() == (
+            expected / "predictions/dev.en.csv"
+        ).read_bytes()
+        steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in steps if "loss" in line] == list(range(1, 31))
+        assert len([line for line in steps if "dev_loss" in line]) == 2
+        assert not list(folder.rglob(".*.pt.*"))  # no half-written file
+
+
+def test_two_processes_on_one_run_do_not_mix(tiny, tmp_path):
+    first = processes().Process(target=train_here, args=(tiny, tmp_path, 1000))
+    first.start()
+    try:
+        while not list(tmp_path.glob("*/metrics.jsonl")):
+            time.sleep(0.02)
+            assert first.exitcode is None
+        with pytest.raises(RuntimeError, match="another process works in this folder"):
+            train_here(tiny, tmp_path, 1000)
+        assert first.exitcode is None
+    finally:
+        first.kill()
+        first.join()
+
+
+def test_two_processes_learn_together_and_go_on_after_a_kill(tiny, tmp_path):
+    """Launched as on two GPUs; rank 0 keeps the folder, and a stopped launch ends alike."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import os, sys, torch, test_finetune as t; torch.set_num_threads(1)\n"
+        "from accelerate import Accelerator; from gpt2.checkpoints import Checkpoints\n"
+        "assert Accelerator().num_processes == 2\n"
+        "stop = int(sys.argv[2])\n"
+        "save = Checkpoints.save\n"
+        "def stopping(self, progress, state):\n"
+        "    save(self, progress, state)\n"
+        "    if progress.step == stop: os._exit(9)\n"
+        "Checkpoints.save = stopping\n"
+        "t.finetune(t.replace(t.QUICK, subset=30.0), weights=sys.argv[1], data=t.SAMPLE,\n"
+        "    runs=sys.argv[3], checkpoints={'every_steps': 2}, progress=False)\n"
+        "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"
+    )
+
+    def launch(runs, stop=0):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc_per_node=2", str(script), str(tiny), str(stop), str(runs)]
+        path = os.pathsep.join([str(SAMPLE.parent.parent), str(Path(__file__).parent)])
+        threads = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, **threads, "PYTHONPATH": path},
+        )
+
+    whole = launch(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert launch(tmp_path / "stopped", stop=6).returncode != 0
+    again = launch(tmp_path / "stopped")
+    assert again.returncode == 0, again.stderr[-3000:]
+    (a,), (b,) = ((tmp_path / name).glob("finetune-*") for name in ("whole", "stopped"))
+    for name in ("best_model/model.pt", "checkpoint-00000008.pt"):
+        one, two = (torch.load(path / name, weights_only=True) for path in (a, b))
+        assert equal(one.get("model", one), two.get("model", two))
+    lines = [json.loads(line) for line in (b / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))

@@ -1,0 +1,79 @@
+"""A pretraining run: a finished one returns at once, a stopped one goes on, others are apart."""
+
+from dataclasses import replace
+
+import pytest
+
+from config import TOY_PRETRAINING
+from experiments.pretraining import pretrain
+from gpt2.loss import mean_loss
+from gpt2.text import TextDataset, text_loader
+from utils import fingerprint
+
+WHO, DOES, WHAT = ("cat", "dog"), ("sees", "likes"), ("sun", "sea", "wind")
+LINES = [f"The {who} {does} the {what}." for who in WHO for does in DOES for what in WHAT]
+TINY = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 16,
+}
+QUICK = replace(TOY_PRETRAINING, model=TINY, max_len=16)
+
+
+@pytest.fixture
+def go(tokenizer, tmp_path):
+    def call(settings=QUICK, lines=LINES, **changes):
+        path = tmp_path / "text.txt"
+        path.write_text("\n".join(lines))
+        texts = TextDataset(path, tokenizer, settings.max_len)
+        parts = texts.split(0.25, seed=settings.seed)
+        return pretrain(settings, *parts, **{"runs": tmp_path, "progress": False, **changes}), parts
+
+    return call
+
+
+def bits(run):
+    return fingerprint(*run.model().state_dict().values())
+
+
+def test_a_run_leaves_its_history_held_out_losses_and_model(go):
+    run, (_, held_out) = go()
+    history = run.history()
+    assert [p.step for p in history] == list(range(1, 10)) and run.result["steps"] == 9
+    assert history[-1].loss < history[0].loss
+    losses = run.held_out()
+    assert losses["step"].tolist() == [3, 6, 9]
+    assert mean_loss(run.model(), text_loader(held_out, 32)) == pytest.approx(
+        losses["held_out_loss"].iloc[-1], rel=1e-6
+    )
+
+
+def test_a_finished_run_is_not_trained_again(go, monkeypatch):
+    run, _ = go()
+    monkeypatch.setattr("experiments.pretraining.train", None)
+    again, _ = go()
+    assert again.path == run.path and bits(again) == bits(run)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(go, tmp_path, monkeypatch):
+    whole, _ = go()
+    for step in (1, 3, 5):
+
+        def stop(progress, step=step):
+            if progress.step == step:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("experiments.pretraining.ProgressBar", lambda name, stop=stop: stop)
+            with pytest.raises(KeyboardInterrupt):
+                go(runs=tmp_path / "stopped", progress=True, checkpoints={"every_steps": 1})
+    stopped, _ = go(runs=tmp_path / "stopped")
+    assert bits(stopped) == bits(whole)
+    assert [p.loss for p in stopped.history()] == [p.loss for p in whole.history()]
+    assert stopped.held_out().equals(whole.held_out())
+
+
+def test_other_settings_or_texts_are_other_runs(go):
+    paths = {go()[0].path, go(replace(QUICK, seed=1))[0].path, go(lines=LINES[:-1])[0].path}
+    assert len(paths) == 3

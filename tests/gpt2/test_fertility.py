@@ -1,0 +1,103 @@
+"""Fertility as the handout counts it, and the better-founded measures beside it."""
+
+import builtins
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt2.fertility import compute_fertility, count_tokens, fertility_table, segment
+from gpt2.xnli import XNLIDataset
+from tests import SAMPLE
+
+REAL = Path(os.environ.get("XNLI_DIR", "no XNLI_DIR"))
+PUBLISHED = {
+    "en": 1.11, "ar": 4.70, "de": 2.10, "es": 1.83, "fr": 1.75,
+    "sw": 2.08, "tr": 2.73, "ur": 5.16, "vi": 3.62, "zh": 3.77,
+}  # fmt: skip
+
+
+def train(lang, tokenizer, folder=SAMPLE):
+    return XNLIDataset.in_folder(folder, "train", lang, tokenizer=tokenizer)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL.is_dir(), reason="set XNLI_DIR to the folder with XNLI-MT-1.0")
+@pytest.mark.parametrize("lang", PUBLISHED)
+def test_the_published_figures_to_the_digit(lang, tokenizer):
+    rows = XNLIDataset.in_folder(REAL, "train", lang, tokenizer=tokenizer)
+    assert round(compute_fertility(rows, tokenizer, 3927), 2) == PUBLISHED[lang]
+
+
+@pytest.mark.parametrize("lang", ["en", "ar", "th", "zh"])
+def test_it_equals_the_handouts_loop_over_the_samples(lang, tokenizer):
+    rows = train(lang, tokenizer)
+    words = tokens = 0
+    for _, pair in rows.data.head(40).iterrows():
+        for text in (pair["premise"], pair["hypo"]):
+            words += len(text.split())
+            tokens += len(tokenizer.tokenize(text))
+    assert compute_fertility(rows, tokenizer, 40) == tokens / words
+
+
+@settings(max_examples=200)
+@given(st.lists(st.text(" ab\u00a0\nß猫.'s<|endoftext|>", max_size=30), max_size=5))
+def test_tokens_counted_by_distinct_words_are_those_of_every_text(tokenizer, texts):
+    each = [tokenizer(t, split_special_tokens=True)["input_ids"] for t in texts]
+    assert count_tokens(texts, tokenizer) == sum(map(len, each))
+
+
+def test_the_table_by_hand(tmp_path, tokenizer):
+    folder = tmp_path / "XNLI-MT-1.0" / "multinli"
+    folder.mkdir(parents=True)
+    texts = {"en": ("The cat", "unputdownable so"), "de": ("Die Katze", "unglaublich so")}
+    for lang, (premise, hypo) in texts.items():
+        (folder / f"multinli.train.{lang}.tsv").write_text(
+            f"premise\thypo\tlabel\n{premise}\t{hypo}\tneutral\n"
+        )
+    rows = {lang: train(lang, tokenizer, tmp_path) for lang in texts}
+    table = fertility_table(rows, rows, tokenizer)
+    count = {lang: count_tokens(pair, tokenizer) for lang, pair in texts.items()}
+    for lang, pair in texts.items():
+        row = table.loc[lang]
+        assert row["fertility"] == row["tokens per word"] == count[lang] / 4
+        assert (
+            row["tokens per character"]
+            == row["tokens per byte"]
+            == count[lang] / len("".join(pair))
+        )
+        assert row["premium"] == count[lang] / count["en"]
+    assert table.loc["en", "continued words"] == 1 / 4  # unputdownable
+    assert table.loc["de", "continued words"] == 2 / 4  # Kat|ze, ung|laub|lich
+
+
+def test_words_of_thai_and_chinese_are_found_without_spaces():
+    assert segment("แมวดื่มนม", "th") == ["แมว", "ดื่ม", "นม"]
+    assert segment("猫在喝牛奶", "zh") == ["猫", "在", "喝牛奶"] or "牛奶" in segment(
+        "猫在喝牛奶", "zh"
+    )
+    assert segment("The cat drinks", "en") == ["The", "cat", "drinks"]
+
+
+@pytest.mark.parametrize(("lang", "package"), [("zh", "rjieba"), ("th", "pythainlp")])
+def test_a_missing_segmenter_is_named_with_the_command(lang, package, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] == package:
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(
+        ImportError, match=f"words of {lang} need a segmenter: pip install {package}"
+    ):
+        segment("x", lang)
+
+
+def test_english_is_needed_for_the_premium(tokenizer):
+    rows = {"de": train("de", tokenizer)}
+    with pytest.raises(ValueError, match="parallel needs English"):
+        fertility_table(rows, rows, tokenizer)

@@ -1,0 +1,442 @@
+"""Generation: transformers' own tokens, with a cache or without, and honest distributions."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import transformers
+from gpt2.speculative import look_up
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+import gpt2.decoding
+from config import GPT2Config
+from gpt2.attention import KeyValueCache
+from gpt2.decoding import Decoding, penalize_repetition, restrict
+from gpt2.generate import generate, generate_gpt2
+from gpt2.loss import next_token_loss
+from gpt2.model import GPT2Model
+from optim.adamw import AdamW
+from tests.hugging_face import batch_of, ours_from, reference_model, small_model
+
+EOS = 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def both_ways_in_one_text():
+    """The first new token comes from the model itself, those after it by the shortcut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpt2.decoding, "STEPS_BEFORE_SHORTCUT", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The reference and our copy: random weights, a small vocabulary, so that EOS turns up."""
+    reference = reference_model(vocab_size=23, spread=0.35)
+    return reference, ours_from(reference, tmp_path_factory.mktemp("random"))
+
+
+@pytest.fixture(scope="module")
+def trained_pair(tmp_path_factory):
+    """Likewise, but trained to count up by one, three or five, and to stop after a while."""
+    model = small_model(vocab_size=23, hidden_size=32, max_position_embeddings=64)
+    optimizer = AdamW(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        start, step = (
+            torch.randint(8, 23, (16, 1)),
+            torch.tensor([1, 3, 5])[torch.randint(3, (16, 1))],
+        )
+        ids = 8 + (start + step * torch.arange(20)) % 15
+        ids[:, 19] = EOS
+        optimizer.zero_grad()
+        next_token_loss(model, (ids, torch.ones_like(ids))).backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("trained")
+    model.eval().save_pretrained(folder)
+    return transformers.GPT2LMHeadModel.from_pretrained(folder).eval(), model
+
+
+def prompts(side="left", lengths=(9, 3, 6)):
+    return batch_of(list(lengths), max(lengths), 23, side)
+
+
+def theirs(reference, ids, mask, new=20, **settings):
+    out = reference.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=new,
+        eos_token_id=EOS,
+        pad_token_id=EOS,
+        do_sample=False,
+        **settings,
+    )
+    return out[:, ids.size(1) :].tolist()
+
+
+# ---- Greedy, with and without a cache ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("which", ["pair", "trained_pair"])
+def test_greedy_tokens_equal_transformers_for_unequal_prompts(which, side, use_cache, request):
+    reference, ours = request.getfixturevalue(which)
+    expected = theirs(reference, *prompts())
+    ids, mask = prompts()
+    if side == "right":
+        ids = torch.stack([r.roll(-int((m == 0).sum())) for r, m in zip(ids, mask, strict=True)])
+        mask = mask.flip(1)
+    got = generate(ours, ids, mask, max_new_tokens=20, eos=EOS, use_cache=use_cache)
+    assert got.tolist() == expected
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@given(data=st.data())
+def test_reading_in_pieces_with_a_cache_equals_reading_at_once(attention, data):
+    model = small_model(initializer_range=0.2, attn_implementation=attention).eval()
+    lengths = data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=3))
+    width = max(lengths) + data.draw(st.integers(0, 4))
+    ids, mask = batch_of(lengths, width, 23, data.draw(st.sampled_from(["left", "right"])))
+    cuts = sorted({0, width, *data.draw(st.lists(st.integers(0, width), max_size=5))})
+    cache = KeyValueCache(model.config, len(ids), width)
+    with torch.no_grad():
+        whole = model(ids, mask)["last_hidden_state"]
+        pieces = torch.cat(
+            [
+                model(ids[:, a:b], mask[:, :b], cache)["last_hidden_state"]
+                for a, b in pairwise(cuts)
+            ],
+            dim=1,
+        )
+    assert torch.allclose(pieces[mask.bool()], whole[mask.bool()], atol=1e-5)
+
+
+def test_a_truncated_cache_reads_on_as_if_nothing_had_been(tiny_model):
+    ids = torch.randint(0, 100, (2, 12))
+    cache = KeyValueCache(tiny_model.config, 2, 12)
+    with torch.no_grad():
+        tiny_model(torch.randint(0, 100, (2, 9)), None, cache)
+        cache.truncate(0)
+        tiny_model(ids[:, :5], None, cache)
+        again = tiny_model(ids[:, 5:], None, cache)["last_token"]
+        assert torch.allclose(again, tiny_model(ids)["last_token"], atol=1e-5)
+
+
+def test_a_full_cache_and_a_mask_that_forgets_it_are_clear_errors(tiny_model):
+    cache = KeyValueCache(tiny_model.config, 1, 4)
+    ids = torch.ones(1, 3, dtype=torch.long)
+    tiny_model(ids, None, cache)
+    with pytest.raises(ValueError, match=r"after 3 positions in the cache: the mask must"):
+        tiny_model(ids, torch.ones(1, 3), cache)
+    with pytest.raises(ValueError, match="room for 4 positions, not 6"):
+        tiny_model(ids, None, cache)
+
+
+def test_a_row_that_met_end_of_text_goes_on_with_it_and_all_such_rows_end_the_loop(tiny_model):
+    rows = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    free = generate(tiny_model, rows, max_new_tokens=4, eos=-1)
+    eos = int(free[0, 0])
+    both = generate(tiny_model, rows, max_new_tokens=4, eos=eos)
+    assert (both[0] == eos).all() and both[1, 0] == free[1, 0]
+    assert generate(tiny_model, rows[:1], max_new_tokens=4, eos=eos).tolist() == [[eos]]
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 2}, {"prompt_lookup": 3}])
+def test_the_mode_of_the_model_is_put_back(settings, tiny_model):
+    tiny_model.train()
+    generate(tiny_model, torch.tensor([[5]]), max_new_tokens=2, eos=0, **settings)
+    assert tiny_model.training
+
+
+# ---- Processors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "warper"),
+    [
+        ({"temperature": 0.7}, transformers.TemperatureLogitsWarper(0.7)),
+        ({"top_k": 5}, transformers.TopKLogitsWarper(5)),
+        ({"top_k": 500}, transformers.TopKLogitsWarper(500)),
+        ({"top_p": 0.6}, transformers.TopPLogitsWarper(0.6)),
+        ({"top_p": 0.01}, transformers.TopPLogitsWarper(0.01)),
+        ({"min_p": 0.1}, transformers.MinPLogitsWarper(0.1)),
+    ],
+)
+def test_each_restriction_equals_transformers(ours, warper):
+    logits = 3 * torch.randn(50, 31, generator=torch.Generator().manual_seed(1))
+    expected = warper(None, logits.clone())
+    assert torch.allclose(restrict(logits, Decoding(do_sample=True, **ours)), expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}])
+@pytest.mark.parametrize("penalty", [0.7, 1.3, 5.0])
+def test_the_repetition_penalty_gives_transformers_tokens(penalty, settings, pair):
+    ids, mask = prompts(lengths=(6, 6))
+    expected = theirs(pair[0], ids, mask, repetition_penalty=penalty, **settings)
+    got = generate(
+        pair[1], ids, mask, max_new_tokens=20, eos=EOS, repetition_penalty=penalty, **settings
+    )
+    assert got.tolist() == expected
+
+
+def test_pads_are_no_repetition():
+    scores, ids = torch.ones(1, 4), torch.tensor([[3, 1, 1]])
+    penalized = penalize_repetition(scores, ids, torch.tensor([[0, 1, 1]]), 2.0)
+    assert penalized.tolist() == [[1.0, 0.5, 1.0, 1.0]]
+
+
+# ---- Beam search -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["pair", "trained_pair"])
+@pytest.mark.parametrize("beams", [2, 3, 5])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_beam_search_gives_transformers_tokens(which, beams, length_penalty, use_cache, request):
+    reference, ours = request.getfixturevalue(which)
+    settings = {"num_beams": beams, "length_penalty": length_penalty}
+    for seed in range(3):
+        ids, mask = prompts(lengths=(9, 3 + seed, 6))
+        expected = theirs(reference, ids, mask, new=15, **settings)
+        got = generate(ours, ids, mask, max_new_tokens=15, eos=EOS, use_cache=use_cache, **settings)
+        assert got.tolist() == expected
+
+
+def test_with_as_many_beams_as_tokens_the_likeliest_of_all_pairs_is_found(pair):
+    model = pair[1]
+    prompt = torch.tensor([[3, 11, 5]])
+    everything = torch.cartesian_prod(torch.arange(23), torch.arange(23))
+    sequences = torch.cat([prompt.expand(len(everything), -1), everything], dim=1)
+    with torch.no_grad():
+        hidden = model(sequences)["last_hidden_state"]
+        scores = model.hidden_state_to_token(hidden[:, 2:4]).log_softmax(-1)
+    best = everything[scores.gather(2, everything[:, :, None]).sum(dim=(1, 2)).argmax()]
+    got = generate(model, prompt, max_new_tokens=2, eos=-1, num_beams=23)
+    assert got.tolist() == [best.tolist()]
+
+
+# ---- Sampling ----------------------------------------------------------------------------------
+
+
+def test_sampling_is_reproducible_from_its_generator(pair):
+    draws = [
+        generate(
+            pair[1],
+            *prompts(),
+            max_new_tokens=15,
+            eos=EOS,
+            do_sample=True,
+            generator=torch.Generator().manual_seed(seed),
+        ).tolist()
+        for seed in (4, 4, 5)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.5},
+        {"top_k": 4},
+        {"top_p": 0.7},
+        {"min_p": 0.2},
+        {"temperature": 1.5, "top_k": 9, "top_p": 0.9},
+    ],
+)
+def test_draws_match_the_distribution_they_claim(settings, pair):
+    """A chi-square test of 20,000 draws against probabilities computed by hand."""
+    model, n = pair[1], 20_000
+    prompt = torch.tensor([[3, 11, 5]])
+    with torch.no_grad():
+        logits = model.hidden_state_to_token(model(prompt)["last_token"])[0].double()
+    p = (logits / settings.get("temperature", 1.0)).softmax(0)
+    kept = torch.ones_like(p, dtype=torch.bool)
+    if "top_k" in settings:
+        kept &= p >= p.sort(descending=True).values[settings["top_k"] - 1]
+    if "top_p" in settings:
+        order = (p * kept / (p * kept).sum()).sort(descending=True)
+        inside = order.values.cumsum(0) - order.values < settings["top_p"]
+        kept &= torch.zeros_like(kept).scatter(0, order.indices, inside)
+    if "min_p" in settings:
+        kept &= p >= settings["min_p"] * p.max()
+    p = (p * kept / (p * kept).sum())[kept]
+    draws = generate(
+        model,
+        prompt.expand(n, -1),
+        max_new_tokens=1,
+        eos=-1,
+        do_sample=True,
+        generator=torch.Generator().manual_seed(0),
+        **settings,
+    )
+    counts = torch.bincount(draws[:, 0], minlength=23)
+    assert counts[~kept].sum() == 0
+    assert chisquare(counts[kept].numpy(), n * p.numpy()).pvalue > 1e-3
+
+
+# ---- Speculative -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["pair", "trained_pair"])
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("guesser", ["same model", "another model", "look-up"])
+def test_speculative_text_is_greedys(which, use_cache, guesser, request, pair, trained_pair):
+    model = request.getfixturevalue(which)[1]
+    other = (trained_pair if which == "pair" else pair)[1]
+    settings = {
+        "same model": {"draft_model": model},
+        "another model": {"draft_model": other},
+        "look-up": {"prompt_lookup": 4},
+    }[guesser]
+    for side in ("left", "right"):
+        ids, mask = prompts(side)
+        expected = generate(model, ids, mask, max_new_tokens=25, eos=EOS)
+        got = generate(
+            model, ids, mask, max_new_tokens=25, eos=EOS, use_cache=use_cache, **settings
+        )
+        assert got.tolist() == expected.tolist()
+
+
+def test_good_guesses_save_passes(trained_pair):
+    model = trained_pair[1]
+    passes = []
+    hook = model.register_forward_hook(lambda *_: passes.append(1))
+    prompt = 8 + (torch.arange(4) * 3 % 15)[None]
+    tokens = generate(model, prompt, max_new_tokens=24, eos=-1)
+    plain, passes[:] = len(passes), []
+    looked_up = generate(model, prompt, max_new_tokens=24, eos=-1, prompt_lookup=6)
+    hook.remove()
+    assert looked_up.tolist() == tokens.tolist() and len(passes) < plain == 24
+
+
+def test_look_up_takes_the_longest_and_latest_match():
+    ids = torch.tensor([[1, 2, 3, 9, 2, 3, 8, 5, 1, 2, 3]])
+    assert look_up(ids, 2).tolist() == [[9, 2]]  # "1 2 3" before "2 3"
+    assert look_up(ids[:, 1:], 9).tolist() == [[8, 5, 1, 2, 3]]  # the later "2 3"
+    assert look_up(torch.tensor([[4, 5, 6]]), 3).shape == (1, 0)
+
+
+# ---- The end of the positions ------------------------------------------------------------------
+
+
+def test_a_prompt_without_room_is_a_clear_error(tiny_model):
+    with pytest.raises(ValueError, match="61 tokens leaves room for 4 of max_new_tokens=5 in 64"):
+        generate(tiny_model, torch.ones(1, 61, dtype=torch.long), max_new_tokens=5, eos=-1)
+    assert generate(
+        tiny_model, torch.ones(1, 61, dtype=torch.long), max_new_tokens=4, eos=-1
+    ).shape == (1, 4)
+
+
+@pytest.mark.parametrize("length", [60, 90])
+def test_a_sliding_window_goes_on_and_is_the_same_with_a_cache_and_without(length, tiny_model):
+    ids = torch.randint(0, 100, (1, length), generator=torch.Generator().manual_seed(0))
+    cached, plain = (
+        generate(tiny_model, ids, max_new_tokens=40, eos=-1, sliding_window=48, use_cache=use)
+        for use in (True, False)
+    )
+    assert cached.shape == (1, 40) and cached.tolist() == plain.tolist()
+    with torch.no_grad():  # the first token past the end sees exactly the last 48
+        text = torch.cat([ids, cached], dim=1)
+        start = 65 if length == 60 else length
+        window = text[:, start - 48 : start]
+        expected = tiny_model.hidden_state_to_token(tiny_model(window)["last_token"]).argmax()
+    assert text[0, start] == expected
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"temperature": 0.0, "do_sample": True}, "temperature must be above 0"),
+        ({"temperature": 0.7}, "temperature has no effect without do_sample=True"),
+        ({"do_sample": True, "top_k": 0}, "top_k must be at least 1"),
+        ({"do_sample": True, "top_p": 1.5}, "top_p must be in"),
+        ({"do_sample": True, "min_p": -0.1}, "min_p must be in"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0"),
+        ({"num_beams": 0}, "num_beams must be at least 1"),
+        ({"num_beams": 2, "do_sample": True}, "exclude each other"),
+        ({"prompt_lookup": 2, "num_beams": 2}, "plain greedy decoding only"),
+        ({"sliding_window": 64}, "sliding_window must be from 1 to 63"),
+        ({"sliding_window": 8, "num_beams": 2}, "sliding_window goes with"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_clear_errors(bad, message, tiny_model):
+    with pytest.raises(ValueError, match=message):
+        generate(tiny_model, torch.tensor([[5]]), **{"max_new_tokens": 2, "eos": 0, **bad})
+
+
+def test_a_row_without_a_token_is_a_clear_error(tiny_model):
+    with pytest.raises(ValueError, match="every row needs a token"):
+        generate(tiny_model, torch.ones(2, 3, dtype=torch.long), torch.tensor([[1, 1, 1], [0] * 3]))
+
+
+# ---- Text --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    config = GPT2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        initializer_range=0.2,
+    )
+    return GPT2Model(config).eval()
+
+
+def test_one_row_gives_a_text_and_several_give_a_list(small, tokenizer):
+    batch = tokenizer(["Hello world", "Good"], padding=True, return_tensors="pt")
+    texts = generate_gpt2(
+        small,
+        tokenizer,
+        batch["input_ids"],
+        max_gen_length=3,
+        attention_mask=batch["attention_mask"],
+    )
+    alone = generate_gpt2(small, tokenizer, batch["input_ids"][:1], max_gen_length=3)
+    assert texts[0] == alone and alone.startswith("Hello world")
+    assert texts[1].startswith("Good") and "<|endoftext|>" not in texts[1]
+    assert len(tokenizer(alone)["input_ids"]) <= 2 + 3
+
+
+def test_decoding_settings_reach_the_model(small, tokenizer):
+    ids = tokenizer("Hello world", return_tensors="pt")["input_ids"]
+    texts = {
+        generate_gpt2(
+            small,
+            tokenizer,
+            ids,
+            8,
+            do_sample=True,
+            temperature=2.0,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for seed in range(5)
+    }
+    assert len(texts) == 5
+
+
+def test_text_instead_of_ids_is_a_clear_error_and_one_row_may_be_flat(small, tokenizer):
+    batch = tokenizer("Hello world", return_tensors="pt")
+    for wrong in ("Hello world", batch):
+        with pytest.raises(TypeError, match="tokenize first: tokenizer"):
+            generate_gpt2(small, tokenizer, wrong)
+    flat = generate_gpt2(
+        small, tokenizer, batch["input_ids"][0], 3, attention_mask=batch["attention_mask"][0]
+    )
+    assert flat == generate_gpt2(small, tokenizer, batch["input_ids"], 3)
+    with pytest.raises(ValueError, match=r"input_ids must be \[B, T\]"):
+        generate(small, batch["input_ids"][0])
+
+
+def test_several_rows_need_a_mask_only_if_one_is_padded(small, tokenizer):
+    rows = torch.tensor([[40, 41, 42], [43, 44, 45]])
+    assert len(generate_gpt2(small, tokenizer, rows, 2)) == 2
+    rows[1, 2] = 50256
+    with pytest.raises(ValueError, match="rows with padding need an attention_mask"):
+        generate_gpt2(small, tokenizer, rows, 2)

@@ -1,0 +1,222 @@
+"""next_token_loss against the plain shifted cross-entropy that it stands for."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpt2.loss
+from config import GPT2Config
+from gpt2.loss import IGNORED, count_labels, mean_loss, next_token_loss
+from gpt2.model import GPT2Model
+from tests.hugging_face import batch_of, small_model
+
+
+def plain_loss(model, input_ids, mask, labels):
+    """All logits, shifted, averaged over the labels that count."""
+    logits = model.hidden_state_to_token(model(input_ids, mask)["last_hidden_state"])
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+    )
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def assert_same(model, loss, expected):
+    assert abs(loss.item() - expected.item()) <= 1e-6 * max(1, abs(expected.item()))
+    mine, theirs = gradients(model, loss), gradients(model, expected)
+    assert torch.norm(mine - theirs) / torch.norm(theirs) < 1e-6
+    assert (mine - theirs).abs().max() < 1e-6
+
+
+def make_model(dtype=torch.float32):
+    return small_model(dtype, initializer_range=0.1).eval()
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_value_and_gradient_equal_the_plain_shifted_cross_entropy(data):
+    model = make_model()
+    lengths = data.draw(st.lists(st.integers(2, 20), min_size=1, max_size=4))
+    input_ids, mask = batch_of(lengths, max(lengths), 50)
+    labels = input_ids.masked_fill(mask == 0, IGNORED)
+    loss = next_token_loss(model, {"input_ids": input_ids, "attention_mask": mask})
+    assert_same(model, loss, plain_loss(model, input_ids, mask, labels))
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_explicit_labels_count_wherever_they_are(data):
+    model = make_model()
+    input_ids, mask = batch_of([9, 14], 14, 50, data.draw(st.sampled_from(["left", "right"])))
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=28, max_size=28)))
+    labels = input_ids.masked_fill(~keep.view(2, 14), IGNORED)
+    labels[1, 13] = 7
+    batch = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+    assert_same(model, next_token_loss(model, batch), plain_loss(model, input_ids, mask, labels))
+
+
+def test_left_padding_gives_the_same_loss_as_right_padding():
+    model = make_model(torch.float64)
+    right, mask = batch_of([11, 4, 7], 11, 50)
+    left = torch.stack([r.roll(int((m == 0).sum())) for r, m in zip(right, mask, strict=True)])
+    loss = next_token_loss(model, (right, mask))
+    assert next_token_loss(model, (left, mask.flip(1))).item() == pytest.approx(loss.item(), 1e-12)
+
+
+def test_pads_count_only_when_asked_for():
+    model = make_model()
+    input_ids, mask = batch_of([11, 4], 16, 50)
+    assert count_labels((input_ids, mask)) == 10 + 3
+    assert count_labels((input_ids, mask), count_padding=True) == 2 * 15
+    loss = next_token_loss(model, (input_ids, mask), count_padding=True)
+    assert_same(model, loss, plain_loss(model, input_ids, mask, input_ids))
+
+
+def test_more_rows_than_fit_at_once_give_the_same_loss_and_gradient(monkeypatch):
+    monkeypatch.setattr(gpt2.loss, "ROWS", 7)
+    model = make_model()
+    input_ids, mask = batch_of([20, 13, 17], 20, 50)
+    labels = input_ids.masked_fill(mask == 0, IGNORED)
+    loss = next_token_loss(model, (input_ids, mask))
+    assert_same(model, loss, plain_loss(model, input_ids, mask, labels))
+
+
+def test_logits_so_far_apart_that_probabilities_vanish_still_have_a_loss():
+    hidden = torch.tensor([[1.0]], requires_grad=True)
+    weight = torch.tensor([[0.0], [500.0], [-500.0]], requires_grad=True)
+    target = torch.tensor([2])
+    loss = gpt2.loss._summed_cross_entropy(hidden, weight, target)
+    assert loss.item() == F.cross_entropy(hidden @ weight.T, target).item() == 1000.0
+
+
+@pytest.mark.parametrize("factor", [1.0, -2.5])
+def test_in_float64_it_equals_torchs_cross_entropy_to_rounding(factor):
+    torch.manual_seed(0)
+    hidden = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([0, 6, 3, 3, 1])
+    ours = gpt2.loss._summed_cross_entropy(hidden, weight, targets)
+    theirs = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-14)
+    for mine, expected in zip(
+        torch.autograd.grad(factor * ours, (hidden, weight)),
+        torch.autograd.grad(factor * theirs, (hidden, weight)),
+        strict=True,
+    ):
+        assert torch.allclose(mine, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_second_backward_is_an_error_and_not_a_wrong_gradient():
+    model = make_model()
+    loss = next_token_loss(model, batch_of([9, 4], 9, 50))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated only once"):
+        loss.backward()
+
+
+def test_bf16_autocast_stays_close_to_float32():
+    model = make_model()
+    batch = batch_of([20, 13, 17], 20, 50)
+    full = next_token_loss(model, batch)
+    expected = gradients(model, full)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = next_token_loss(model, batch)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(full.item(), rel=1e-2)
+    assert torch.norm(gradients(model, half) - expected) / torch.norm(expected) < 0.03
+
+
+def test_a_frozen_embedding_gets_no_gradient_and_the_rest_does():
+    model = make_model()
+    model.word_embedding.weight.requires_grad_(False)
+    next_token_loss(model, batch_of([9, 4], 9, 50)).backward()
+    assert model.word_embedding.weight.grad is None
+    assert model.gpt_layers[0].out_dense.weight.grad.abs().sum() > 0
+
+
+def test_only_rows_with_a_label_are_projected():
+    """A batch of 8 x 32 positions with one label a row never makes logits for 256 of them."""
+    model = make_model()
+    input_ids, mask = batch_of([32] * 8, 32, 50)
+    labels = torch.full_like(input_ids, IGNORED)
+    labels[:, -1] = 3
+    batch = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+    with torch.profiler.profile(record_shapes=True) as profile:
+        next_token_loss(model, batch).backward()
+    projected = [
+        event.input_shapes[0][0]
+        for event in profile.events()
+        if event.name in ("aten::mm", "mkldnn::_linear_pointwise")
+        and event.input_shapes[1] in ([16, 50], [50, 16])
+    ]
+    assert set(projected) == {8}
+
+
+def test_accumulated_parts_divide_by_the_labels_of_the_whole():
+    model = make_model(torch.float64)
+    input_ids, mask = batch_of([20, 3, 11, 2], 20, 50)
+    whole = gradients(model, next_token_loss(model, (input_ids, mask)))
+    parts = [(input_ids[:1], mask[:1]), (input_ids[1:], mask[1:])]
+    num_labels = sum(map(count_labels, parts))
+    loss = sum(next_token_loss(model, part, num_labels) for part in parts)
+    assert torch.allclose(gradients(model, loss), whole, atol=1e-12)
+
+
+def test_a_batch_without_a_label_is_a_clear_error():
+    with pytest.raises(ValueError, match="no token of this batch has a label"):
+        next_token_loss(make_model(), batch_of([1, 1], 4, 50))
+
+
+def test_mean_loss_takes_every_kind_of_batch():
+    model = make_model()
+    ids, mask = batch_of([12, 7], 12, 50)
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, 5] = 3
+    nli = {"input_ids": ids, "attention_mask": mask, "labels": labels, "label_strs": ["0", "1"]}
+    assert mean_loss(model, [nli]) == pytest.approx(next_token_loss(model, nli).item(), rel=1e-6)
+    assert mean_loss(model, [(ids, mask)]) == pytest.approx(
+        next_token_loss(model, (ids, mask)).item(), rel=1e-6
+    )
+
+
+def test_without_gradients_none_is_computed(monkeypatch):
+    seen = []
+    forward = gpt2.loss._SummedCrossEntropy.forward
+    monkeypatch.setattr(
+        gpt2.loss._SummedCrossEntropy,
+        "forward",
+        staticmethod(lambda ctx, *a: (seen.append(ctx.needs_input_grad), forward(ctx, *a))[1]),
+    )
+    mean_loss(make_model(), [batch_of([12, 7], 12, 50)])
+    assert seen == [(False, False, False)]
+
+
+def test_mean_loss_weighs_tokens_not_batches_and_puts_the_mode_back():
+    model = make_model().train()
+    ids, mask = batch_of([20, 2], 20, 50)
+    loader = [{"input_ids": ids[i : i + 1], "attention_mask": mask[i : i + 1]} for i in (0, 1)]
+    mean = mean_loss(model, loader)
+    assert model.training
+    assert mean == pytest.approx(next_token_loss(model.eval(), (ids, mask)).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_sum_of_many_labels_keeps_its_digits_in_half_precision(dtype):
+    model = GPT2Model(
+        GPT2Config(
+            vocab_size=500, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            max_position_embeddings=128, pad_token_id=0,
+        )
+    ).eval()  # fmt: skip
+    ids = torch.randint(1, 500, (100, 128))
+    with torch.no_grad():
+        expected = next_token_loss(model, (ids, torch.ones_like(ids)), num_labels=1)
+        half = next_token_loss(model.to(dtype), (ids, torch.ones_like(ids)), num_labels=1)
+    assert expected > 2**16 and half.dtype == torch.float32
+    assert half.item() == pytest.approx(expected.item(), rel=1e-3)

@@ -1,0 +1,93 @@
+"""Which rows make a batch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2.samplers import BatchesByLength, MixedRows, ShuffledRows
+
+lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=50)
+
+
+@given(st.integers(0, 100), st.integers(0, 5), st.integers(0, 5))
+def test_every_epoch_holds_every_row_once_in_an_order_of_seed_and_epoch(count, seed, epoch):
+    first, again = ShuffledRows(count, seed), ShuffledRows(count, seed)
+    first.set_epoch(epoch)
+    list(again)  # an earlier epoch leaves no trace
+    again.set_epoch(epoch)
+    assert list(first) == list(again) and sorted(first) == list(range(count))
+
+
+def test_seeds_and_epochs_differ():
+    orders = set()
+    for seed in range(3):
+        rows = ShuffledRows(50, seed)
+        for epoch in range(3):
+            rows.set_epoch(epoch)
+            orders.add(tuple(rows))
+    assert len(orders) == 9
+
+
+@given(lengths_of_rows, st.integers(1, 200), st.integers(0, 3))
+def test_batches_by_length_hold_every_row_once_within_the_budget(lengths, budget, epoch):
+    batches = BatchesByLength(lengths, budget, seed=1)
+    batches.sampler.set_epoch(epoch)
+    drawn = list(batches)
+    assert len(drawn) == len(batches)
+    assert sorted(row for batch in drawn for row in batch) == list(range(len(lengths)))
+    for batch in drawn:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
+
+
+def test_batches_by_length_waste_far_less_than_random_ones():
+    lengths = np.random.default_rng(0).integers(5, 100, size=2000)
+    batches = BatchesByLength(lengths, token_budget=1000)
+    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+    by_chance = sum(len(rows) * lengths[rows].max() for rows in np.split(np.arange(2000), 125))
+    assert padded < 1.05 * lengths.sum() < by_chance / 1.5
+
+
+def test_batches_by_length_are_others_in_the_next_epoch_and_not_sorted():
+    batches = BatchesByLength([1 + i % 7 for i in range(140)], 40)
+    first = list(batches)
+    batches.sampler.set_epoch(1)
+    assert sorted(map(sorted, first)) != sorted(map(sorted, batches))
+    widths = [len(batch) for batch in first]
+    assert widths != sorted(widths) and widths != sorted(widths, reverse=True)
+
+
+def test_a_budget_below_one_is_refused():
+    with pytest.raises(ValueError, match="token_budget must be at least 1, got 0"):
+        BatchesByLength([3, 4], 0)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.integers(1, 120),
+    st.sampled_from([1.0, 2.0, 100.0]),
+)
+def test_mixed_rows_keep_their_shares_and_go_round_evenly(sizes, count, temperature):
+    rows = MixedRows(sizes, count, temperature, seed=2)
+    exact = np.array(sizes) ** (1 / temperature)
+    exact = count * exact / exact.sum()
+    assert rows.shares.sum() == count and (abs(rows.shares - exact) < 1).all()
+    starts, times = np.cumsum([0, *sizes]), np.zeros(sum(sizes), dtype=int)
+    for epoch in range(3):
+        rows.set_epoch(epoch)
+        drawn = list(rows)
+        assert len(drawn) == len(rows) == count
+        np.add.at(times, drawn, 1)
+        for i, share in enumerate(rows.shares):
+            part = times[starts[i] : starts[i + 1]]
+            assert part.sum() == (epoch + 1) * share and part.max() - part.min() <= 1
+
+
+def test_in_proportion_an_epoch_is_every_row_once():
+    assert sorted(MixedRows([5, 3, 9])) == list(range(17))
+
+
+def test_a_high_temperature_makes_shares_equal():
+    assert MixedRows([1000, 10, 90], 300, temperature=1e9).shares.tolist() == [100] * 3
+    with pytest.raises(ValueError, match="temperature must be at least 1"):
+        MixedRows([10, 10], 10, temperature=0.5)

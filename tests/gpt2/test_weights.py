@@ -1,0 +1,391 @@
+"""Weights in and out: parity both ways, every broken file a clear error, nothing half-written."""
+
+import http.server
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from config import GPT2Config
+from gpt2 import weights
+from gpt2.model import GPT2Model
+from tests.hugging_face import batch_of, ours_from, reference_model
+
+BATCH = batch_of([12, 7], 12, 101)
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.hidden_state_to_token(model(*BATCH)["last_hidden_state"])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return reference_model()
+
+
+@pytest.fixture
+def folder(reference, tmp_path):
+    reference.save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def change_weights(folder):
+    """Rewrite the folder's weights after a function has changed their dictionary."""
+
+    def change(function):
+        weights = load_file(folder / "model.safetensors")
+        function(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    return change
+
+
+def test_what_we_save_transformers_loads_to_the_same_logits_and_we_to_the_same_bits(
+    tiny_model, tmp_path
+):
+    tiny_model.save_pretrained(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors"]
+    ours = GPT2Model.from_pretrained(tmp_path)
+    assert ours.config == tiny_model.config
+    for (name, a), (_, b) in zip(
+        tiny_model.state_dict().items(), ours.state_dict().items(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    theirs, info = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    with torch.no_grad():
+        expected = theirs.eval()(BATCH[0], attention_mask=BATCH[1]).logits
+    real = BATCH[1].bool()
+    assert torch.allclose(logits(tiny_model)[real], expected[real], atol=1e-4)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_safetensors_and_bin_sharded_or_not_load_alike(kind, sharded, reference, tmp_path):
+    expected = logits(ours_from(reference, tmp_path / "whole"))
+    folder = tmp_path / "other"
+    reference.save_pretrained(folder, max_shard_size="20KB" if sharded else "5GB")
+    if kind == "bin":
+        for path in list(folder.glob("*.safetensors")):
+            torch.save(load_file(path), path.with_name(as_bin(path.name)))
+            path.unlink()
+        for index in list(folder.glob("*.index.json")):
+            content = json.loads(index.read_text())
+            content["weight_map"] = {k: as_bin(v) for k, v in content["weight_map"].items()}
+            (folder / "pytorch_model.bin.index.json").write_text(json.dumps(content))
+            index.unlink()
+    assert (len(list(folder.glob("*model*"))) > 2) == sharded
+    assert torch.equal(logits(GPT2Model.from_pretrained(folder)), expected)
+
+
+def as_bin(name):
+    return name.replace("model", "pytorch_model").replace("safetensors", "bin")
+
+
+def test_names_without_prefix_and_the_old_mask_buffers_are_understood(reference, change_weights):
+    def as_openai(weights):
+        for name in list(weights):
+            weights[name.removeprefix("transformer.")] = weights.pop(name)
+        for i in range(3):
+            weights[f"h.{i}.attn.bias"] = torch.ones(1, 1, 64, 64)
+            weights[f"h.{i}.attn.masked_bias"] = torch.tensor(-1e4)
+        weights["lm_head.weight"] = weights["wte.weight"].clone()
+
+    ours = GPT2Model.from_pretrained(change_weights(as_openai))
+    assert torch.equal(ours.word_embedding.weight, reference.transformer.wte.weight)
+
+
+def test_half_precision_checkpoints_load_as_float32(reference, tmp_path):
+    import copy
+
+    copy.deepcopy(reference).to(torch.bfloat16).save_pretrained(tmp_path)
+    assert {p.dtype for p in GPT2Model.from_pretrained(tmp_path).parameters()} == {torch.float32}
+
+
+def test_sizes_come_from_the_checkpoint_and_given_ones_must_agree(folder):
+    model = GPT2Model.from_pretrained(folder, d=24, l=3, num_heads=3, hidden_dropout_prob=0.0)
+    assert model.config.hidden_size == 24 and model.config.hidden_dropout_prob == 0.0
+    assert not model.training
+    with pytest.raises(ValueError, match=r"hidden_size=768 was asked for, but .* has 24"):
+        GPT2Model.from_pretrained(folder, d=768)
+
+
+def test_a_model_pt_of_the_courses_code_loads_and_everything_else_is_strict(tiny_model, tmp_path):
+    state = tiny_model.state_dict()
+    state["pooler_dense.weight"], state["pooler_dense.bias"] = torch.ones(24, 24), torch.ones(24)
+    state["position_ids"] = torch.arange(64)[None]
+    torch.save(state, tmp_path / "model.pt")
+    fresh = GPT2Model(tiny_model.config)
+    fresh.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    assert torch.equal(logits(fresh.eval()), logits(tiny_model))
+    with pytest.raises(RuntimeError, match="extra"):
+        fresh.load_state_dict({**state, "extra.weight": torch.ones(1)})
+    del state["final_layer_norm.bias"]
+    with pytest.raises(RuntimeError, match="final_layer_norm"):
+        fresh.load_state_dict(state)
+
+
+def test_a_missing_weight_is_named(change_weights):
+    folder = change_weights(lambda weights: weights.pop("transformer.h.1.mlp.c_fc.bias"))
+    with pytest.raises(ValueError, match=r"h\.1\.mlp\.c_fc\.bias is missing"):
+        GPT2Model.from_pretrained(folder)
+
+
+def test_a_misshapen_weight_is_named_with_both_shapes(change_weights):
+    def spoil(weights):
+        weights["transformer.wpe.weight"] = torch.zeros(63, 24)
+
+    message = r"wpe\.weight has shape \[63, 24\], but config.json says \[64, 24\]"
+    with pytest.raises(ValueError, match=message):
+        GPT2Model.from_pretrained(change_weights(spoil))
+
+
+def test_a_weight_too_many_is_named(change_weights):
+    def add(weights):
+        weights["transformer.h.3.ln_1.weight"] = torch.ones(24)
+
+    with pytest.raises(ValueError, match=r"GPT-2 has not: h\.3\.ln_1\.weight"):
+        GPT2Model.from_pretrained(change_weights(add))
+
+
+def test_an_untied_projection_is_refused(change_weights):
+    def untie(weights):
+        weights["lm_head.weight"] = torch.zeros(101, 24)
+
+    with pytest.raises(ValueError, match="differs from"):
+        GPT2Model.from_pretrained(change_weights(untie))
+
+
+@pytest.mark.parametrize("keep", [0, 7, 1000, -1])
+def test_a_corrupt_safetensors_file_is_a_clear_error(keep, folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"not a whole safetensors file.*fetch it again"):
+        GPT2Model.from_pretrained(folder)
+
+
+class Harmful:
+    def __reduce__(self):
+        return (os.mkdir, (str(Path(__file__).parent / "HARMED"),))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(save, folder):
+    (folder / "model.safetensors").unlink()
+    save({"transformer.wte.weight": Harmful()}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin: not "):
+        GPT2Model.from_pretrained(folder)
+    assert not (Path(__file__).parent / "HARMED").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04 half a zip"])
+def test_a_corrupt_bin_file_is_a_clear_error(content, folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin: not a whole torch file"):
+        GPT2Model.from_pretrained(folder)
+
+
+def test_an_index_can_not_reach_outside_its_folder(folder):
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"wte.weight": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="not a file beside it"):
+        GPT2Model.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 1}}'])
+def test_a_broken_index_is_a_clear_error(content, folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"index\.json"):
+        GPT2Model.from_pretrained(folder)
+
+
+def test_a_missing_shard_or_no_weights_at_all_is_named(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no weights there"):
+        GPT2Model.from_pretrained(folder)
+    index = {"weight_map": {"wte.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"model-00001-of-00002\.safetensors, which is missing"):
+        GPT2Model.from_pretrained(folder)
+
+
+def test_a_folder_without_a_config_and_a_file_are_clear_errors(folder):
+    with pytest.raises(ValueError, match="give the folder that holds it"):
+        GPT2Model.from_pretrained(folder / "model.safetensors")
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no config\.json there"):
+        GPT2Model.from_pretrained(folder)
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint_whole(tiny_model, tmp_path, monkeypatch):
+    tiny_model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(weights, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights, "save_file", full_disk)
+    torch.nn.init.zeros_(tiny_model.word_embedding.weight)
+    with pytest.raises(OSError, match="No space left"):
+        tiny_model.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_config_that_can_not_be_saved_leaves_the_old_checkpoint_whole(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    tiny_model.config.folder = tmp_path
+    torch.nn.init.zeros_(tiny_model.word_embedding.weight)
+    with pytest.raises(TypeError, match=r"config\.folder=.* can't be saved"):
+        tiny_model.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_shapes_a_model_can_not_be_changed_on_loading(folder):
+    with pytest.raises(ValueError, match="num_attention_heads= can't be changed on loading"):
+        GPT2Model.from_pretrained(folder, num_attention_heads=4)
+    with pytest.raises(ValueError, match="resid_pdrop= can't be changed"):
+        GPT2Model.from_pretrained(folder, resid_pdrop=0.0)
+
+
+@pytest.mark.parametrize("spoil", [torch.Tensor.char, lambda t: t * float("nan")])
+def test_weights_that_are_no_finite_numbers_are_refused(spoil, change_weights):
+    def change(weights):
+        weights["transformer.ln_f.bias"] = spoil(weights["transformer.ln_f.bias"])
+
+    with pytest.raises(ValueError, match=r"weight ln_f\.bias .* no finite number"):
+        GPT2Model.from_pretrained(change_weights(change))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_bin_file_cut_anywhere_is_a_clear_error(zipped, reference, tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(reference.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for keep in range(0, len(whole) - 1, len(whole) // 40):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match=r"pytorch_model\.bin: not "):
+            weights.read_weights(path)
+
+
+def test_the_name_map_is_its_own_inverse():
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=11,
+        hidden_size=6,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=10,
+        max_position_embeddings=5,
+    )
+    state = GPT2Model(config).state_dict()
+    again = weights.from_hugging_face(weights.to_hugging_face(state), config)
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[name], state[name]) for name in state)
+
+
+# ---- The hub, by a server of our own -----------------------------------------------------------
+
+LOAD = (
+    "import sys, torch; from gpt2.model import GPT2Model;"
+    "model = GPT2Model.from_pretrained(sys.argv[1]);"
+    "print('weight', model.word_embedding.weight.double().sum().item())"
+)
+
+
+def in_subprocess(name, cache, **environment):
+    """Load `name` in a fresh process, as the hub library reads its settings at import."""
+    return subprocess.run(
+        [sys.executable, "-c", LOAD, name],
+        env={
+            **os.environ,
+            "HF_HOME": str(cache),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def hub(folder):
+    """An HTTP server that answers as the hub does for one repository, gpt2's."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def answer(self, body):
+            prefix = "/openai-community/gpt2/resolve/main/"
+            path = folder / self.path.removeprefix(prefix).split("?")[0]
+            known = self.path.startswith(prefix)
+            found = known and path.is_file()
+            self.send_response(200 if found or self.path == "/" else 404)
+            if not found:
+                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+            content = path.read_bytes() if found else b""
+            self.send_header("ETag", f'"{path.name}-{len(content)}"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_from_the_hub_once_and_then_from_the_cache_without_a_network(hub, reference, tmp_path):
+    expected = f"weight {reference.transformer.wte.weight.double().sum().item()}"
+    online = in_subprocess("gpt2", tmp_path / "cache", HF_ENDPOINT=hub)
+    assert expected in online.stdout, online.stderr
+    offline = in_subprocess("gpt2", tmp_path / "cache", HF_ENDPOINT="http://127.0.0.1:9")
+    assert expected in offline.stdout, offline.stderr
+
+
+def test_a_name_that_the_hub_does_not_know_is_a_clear_error(hub, tmp_path):
+    result = in_subprocess("someone/gpt2-typo", tmp_path / "cache", HF_ENDPOINT=hub)
+    assert 'FileNotFoundError: "someone/gpt2-typo" is neither a folder here' in result.stderr
+
+
+@pytest.mark.parametrize(
+    "environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
+)
+def test_offline_and_not_cached_says_so_and_what_to_do_within_seconds(environment, tmp_path):
+    before = time.perf_counter()
+    result = in_subprocess("gpt2-medium", tmp_path / "cache", **environment)
+    import_and_all = time.perf_counter() - before
+    last_line = result.stderr.strip().splitlines()[-1]
+    assert last_line.startswith('ConnectionError: "gpt2-medium" is no local folder')
+    assert "give a local folder, or connect" in last_line
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "During handling" not in result.stderr and "direct cause" not in result.stderr
+    assert import_and_all < 60  # the hub library alone would retry for half a minute or more

@@ -1,0 +1,183 @@
+"""The student edition has all that a student needs and nothing that an instructor keeps."""
+
+import builtins
+import json
+import os
+import subprocess
+import symtable
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from grading import release as releasing
+from grading.findings import MIME
+from grading.regions import exercises
+from grading.release import (
+    ANSWER,
+    NOTEBOOK,
+    leaks,
+    release,
+    student_edition,
+    verify,
+    write,
+)
+from tests import ROOT
+
+
+@pytest.fixture(scope="module")
+def edition():
+    return student_edition()
+
+
+@pytest.fixture(scope="module")
+def cells(edition):
+    return nbformat.reads(edition[NOTEBOOK].decode(), as_version=4).cells
+
+
+def test_it_verifies_itself_and_is_written_whole(tmp_path, edition):
+    """A stub fails its own check alone; with the solutions put back all pass; no line is left."""
+    release(tmp_path / "edition", progress=False)
+    found = {
+        path.relative_to(tmp_path / "edition").as_posix(): path.read_bytes()
+        for path in (tmp_path / "edition").rglob("*")
+        if path.is_file()
+    }
+    assert found == edition
+
+
+def test_it_holds_neither_tests_nor_programs_of_the_instructor(edition):
+    assert [name for name in edition if name.startswith("tests/")] == ["tests/test_exercises.py"]
+    for kept in ("expected", "release", "grader", "sandbox", "regions", "recompute", "exercises"):
+        assert not [name for name in edition if Path(name).stem == kept]
+    assert not [name for name in edition if name.split("/")[0] in ("benchmarks", "results", ".git")]
+    assert {"README.md", "Makefile", "pretrain.txt", "grading/checks.py"} <= set(edition)
+
+
+def test_its_notebook_has_no_output_and_asks_where_ours_answers(cells):
+    ids = {cell.id for cell in cells}
+    ours = nbformat.read(ROOT / NOTEBOOK, as_version=4).cells
+    for cell in ours:
+        tags = cell.metadata.get("tags", [])
+        assert (cell.id in ids) == ("solution" not in tags)
+    assert [cell.id for cell in cells if cell.source == ANSWER] == [
+        cell.id for cell in ours if "answer" in cell.metadata.get("tags", [])
+    ]
+    assert not [cell.id for cell in cells if cell.get("outputs") or cell.metadata]
+
+
+def globals_of(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+    """The global names that a piece of code reads, and those that it binds."""
+    symbols = table.get_symbols()
+    top = table.get_type() == "module"
+    binds = {s.get_name() for s in symbols if top and (s.is_assigned() or s.is_imported())}
+    reads = {s.get_name() for s in symbols if s.is_referenced() and (top or s.is_global())}
+    for child in table.get_children():
+        more_reads, more_binds = globals_of(child)
+        reads, binds = reads | more_reads, binds | more_binds
+    return reads, binds
+
+
+def test_no_cell_of_its_notebook_needs_what_only_a_left_out_cell_binds(cells):
+    bound = set(dir(builtins))
+    for cell in cells:
+        if cell.cell_type == "code":
+            reads, binds = globals_of(symtable.symtable(cell.source, cell.id, "exec"))
+            bound |= binds
+            assert reads <= bound, f"{cell.id} reads {reads - bound}"
+
+
+@pytest.mark.parametrize(
+    "where", ["a comment", "another file", "a cell", "an output", "metadata", "git", "a cache"]
+)
+def test_a_solution_that_is_left_anywhere_is_found(where, edition):
+    secret = "return F.linear(hidden_state, self.word_embedding.weight)"
+    notebook = json.loads(edition[NOTEBOOK])
+    code = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    changed = dict(edition)
+    if where == "a comment":
+        changed["gpt2/layer.py"] += f"    {secret}\n".encode()
+    elif where == "another file":
+        changed["notes.txt"] = f"x\n\t{secret}\n".encode()
+    elif where == "a cell":
+        code["source"] = [secret]
+    elif where == "an output":
+        code["outputs"] = [{"output_type": "stream", "name": "stdout", "text": secret}]
+    elif where == "metadata":
+        code["metadata"] = {"x": 1}
+    elif where == "git":
+        changed[".git/HEAD"] = b"ref"
+    else:
+        changed["gpt2/__pycache__/model.cpython-311.pyc"] = b""
+    if where in ("a cell", "an output", "metadata"):
+        changed[NOTEBOOK] = json.dumps(notebook).encode()
+    assert leaks(edition) == [] and leaks(changed) != []
+
+
+def test_a_stub_that_its_check_does_not_miss_is_an_error(monkeypatch):
+    monkeypatch.setattr(
+        releasing, "states", lambda folder: dict.fromkeys(exercises(), ("passed", ""))
+    )
+    with pytest.raises(AssertionError, match="with all exercises open, attention says"):
+        releasing._assert_as_expected(None, releasing.states(None))
+    waiting = {"add": ("to do", "not written yet"), "layer forward": ("waits", "waits for embed")}
+    with pytest.raises(
+        AssertionError, match=r"\['add'\] open, layer forward says: waits for embed"
+    ):
+        releasing._assert_as_expected(["add"], waiting)
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something already; give a new folder"):
+        release(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_edition_that_does_not_hold_is_not_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(releasing, "leaks", lambda files: ["gpt2/model.py, line 1: secret"])
+    with pytest.raises(AssertionError, match=r"parts of a solution are left: gpt2/model\.py"):
+        release(tmp_path / "edition", progress=False)
+    assert not (tmp_path / "edition").exists()
+
+
+def test_files_that_are_not_the_edition_are_not_verified(edition):
+    with pytest.raises(AssertionError, match="comes out differently"):
+        verify({**edition, "gpt2/model.py": b""}, progress=False)
+
+
+def test_what_students_pack_holds_runs_but_no_checkpoints_and_is_the_same_twice(tmp_path, edition):
+    write(edition, tmp_path)
+    run = tmp_path / "runs" / "english-1" / "best_model"
+    run.mkdir(parents=True)
+    for path in (
+        run / "model.safetensors",
+        run / "model.pt",
+        run.parent / "checkpoint-00000009.pt",
+    ):
+        path.write_bytes(b"weights")
+    for name in ("english-2", "german-3"):  # weights as large as the official GPT-2's
+        large = tmp_path / "runs" / name / "best_model" / "model.safetensors"
+        large.parent.mkdir(parents=True)
+        with open(large, "wb") as file:
+            file.truncate(2**26 + 1)
+    notebook = json.loads((tmp_path / NOTEBOOK).read_text())
+    (cell,) = [cell for cell in notebook["cells"] if cell["id"] == "result-dev-accuracy"]
+    data = {MIME: {"claim": {"run": "english-2"}}}
+    cell["outputs"] = [{"output_type": "execute_result", "data": data}]
+    (tmp_path / NOTEBOOK).write_text(json.dumps(notebook, indent=1))
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "x.py").write_text("x")
+    packed = []
+    for _ in range(2):
+        command = [sys.executable, "-m", "grading.submit"]
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
+        packed.append((tmp_path / "submission.zip").read_bytes())
+    assert packed[0] == packed[1]
+    with zipfile.ZipFile(tmp_path / "submission.zip") as archive:
+        found = set(archive.namelist())
+    weights = {f"runs/{name}/best_model/model.safetensors" for name in ("english-1", "english-2")}
+    assert found == set(edition) | weights

@@ -1,0 +1,335 @@
+"""What instructors get of grades, whatever stands in them."""
+
+import csv
+import io
+import json
+import time
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from experiments.statistics import wilson_interval
+from grading import report
+from grading.grades import MOST, Grade, clean, number
+from grading.report import class_page, gradebook, gradescope, student_page, write
+from grading.results import LANGUAGES
+
+
+def accuracy(language, correct, n):
+    low, high = wilson_interval(correct, n)
+    return {"language": language, "accuracy": correct / n, "low": low, "high": high, "n": n}
+
+
+def item(name, state="passed", **more):
+    hint = "" if state == "passed" else "what should the weights of a row sum to?"
+    found = {"what": "values", "got": "3.1e-01", "expected": "at most 1e-05", "hint": hint}
+    found["passed"] = state == "passed"
+    points = 8.0 if state == "passed" else 0.0
+    return {
+        **{"id": name, "title": name.capitalize(), "section": "3.2", "kind": "exercise"},
+        **{"state": state, "points": points, "max_points": 8.0, "problem": "", "found": [found]},
+        **more,
+    }
+
+
+def grade(student="alice", **more):
+    rows = [accuracy(language, 1700 + 30 * i, 5010) for i, language in enumerate(LANGUAGES)]
+    flag = {"kind": "order", "where": "task2-test-evaluate", "text": "not executed in order"}
+    known = {"claimed": rows[0]["accuracy"], "recomputed": 0.1, "n": 5010}
+    return {
+        **{"student": student, "source": f"{student}.zip", "digest": "d1" * 16},
+        **{"graded_at": "2026-11-26T10:00:00", "seconds": 41.2, "points": 8.0, "max_points": 16},
+        "items": [item("attention"), item("add", "failed")],
+        "flags": [flag, {"kind": "changed", "where": "settings", "text": "no fault"}],
+        "claims": {
+            "toy curve": {
+                **{"run": "toy", "note": "", "first_loss": 10.8, "unigram": 6.7},
+                **{"train_loss": [9.0, 7.0, 6.0], "held_out_loss": [9.5, 7.5, 6.5]},
+            },
+            "dev accuracy": {"run": "en", "note": "", **accuracy("en", 1100, 2490)},
+            "fifteen accuracies": {"run": "en", "note": "", "rows": rows},
+            "selection": {"chosen": ["es", "fr"]},
+        },
+        "recomputed": {
+            "accuracy": {"test.en": known},
+            "predictions": {"compared": 40, "agree": 39, "split": "test.en"},
+        },
+        "isolation": {"network": True, "files": False, "problems": ["the grader is root"]},
+        "problem": "",
+        **more,
+    }
+
+
+BROKEN = grade("zed", points=0, items=[], flags=[], claims={}, problem="zed.zip is not a zip")
+
+
+class Page(HTMLParser):
+    """A page's elements and text; every element is closed where it should be."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], ""
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "title"} & set(self.open):
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for each, attributes in self.elements if each == tag]
+
+
+# ---- Gradescope and the gradebook --------------------------------------------------------------
+
+
+def test_gradescope_gets_its_documented_fields_and_students_no_flags():
+    results = json.loads(json.dumps(gradescope(grade()), allow_nan=False))
+    assert results["score"] == 8 and results["execution_time"] == 41
+    assert results["visibility"] == "visible" and results["stdout_visibility"] == "hidden"
+    attention, add, flags = results["tests"]
+    assert attention["status"] == "passed" and attention["score"] == attention["max_score"] == 8
+    assert set(attention) == {
+        *("name", "number", "score", "max_score", "status"),
+        *("output", "output_format", "tags", "visibility"),
+    }
+    assert attention["number"] == "1" and attention["tags"] == ["exercise", "3.2"]
+    assert add["status"] == "failed" and add["score"] == 0
+    assert "values: got 3.1e-01, expected at most 1e-05" in add["output"]
+    assert "Hint: what should the weights" in add["output"]
+    assert flags["visibility"] == "hidden" and "not executed in order" in flags["output"]
+    assert "score" not in flags and "max_score" not in flags
+    seen = [test for test in results["tests"] if test["visibility"] != "hidden"]
+    assert "not executed" not in json.dumps([results["output"], seen])
+
+
+def test_gradescope_of_what_could_not_be_graded():
+    results = gradescope(BROKEN)
+    assert results["score"] == 0 and results["tests"] == []
+    assert "zed.zip is not a zip" in results["output"]
+
+
+def test_the_gradebook_has_a_row_a_student():
+    table = gradebook([BROKEN, grade("bob"), grade("Alice", items=[item("attention")])])
+    assert list(table.columns) == [
+        *("student", "points", "max_points", "attention", "add", "flags", "problem")
+    ]
+    assert list(table["student"]) == ["Alice", "bob", "zed"]
+    assert table.loc[1].tolist() == ["bob", 8, 16, 8, 0, 1, ""]
+    assert table["add"].isna().tolist() == [True, False, True]
+    assert gradebook([]).empty
+
+
+STARTS = ("", "=", "+", "-", "@", "\t=", "\r=", "\n@", " +", "\u200b=", "＝")
+
+
+@given(st.sampled_from(STARTS), st.text(max_size=20), st.text(max_size=20))
+@example("=", "cmd|' /C calc'!A0", "")
+def test_a_spreadsheet_computes_nothing(start, student, problem):
+    table = gradebook([grade(start + student + ";=1", problem=start + problem + "\n=1")])
+    ((name, *_, why),) = csv.reader(io.StringIO(table.to_csv(index=False, header=False)))
+    for cell in (name, why):
+        assert not cell.lstrip().startswith(STARTS[1:5]) and not cell.startswith("＝")
+        assert not set(cell) & set("\n\r\t;")
+
+
+# ---- Pages -------------------------------------------------------------------------------------
+
+
+def test_a_students_page_shows_everything_and_needs_nothing():
+    page = Page(student_page(grade()))
+    images = page.all("img")
+    assert len(images) == 3 and all(each["src"].startswith("data:image/svg") for each in images)
+    assert all(each["alt"] for each in images)
+    assert not page.all("script") and not page.all("link")
+    assert [each["href"] for each in page.all("a")] == ["../index.html"]
+    for shown in (
+        *("alice", "8 of 16", "To look at: 1 flag", "not executed in order", "no fault"),
+        *("OK", "FAIL", "Hint: what should", "✗ differs", "not recomputed", "39 of 40"),
+        *("network yes; files NO; the grader is root", "{'chosen': ['es', 'fr']}"),
+    ):
+        assert shown in " ".join(page.text.split()), shown
+
+
+def test_a_class_page_lists_students_by_name_and_links_them():
+    page = Page(class_page([BROKEN, grade("bob"), grade("Alice"), grade("王 小明")]))
+    links = [each["href"] for each in page.all("a")]
+    assert links[:2] == ["gradebook.csv", "Alice/index.html"]
+    assert links[2] == "bob/index.html" and links[3] == "zed/index.html"
+    assert links[4] == "%E7%8E%8B-%E5%B0%8F%E6%98%8E/index.html"
+    assert len(page.all("img")) == 2 and "Not graded: zed.zip" in " ".join(page.text.split())
+    assert page.text.count("⚑\xa0order") == 3 and "no fault" not in page.text
+    assert "✗" in page.text and "✓" in page.text
+    for grades in ([], [BROKEN], [grade(items=[])]):
+        Page(class_page(grades))
+
+
+EVIL = "<script>alert(1)</script>'\"><img src=x onerror=alert(1)>{{ 7*7 }}&amp;$\\frac{"
+
+
+def test_texts_of_a_submission_stay_texts():
+    evil = grade(
+        EVIL,
+        items=[item(EVIL, "failed", title=EVIL, section=EVIL, problem=EVIL, kind=EVIL)],
+        flags=[{"kind": EVIL, "where": EVIL, "text": EVIL}],
+        claims={EVIL: EVIL, "dev accuracy": accuracy(EVIL, 5, 9)},
+        recomputed={"accuracy": {EVIL: {"recomputed": 0.5}}},
+        **dict.fromkeys(("source", "digest", "graded_at", "isolation"), EVIL),
+        problem=EVIL,
+    )
+    for page in map(Page, (student_page(evil), class_page([evil]))):
+        assert not page.all("script") and "49" not in page.text and EVIL[:20] in page.text
+        assert all(each["src"].startswith("data:") for each in page.all("img"))
+        assert all(not key.startswith("on") for _, keys in page.elements for key in keys)
+
+
+def test_no_text_turns_others_around_or_breaks_a_file():
+    text = "a\u202eb\x00c\ud800d\x1b[31me\u2028f"
+    assert clean(text) == "ab\ufffdc\ufffdd\ufffd[31me f"
+    assert clean(10**5000) == "int" and clean(0.123456) == "0.1235"
+    student_page(grade(text, problem=text)).encode()
+    assert len(clean("x" * 10**7)) < 450
+
+
+HUGE = {
+    "texts": grade(
+        items=[item("a", found=[{"what": "w", "got": "x" * 10**7, "expected": "y" * 10**7}])],
+        flags=[{"kind": "k", "where": "w", "text": "z" * 10**7}],
+        problem="p" * 10**7,
+    ),
+    "lists": grade(
+        items=[item(str(i)) for i in range(10**4)],
+        flags=[{"kind": "order", "where": str(i), "text": ""} for i in range(10**4)],
+        claims={
+            **{str(i): list(range(1000)) for i in range(1000)},
+            "toy curve": {"first_loss": 1, "unigram": 1, "train_loss": [1.0] * 10**6},
+            "fifteen accuracies": {"rows": [accuracy("en", 5, 9)] * 1000},
+        },
+        recomputed={"accuracy": {str(i): {"recomputed": 0.5} for i in range(10**4)}},
+    ),
+    "findings": grade(items=[item("a", found=[item("b")["found"][0]] * 10**5)]),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_nothing_huge_gets_onto_a_page(name):
+    assert len(student_page(HUGE[name])) < 800_000
+    assert len(class_page([HUGE[name]])) < 800_000
+    assert len(json.dumps(gradescope(HUGE[name]))) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({"toy curve": {"first_loss": float("nan")}}, "toy curve is no train_loss"),
+        ({"toy curve": "falling"}, "toy curve is 'falling', not an object"),
+        ({"dev accuracy": {**accuracy("en", 5, 9), "low": float("-inf")}}, "dev accuracy.low"),
+        ({"dev accuracy": {**accuracy("en", 5, 9), "accuracy": 45.2}}, "no share"),
+        ({"dev accuracy": {**accuracy("en", 5, 9), "n": 1e3}}, "a whole number"),
+        ({"fifteen accuracies": {"rows": [[1]]}}, "rows[0] is [1]"),
+        ({"fifteen accuracies": {"rows": None}}, "rows is None"),
+    ],
+)
+def test_claims_that_cannot_be_shown_are_left_out_with_a_word(claims, said):
+    page = Page(student_page(grade(claims=claims, recomputed={})))
+    assert len(page.all("img")) == 1 and said in " ".join(page.text.split())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=12,
+)
+KEYS = ("student", "points", "max_points", "seconds", "items", "flags", "claims", "recomputed")
+
+
+@given(st.data())
+def test_any_value_has_a_grade(data):
+    raw = data.draw(JSON)
+    changed = grade() | {key: data.draw(JSON) for key in data.draw(st.sets(st.sampled_from(KEYS)))}
+    inner = grade()
+    key = data.draw(st.sampled_from([*inner["items"][0]]))
+    inner["items"][0][key] = data.draw(JSON)
+    name = data.draw(st.sampled_from([*inner["claims"]]))
+    inner["claims"][name][data.draw(st.sampled_from([*inner["claims"][name]]))] = data.draw(JSON)
+    for each in (raw, changed, inner):
+        found = Grade.of(each)
+        assert found.student and len(found.items) <= MOST["items"]
+        json.dumps(gradescope(each), allow_nan=False)
+        gradebook([each]).to_csv().encode()
+
+
+@settings(max_examples=3)
+@given(st.data())
+def test_any_value_has_a_page(data):
+    inner = grade()
+    inner["items"][0] = {key: data.draw(JSON) for key in inner["items"][0]}
+    Page(student_page(inner))
+    Page(class_page([inner, data.draw(JSON)]))
+
+
+def test_numbers():
+    assert [number(x) for x in (1, 2.5, True, "3", None, 10**400)] == [1, 2.5, 0, 0, 0, 0]
+    assert [number(float(x)) for x in ("nan", "inf", "-inf")] == [0, 0, 0]
+
+
+# ---- Written -----------------------------------------------------------------------------------
+
+
+def test_everything_is_written_and_only_below_the_folder(tmp_path):
+    folder = tmp_path / "grades"
+    write([grade("alice"), grade("../../evil"), grade("=cmd()"), BROKEN, "junk"], folder)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    students = ["alice", "cmd", "evil", "unnamed", "zed"]
+    pages = [f"grades/{s}/{file}" for s in students for file in ("index.html", "results.json")]
+    assert names == sorted([*pages, "grades/gradebook.csv", "grades/index.html"])
+    for student in students:
+        json.loads((folder / student / "results.json").read_text())
+        Page((folder / student / "index.html").read_text())
+    rows = list(csv.reader(io.StringIO((folder / "gradebook.csv").read_text("utf-8-sig"))))
+    assert [row[0] for row in rows] == [
+        "student",
+        "../../evil",
+        "'=cmd()",
+        "alice",
+        "unnamed",
+        "zed",
+    ]
+
+
+def test_a_page_is_made_again_only_for_another_grade(tmp_path, monkeypatch):
+    made = []
+
+    def page(raw):
+        made.append(raw["student"])
+        return student_page(raw)
+
+    monkeypatch.setattr(report, "student_page", page)
+    write([grade("alice"), grade("bob")], tmp_path)
+    before = (tmp_path / "alice/index.html").read_bytes()
+    write([grade("alice"), grade("bob", points=9.0)], tmp_path)
+    (tmp_path / "alice/index.html").write_bytes(before[:1000])
+    write([grade("alice"), grade("bob", points=9.0)], tmp_path)
+    assert made == ["alice", "bob", "bob", "alice"]
+    assert (tmp_path / "alice/index.html").read_bytes() == before
+
+
+def test_no_figure_is_left_open_and_a_page_is_made_in_a_second():
+    student_page(grade())
+    began, figures = time.process_time(), plt.get_fignums()
+    for _ in range(3):
+        student_page(grade())
+    assert plt.get_fignums() == figures and time.process_time() - began < 3
