@@ -1,7 +1,7 @@
-"""What can be had without reading the premise: a classifier of hypotheses alone.
+"""A baseline that never reads the premise: a classifier of the hypotheses alone.
 
-NLI data sets give labels away in how hypotheses are worded (Gururangan et al. 2018, Poliak et
-al. 2018); a model has learnt to compare two sentences only as far as it is better than this.
+The wording of hypotheses predicts labels in NLI data sets (Gururangan et al. 2018, Poliak et al.
+2018); a model has learnt to compare two sentences only as far as it is better than this.
 """
 
 import pandas as pd
@@ -9,12 +9,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from experiments.evaluation import DIGITS, Evaluation
+from experiments.evaluation import Evaluation
+from gpt2.evaluate import DIGITS
 from gpt2.xnli import XNLIDataset
 
 
 def hypothesis_only(train: XNLIDataset, test: XNLIDataset) -> Evaluation:
-    """The Evaluation on `test` of a logistic regression on the hypotheses of `train`.
+    """Return the Evaluation on `test` of a logistic regression on the hypotheses of `train`.
 
     Its features are tf-idf weights of words and pairs of words; in languages without spaces
     (zh, th) of one to three characters.
@@ -31,7 +32,7 @@ def hypothesis_only(train: XNLIDataset, test: XNLIDataset) -> Evaluation:
     probabilities = pd.DataFrame(model.predict_proba(_hypotheses(test)), columns=model.classes_)
     predictions = pd.DataFrame(
         {
-            "pair_id": test.data["pair_id"],
+            "pair_id": test.pair_ids,
             "label": test.labels,
             "prediction": probabilities.idxmax(axis=1),
         }

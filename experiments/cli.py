@@ -1,4 +1,6 @@
-"""What the notebook runs, from a shell: the same settings, the same folders.
+"""The command line: what the notebook runs, with the same settings and folders.
+
+python -m gpt2 check
 
 python -m gpt2 pretrain --text pretrain.txt
 
@@ -6,16 +8,19 @@ python -m gpt2 finetune --weights gpt2 --data . english --settings.learning-rate
 
 python -m gpt2 evaluate --weights runs/finetune-1a2b3c4d/best_model --languages en fr
 
-python -m gpt2 generate --weights gpt2 --prompt "The capital of France is"
+python -m gpt2 generate --weights gpt2 --prompt "The capital of France is" --top-p 0.9
 
 python -m gpt2 fertility --data . --max-samples 3927
 
 python -m gpt2 study --weights gpt2 --rates 1e-5 5e-5 --batch-sizes 4 8 english
+
+python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out results/languages english
 """
 
-from dataclasses import replace
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -29,13 +34,24 @@ from config import (
 )
 from experiments.profiles import EMBEDDED_TEXT
 
+PRESETS = {"english": FINETUNE_ENGLISH, "fast": FINETUNE_FAST, "toy": FINETUNE_TOY}
 if TYPE_CHECKING:  # the presets become subcommands, each with every field as an option
     Preset = FinetuningSettings
 else:
-    Preset = tyro.extras.subcommand_type_from_defaults(
-        {"english": FINETUNE_ENGLISH, "fast": FINETUNE_FAST, "toy": FINETUNE_TOY},
-        prefix_names=False,
-    )
+    Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
+
+
+def check(profile: Literal["sample", "full"] | None = None) -> None:
+    """Check packages, hardware, data and weights, and print the fix for each gap.
+
+    Args:
+        profile: what the notebook is to run on; by default the environment's GPT2_PROFILE.
+    """
+    from experiments.environment import check_environment
+    from experiments.profiles import choose_profile
+
+    if not check_environment(choose_profile(profile)):
+        raise SystemExit(1)
 
 
 def pretrain(
@@ -50,8 +66,8 @@ def pretrain(
     Args:
         text: one document a line, UTF-8.
         held_out: share of the documents on which the loss is measured after each epoch.
-        runs: where run folders are.
-        name: the beginning of this run's folder.
+        runs: the folder of all runs.
+        name: the first part of this run's folder name.
         settings: hyper-parameters.
     """
     from experiments.pretraining import pretrain
@@ -76,12 +92,12 @@ def finetune(
     """Fine-tune a model on natural language inference.
 
     Args:
-        settings: a preset, and what to change in it.
+        settings: a preset, and the options to change in it.
         weights: a name on the Hugging Face hub or a folder.
         data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
-        runs: where run folders are.
-        name: the beginning of this run's folder.
-        test: evaluate the best model on the test sets of its languages, too.
+        runs: the folder of all runs.
+        name: the first part of this run's folder name.
+        test: also evaluate the best model on the test sets of its languages.
     """
     from experiments.finetuning import finetune
 
@@ -95,7 +111,7 @@ def evaluate(
     weights: str,
     data: Path = Path("."),
     languages: tuple[str, ...] = ("en",),
-    split: str = "test",
+    split: Literal["dev", "test"] = "test",
     out: Path | None = None,
 ) -> None:
     """Evaluate a fine-tuned model.
@@ -103,46 +119,54 @@ def evaluate(
     Args:
         weights: the folder of a model, such as runs/finetune-1a2b3c4d/best_model.
         data: the folder that holds XNLI-1.0.
-        languages: which of the 15 languages, or "all".
-        split: dev or test.
+        languages: language codes, or "all" for the 15 of XNLI.
+        split: the set to predict.
         out: a folder for the predictions, a CSV file a language.
     """
-    from experiments.evaluation import evaluate
+    from experiments.evaluation import Evaluation
+    from gpt2.evaluate import predict
     from gpt2.model import GPT2Model
     from gpt2.tokenizer import load_tokenizer
     from gpt2.xnli import LANGUAGES, XNLIDataset
     from utils import get_device
 
     model, tokenizer = GPT2Model.from_pretrained(weights).to(get_device()), load_tokenizer()
-    longest = model.config.max_position_embeddings
-    found = {}
+    common = {"tokenizer": tokenizer, "max_length": model.config.max_position_embeddings}
+    evaluations = {}
     for lang in LANGUAGES if languages == ("all",) else languages:
-        rows = XNLIDataset.in_folder(data, split, lang, tokenizer=tokenizer, max_length=longest)
-        found[lang] = evaluate(model, tokenizer, rows)
+        rows = XNLIDataset.in_folder(data, split, lang, verbose=False, **common)
+        evaluations[lang] = Evaluation(predict(model, tokenizer, rows))
         if out is not None:
-            found[lang].save(out / f"{split}.{lang}.csv")
-    _print_accuracies(found)
+            evaluations[lang].save(out / f"{split}.{lang}.csv")
+    _print_accuracies(evaluations)
 
 
 def generate(
     prompt: str,
     weights: str = "gpt2",
     max_gen_length: int = 50,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
     num_beams: int = 1,
-    seed: int = 0,
 ) -> None:
-    """Go on with a text.
+    """Continue a prompt.
+
+    By default the most probable token is chosen each time (greedy decoding). Any of temperature,
+    top-k, top-p, min-p and seed switches to sampling.
 
     Args:
-        prompt: its beginning.
+        prompt: the text to continue.
         weights: a name on the Hugging Face hub or a folder.
-        max_gen_length: how many tokens at most.
-        temperature: above 0 draws tokens, 0 takes the likeliest.
-        top_p: draw only from the likeliest tokens with this probability together.
-        num_beams: above 1 searches for the likeliest text.
-        seed: of the draws.
+        max_gen_length: the largest number of new tokens.
+        temperature: divides the logits: below 1 for more probable texts, above 1 for more varied.
+        top_k: sample from this many most probable tokens.
+        top_p: sample from the most probable tokens whose probabilities sum to this share.
+        min_p: sample from the tokens with at least this share of the highest probability.
+        seed: random seed of the sampling; 0 if not given.
+        num_beams: above 1, search for the most probable text with this many beams.
     """
     import torch
 
@@ -151,14 +175,26 @@ def generate(
     from gpt2.tokenizer import load_tokenizer
     from utils import get_device
 
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    sampling = {name: value for name, value in sampling.items() if value is not None}
+    given = [f"--{name.replace('_', '-')}" for name in sampling]
+    given += ["--seed"] if seed is not None else []
+    if not prompt:
+        raise ValueError("--prompt is empty; give at least one character")
+    if given and num_beams > 1:
+        raise ValueError(
+            f"beam search does not sample; leave out --num-beams or {', '.join(given)}"
+        )
+    if temperature == 0 and len(given) > 1:
+        others = ", ".join(given[1:])
+        raise ValueError(f"--temperature 0 does not sample; raise it or leave out {others}")
     device, tokenizer = get_device(), load_tokenizer()
     decoding = {"num_beams": num_beams}
-    if temperature > 0:
-        generator = torch.Generator(device).manual_seed(seed)
-        decoding |= {"do_sample": True, "temperature": temperature, "top_p": top_p}
-        decoding |= {"generator": generator}
-    input_ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+    if given and temperature != 0:
+        generator = torch.Generator(device).manual_seed(seed or 0)
+        decoding |= {"do_sample": True, "generator": generator, **sampling}
     model = GPT2Model.from_pretrained(weights)
+    input_ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     print(generate_gpt2(model, tokenizer, input_ids, max_gen_length, device, **decoding))
 
 
@@ -172,25 +208,16 @@ def fertility(
 
     Args:
         data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
-        languages: which of the 15, or "all".
-        max_samples: how many training pairs of each; the handout's check has 3927.
+        languages: language codes, or "all" for the 15 of XNLI.
+        max_samples: how many training pairs of each language; the handout's check has 3927.
         out: a folder for the table as CSV, Markdown and LaTeX.
     """
-    from experiments.transfer import export
-    from gpt2.fertility import fertility_table
-    from gpt2.tokenizer import load_tokenizer
-    from gpt2.xnli import LANGUAGES, XNLIDataset
+    from experiments.languages import measure_fertility
+    from experiments.tables import export
+    from gpt2.xnli import LANGUAGES
 
-    tokenizer = load_tokenizer()
     chosen = LANGUAGES if languages == ("all",) else languages
-    train, dev = (
-        {
-            lang: XNLIDataset.in_folder(data, split, lang, tokenizer=tokenizer)
-            for lang in dict.fromkeys((*chosen, *(("en",) if split == "dev" else ())))
-        }
-        for split in ("train", "dev")
-    )
-    table = fertility_table(train, dev, tokenizer, max_samples)
+    table = measure_fertility(data, chosen, max_samples)
     print(table.round(2).to_string())
     if out is not None:
         export(table, out, "fertility")
@@ -208,13 +235,13 @@ def study(
     """Fine-tune with every combination of learning rates, batch sizes and seeds.
 
     Args:
-        settings: a preset, and what to change in it.
+        settings: a preset, and the options to change in it.
         rates: learning rates.
         batch_sizes: rows a step.
-        seeds: of order and dropout.
+        seeds: random seeds, of the order of rows and of dropout.
         weights: a name on the Hugging Face hub or a folder.
         data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
-        runs: where run folders are; what is finished there is only read.
+        runs: the folder of all runs; finished ones are only read.
     """
     from experiments.study import run_study, study_table
 
@@ -227,6 +254,55 @@ def study(
     print(study_table(run_study(variants, weights=weights, data=data, runs=runs)).to_string())
 
 
+def languages(
+    settings: Preset = FINETUNE_ENGLISH,
+    weights: str = "gpt2",
+    data: Path = Path("."),
+    languages: tuple[str, ...] | None = None,
+    seeds: tuple[int, ...] = (0,),
+    runs: Path = Path("runs"),
+    out: Path = Path("out/languages"),
+    note: str = "",
+) -> None:
+    """Compare zero-shot transfer, training per language, and training on all (Task 3).
+
+    Args:
+        settings: a preset, and the options to change in it.
+        weights: a name on the Hugging Face hub or a folder.
+        data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
+        languages: languages to train on besides English; by default a rule selects them.
+        seeds: random seeds; each is a training of every setting.
+        runs: the folder of all runs; finished ones are only read.
+        out: a folder for the page, its tables (CSV, Markdown, LaTeX) and figures.
+        note: a sentence for the page, such as what the weights are.
+    """
+    from experiments.languages import LanguageStudy
+
+    study = LanguageStudy(
+        settings, weights=weights, data=data, runs=runs, languages=languages, seeds=seeds
+    )
+    command = ["python -m gpt2 languages --weights FOLDER --data FOLDER"]
+    command += [f"--languages {' '.join(languages)}"] if languages is not None else []
+    command += [f"--seeds {' '.join(map(str, seeds))}", _as_arguments(settings)]
+    page = study.save(out, command=" ".join(command), note=note)
+    for name, table in study.tables().items():
+        print(f"\n{name}\n{table.round(4).to_string()}")
+    print(f"page: {page}")
+
+
+def _as_arguments(settings: FinetuningSettings) -> str:
+    """Return the settings as the command line has them: a preset and what is changed in it."""
+
+    def changes(preset: FinetuningSettings) -> list[str]:
+        names = [field.name for field in fields(preset)]
+        values = {name: getattr(settings, name) for name in names}
+        changed = {name: v for name, v in values.items() if v != getattr(preset, name)}
+        return [f"--settings.{name.replace('_', '-')} {v}" for name, v in changed.items()]
+
+    name = min(PRESETS, key=lambda name: len(changes(PRESETS[name])))
+    return " ".join([name, *changes(PRESETS[name])])
+
+
 def _print_accuracies(evaluations: dict) -> None:
     for lang, evaluation in evaluations.items():
         low, high = evaluation.interval
@@ -235,10 +311,18 @@ def _print_accuracies(evaluations: dict) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    commands = (pretrain, finetune, evaluate, generate, fertility, study)
-    tyro.extras.subcommand_cli_from_dict(
-        {command.__name__: command for command in commands},
-        prog="python -m gpt2",
-        description=__doc__,
-        args=args,
-    )
+    """Run one command; an error is one line on stderr and exit status 1."""
+    commands = (check, pretrain, finetune, evaluate, generate, fertility, study, languages)
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {command.__name__: command for command in commands},
+            prog="python -m gpt2",
+            description=__doc__,
+            args=args,
+        )
+    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes a run at its last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None

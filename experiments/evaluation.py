@@ -1,5 +1,6 @@
 """What follows from predictions: accuracy with its interval, classes, confusions, calibration."""
 
+import csv
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,32 +8,37 @@ import pandas as pd
 from sklearn.metrics import classification_report, confusion_matrix
 
 from experiments.statistics import wilson_interval
-from gpt2.evaluate import DIGITS, answer, compute_accuracy
+from gpt2.evaluate import DIGITS, compute_accuracy
 from gpt2.xnli import LABEL2ID
 from utils import atomic_write
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The answers to a data set and what follows from them.
+    """The predictions for a data set and what follows from them.
 
     `predictions` has a row a pair: pair_id, label and prediction (texts), and the probability of
-    each digit. Accuracy counts an answer that is no label as wrong.
+    each digit (see gpt2.evaluate.predict). A prediction that is no label counts as wrong.
     """
 
     predictions: pd.DataFrame
 
     def save(self, path) -> None:
-        """Write the predictions as a CSV file, whole or not at all."""
-        with atomic_write(path) as temporary:
-            self.predictions.to_csv(temporary, index=False)
+        """Write the predictions as a CSV file, texts in quotes, whole or not at all."""
+        columns = [self.predictions[name].tolist() for name in self.predictions]
+        with (
+            atomic_write(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8", errors="surrogatepass") as file,
+        ):
+            writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+            writer.writerows([self.predictions.columns, *zip(*columns, strict=True)])
 
     @classmethod
     def load(cls, path) -> "Evaluation":
-        """What `save` wrote."""
-        texts = dict.fromkeys(("pair_id", "label", "prediction"), str)
-        # The other parser rounds the last digit of some numbers.
-        return cls(pd.read_csv(path, dtype=texts, keep_default_na=False, engine="python"))
+        """Read what `save` wrote; every text and number comes back as it was."""
+        with open(path, newline="", encoding="utf-8", errors="surrogatepass") as file:
+            names, *rows = csv.reader(file, quoting=csv.QUOTE_NONNUMERIC)
+        return cls(pd.DataFrame(rows, columns=names))
 
     @property
     def accuracy(self) -> float:
@@ -43,8 +49,8 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the accuracy."""
-        correct = int((self.predictions["prediction"] == self.predictions["label"]).sum())
-        return wilson_interval(correct, len(self.predictions))
+        n = len(self.predictions)
+        return wilson_interval(round(self.accuracy * n), n)
 
     @property
     def loss(self) -> float:
@@ -55,17 +61,17 @@ class Evaluation:
 
     @property
     def share_without_label(self) -> float:
-        """How often the answer is none of the three digits."""
+        """Share of predictions that are none of the three digits."""
         return float((~self.predictions["prediction"].isin(DIGITS)).mean())
 
     @property
     def accuracy_among_labels(self) -> float:
-        """Accuracy when only the three digits are allowed as an answer."""
+        """Accuracy when only the three digits are allowed as predictions."""
         best = self._probabilities.argmax(axis=1)
         return float((best == self.predictions["label"].astype(int)).mean())
 
     def per_class(self) -> pd.DataFrame:
-        """Precision, recall, F1 and support of each label."""
+        """Return precision, recall, F1 and support of each label."""
         report = classification_report(
             self.predictions["label"],
             self.predictions["prediction"],
@@ -77,32 +83,34 @@ class Evaluation:
         return pd.DataFrame({name: report[name] for name in LABEL2ID}).T
 
     def confusion(self) -> pd.DataFrame:
-        """Counts, gold labels by answers; the last column holds answers that are no label."""
-        answers = self.predictions["prediction"].where(
+        """Return counts, gold labels by predictions; the last column is "no label"."""
+        predictions = self.predictions["prediction"].where(
             self.predictions["prediction"].isin(DIGITS), "no label"
         )
-        counts = confusion_matrix(self.predictions["label"], answers, labels=[*DIGITS, "no label"])
+        counts = confusion_matrix(
+            self.predictions["label"], predictions, labels=[*DIGITS, "no label"]
+        )
         return pd.DataFrame(counts[:3], list(LABEL2ID), [*LABEL2ID, "no label"])
 
     def confident_errors(self, data: pd.DataFrame, count: int = 10) -> pd.DataFrame:
-        """The wrong answers that the model is surest of, among the three labels, surest first.
+        """Return the wrong predictions with the highest probability among the three labels.
 
-        `data` is the data set's: the columns premise, hypo and label are joined with the answer
-        and its probability. Raises ValueError for another data set's.
+        `data` is the data set's: its columns premise, hypo and label, and the prediction with its
+        probability. Raises ValueError for another data set's.
         """
         if data["pair_id"].tolist() != self.predictions["pair_id"].tolist():
-            raise ValueError("data holds other pairs than these answers are to")
-        share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)
+            raise ValueError("data holds other pairs than these predictions")
+        share = self._shares()
         table = data[["premise", "hypo", "label"]].assign(
-            answer=[list(LABEL2ID)[best] for best in share.argmax(axis=1)],
+            prediction=[list(LABEL2ID)[best] for best in share.argmax(axis=1)],
             probability=share.max(axis=1),
         )
-        wrong = table[table["answer"] != table["label"]]
+        wrong = table[table["prediction"] != table["label"]]
         return wrong.sort_values("probability", ascending=False).head(count)
 
     def calibration_error(self, bins: int = 10) -> float:
-        """Expected calibration error (Guo et al. 2017) of the three-way probabilities."""
-        share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)
+        """Return the expected calibration error (Guo et al. 2017) over three labels."""
+        share = self._shares()
         confidence, best = share.max(axis=1), share.argmax(axis=1)
         correct = best == self.predictions["label"].astype(int).to_numpy()
         which = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -117,21 +125,6 @@ class Evaluation:
     def _probabilities(self) -> np.ndarray:
         return self.predictions[[f"p({digit})" for digit in DIGITS]].to_numpy()
 
-
-def evaluate(model, tokenizer, dataset, *, progress: bool = True) -> Evaluation:
-    """The Evaluation of a model on an XNLIDataset."""
-    prompts = [dataset[i]["input_ids"] for i in range(len(dataset))]
-    if dataset.split == "train":
-        prompts = [prompt[:-1] for prompt in prompts]
-    tokens, log_probs = answer(model, prompts, dataset.digits, progress=progress)
-    texts = tokenizer.batch_decode([[token] for token in tokens.tolist()], skip_special_tokens=True)
-    predictions = pd.DataFrame(
-        {
-            "pair_id": dataset.data["pair_id"],
-            "label": dataset.labels,
-            "prediction": [text.strip() for text in texts],
-        }
-    )
-    for column, digit in enumerate(DIGITS):
-        predictions[f"p({digit})"] = log_probs[:, column].double().exp().numpy()
-    return Evaluation(predictions)
+    def _shares(self) -> np.ndarray:
+        """Return the digits' probabilities, scaled to a sum of 1 in each row."""
+        return self._probabilities / self._probabilities.sum(axis=1, keepdims=True)

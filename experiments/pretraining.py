@@ -1,4 +1,4 @@
-"""Pretraining from scratch (handout section 3.4), as a run that can be killed and gone on with."""
+"""Pretraining from scratch (handout section 3.4), as a run that can be killed and resumed."""
 
 from dataclasses import asdict
 
@@ -7,12 +7,15 @@ from accelerate import Accelerator
 from torch.utils.data import Dataset
 
 from config import GPT2Config, PretrainingSettings
+from experiments.callbacks import ProgressBar
+from experiments.identity import code_identity
 from experiments.runs import Run
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
 from gpt2.text import text_loader
-from gpt2.train import ProgressBar, train
+from gpt2.tokenizer import load_tokenizer
+from gpt2.train import train
 from optim.adamw import AdamW
 from utils import fingerprint, get_device, set_seed
 
@@ -27,12 +30,12 @@ def pretrain(
     checkpoints: dict | None = None,
     progress: bool = True,
 ) -> "PretrainedRun":
-    """The finished run of these settings: from its folder, or gone on with, or begun.
+    """Return the finished run of these settings: read from its folder, resumed, or started.
 
     `train_texts` and `held_out` are the parts of a TextDataset; the loss on `held_out` is measured
     after each epoch. The run is the folder `<runs>/<name>-<digest>`, whose digest follows from
-    settings and texts; its model is the last epoch's. `checkpoints` are settings of
-    `experiments.runs.Checkpoints`.
+    settings, texts and the code that decides the numbers; its model is the last epoch's.
+    `checkpoints` are arguments of gpt2.checkpoints.Checkpoints.
 
     Raises RuntimeError where another process works on the same run.
     """
@@ -40,11 +43,13 @@ def pretrain(
         part: fingerprint(*(ids for ids, _ in documents))
         for part, documents in (("train", train_texts), ("held_out", held_out))
     }
-    run = PretrainedRun(runs, name, {**asdict(settings), **texts})
+    config = GPT2Config(**settings.model)
+    chosen = {**asdict(settings), "model": config.to_dict()}
+    run = PretrainedRun(runs, name, chosen, texts, code_identity(__file__))
 
     def work(is_main: bool) -> dict:
         set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
-        model = GPT2Model(GPT2Config(**settings.model))
+        model = GPT2Model(config)
         optimizer = AdamW(
             model.parameters(),
             lr=settings.learning_rate,
@@ -68,7 +73,7 @@ def pretrain(
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),
         )
         if is_main:
-            model.save_pretrained(run.path / run.model_folder)
+            model.save_pretrained(run.path / run.model_folder, tokenizer=load_tokenizer("gpt2"))
         return {"steps": history[-1].step, "seconds": history[-1].seconds}
 
     run.once(work)
@@ -79,9 +84,9 @@ class PretrainedRun(Run):
     """A run of `pretrain`; `result` has steps and seconds."""
 
     def held_out(self) -> pd.DataFrame:
-        """A row an epoch: step, epoch, held_out_loss in nats a token."""
+        """Return a row an epoch: step, epoch, held_out_loss in nats a token."""
         return pd.DataFrame([line for line in self.metrics.read() if "held_out_loss" in line])
 
     def model(self) -> GPT2Model:
-        """The trained model, on the best device there is."""
+        """Return the trained model, on the best device there is."""
         return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())

@@ -1,4 +1,4 @@
-"""What the notebook runs on: weights, data, and how much of it, in two bundles."""
+"""Profiles: which weights and data the notebook runs on, and how much of them."""
 
 import os
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ EMBEDDED_NLI = "data/sample"
 
 @dataclass(frozen=True)
 class Profile:
-    """What a notebook runs on: which weights (from Task 2 on), which data, and how much of it."""
+    """The weights (from Task 2 on), the data, and the amount of data that a notebook runs on."""
 
     name: str
     weights: str  # "toy" is the model that Task 1 trains; else a hub name or a folder
@@ -27,14 +27,14 @@ class Profile:
 
     @property
     def finetuning(self) -> FinetuningSettings:
-        """The recipe on as many rows as the profile says."""
+        """The recipe, on as many rows as the profile has."""
         if self.train_rows is None:
             return self.recipe
         return replace(self.recipe, subset=float(self.train_rows))
 
     @property
     def note(self) -> str:
-        """What stands on every result of a run that is no more than a sample."""
+        """The caption of results that come from a sample; empty for a full run."""
         limits = {
             "embedded text": self.pretrain_text == EMBEDDED_TEXT,
             "toy model": self.weights == "toy",
@@ -62,10 +62,10 @@ FULL = Profile(
 
 
 def choose_profile(name: str | None = None, **changes) -> Profile:
-    """The profile `name` ("sample" or "full"), with any of its choices changed.
+    """Return the profile `name` ("sample" or "full"), with any of its fields changed.
 
-    What is not given the environment decides: GPT2_PROFILE (sample if unset), GPT2_WEIGHTS,
-    PRETRAIN_TEXT, XNLI_DIR and TRAIN_ROWS.
+    For what is not given, environment variables decide: GPT2_PROFILE (sample if unset),
+    GPT2_WEIGHTS, PRETRAIN_TEXT, XNLI_DIR and TRAIN_ROWS.
     """
     name = name or os.environ.get("GPT2_PROFILE", "sample")
     profiles = {profile.name: profile for profile in (SAMPLE, FULL)}

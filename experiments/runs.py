@@ -1,45 +1,51 @@
-"""A run is a folder: settings, metrics, checkpoints, result. What is in it is whole, whenever the
-process is killed."""
+"""A run is a folder: settings, metrics, checkpoints, result.
+
+Every file in it is whole, whenever the process is killed.
+"""
 
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from experiments.callbacks import Metrics
+from experiments.identity import changed_code
 from gpt2.checkpoints import Progress
 from utils import atomic_write
 
-TEMPORARY = r"\..+\.\w+\.[a-z0-9_]{8}"  # how atomic_write names a file until it is whole
+TEMPORARY = r"\..+\.\w+\.[a-z0-9_]{8}"  # the name of a file that atomic_write has not finished
 
 
 class Run:
-    """The run that `identity` describes, in the folder `<root>/<name>-<digest>`.
+    """A run, in the folder `<root>/<name>-<digest>`.
 
-    The digest is of the identity (settings, fingerprints of data and weights; what JSON can
-    hold), so a changed run gets another folder and the same one finds its own again.
+    The digest follows from `settings` (what was chosen), `inputs` (fingerprints of the data) and
+    `code` (see experiments.identity.code_identity), all of them JSON values: the same run finds
+    its folder again, and a changed one gets another.
     """
 
     model_folder = "model"  # where the finished run's model is
 
-    def __init__(self, root, name: str, identity: dict):
+    def __init__(self, root, name: str, settings: dict, inputs: dict = {}, code: dict = {}):  # noqa: B006
         if not name or Path(name).name != name:
             raise ValueError(f"name must be a plain folder name, got {name!r}")
-        digest = hashlib.blake2b(_to_json(identity).encode(), digest_size=4).hexdigest()
-        self.path = Path(root) / f"{name}-{digest}"
-        self.identity = identity
+        self.root, self.name = Path(root), name
+        self.identity = {**settings, **inputs, "code": code}
+        self.unchosen = {*inputs, "code"}
+        digest = hashlib.blake2b(_to_json(self.identity).encode(), digest_size=4).hexdigest()
+        self.path = self.root / f"{name}-{digest}"
         self.metrics = Metrics(self.path / "metrics.jsonl")
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """No other process is in this folder inside the block; RuntimeError if one is already."""
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes out of the folder; RuntimeError if one works in it already."""
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             lock = FileLock(self.path / ".lock").acquire(timeout=0)
@@ -55,14 +61,16 @@ class Run:
             yield
 
     def once(self, work: Callable[[bool], dict]) -> None:
-        """Call `work` unless the run is finished already, and keep what it returns as the result.
+        """Call `work` unless the run is finished, and save the result that it returns.
 
         Under a launcher every process calls it, as `work(is_main)`; the folder is the main one's.
         """
         accelerator = Accelerator()
+        if accelerator.is_main_process and not self.path.exists():
+            self._print_changed_code()
         mine = accelerator.is_main_process and self.result is None
-        with self.alone() if mine else nullcontext():
-            # Asked again inside: another process may have finished it meanwhile.
+        with self.exclusive() if mine else nullcontext():
+            # Read again inside: another process may have finished it meanwhile.
             (finished,) = broadcast_object_list([self.result is not None])
             if not finished:
                 result = work(accelerator.is_main_process)
@@ -72,7 +80,7 @@ class Run:
 
     @property
     def result(self) -> dict | None:
-        """What `once` has kept; None before the run is finished.
+        """The saved result; None before the run is finished.
 
         Raises FileNotFoundError where a finished run has lost its model.
         """
@@ -85,10 +93,29 @@ class Run:
         return result
 
     def history(self) -> list[Progress]:
-        """Every step so far."""
-        names = {each.name for each in fields(Progress)}
+        """Return every step so far."""
+        names = {field.name for field in fields(Progress)}
         lines = [line for line in self.metrics.read() if names <= line.keys()]
         return [Progress(**{name: line[name] for name in names}) for line in lines]
+
+    def _print_changed_code(self) -> None:
+        """Print one line if the newest run of the same name and settings had other code."""
+        chosen = {key: value for key, value in self.identity.items() if key not in self.unchosen}
+        files = self.root.glob(f"{self.name}-{'[0-9a-f]' * 8}/settings.json")
+        for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+            try:
+                earlier = read_json(file)
+            except ValueError:
+                continue  # damaged: nothing to compare with
+            code = earlier.pop("code", {})
+            if {k: v for k, v in earlier.items() if k not in self.unchosen} != _plain(chosen):
+                continue
+            if changed := changed_code(code, self.identity["code"]):
+                print(
+                    f"{self.path.name}: a new run, because {', '.join(changed)} changed since "
+                    f"{file.parent.name} with the same settings"
+                )
+            return
 
     def _write(self, name: str, value) -> None:
         with atomic_write(self.path / name) as path:
@@ -96,7 +123,7 @@ class Run:
 
 
 def read_json(path: Path) -> dict | None:
-    """The object in a JSON file; None if there is no file, ValueError if it is damaged."""
+    """Return the object in a JSON file; None if there is no file, ValueError if it is damaged."""
     if not path.is_file():
         return None
     try:
@@ -112,61 +139,6 @@ def _to_json(value) -> str:
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
-class Metrics:
-    """A callback that leaves a line of JSON for every step, and takes lines of other measurements.
-
-    After a resumption the lines that the killed process wrote ahead of its last checkpoint are
-    dropped, so that every step is there once. A full disk costs lines, not the training.
-    """
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self.heard = False
-        self.torn = False
-
-    def __call__(self, progress) -> None:
-        if not self.heard:
-            self.heard = True
-            before = [line for line in self.read() if line["step"] < progress.step]
-            self._try(self._rewrite, before)
-            self.seconds = max((line.get("seconds", 0.0) for line in before), default=0.0)
-        took, self.seconds = progress.seconds - self.seconds, progress.seconds
-        remaining = progress.total_steps - progress.step
-        derived = {
-            "tokens_per_second": progress.num_tokens / took if took > 0 else None,
-            "eta_seconds": progress.seconds / progress.step * remaining,
-        }
-        self.write({**asdict(progress), **derived})
-
-    def write(self, line: dict) -> None:
-        """Add a line; it has a `step`."""
-        self._try(self._append, ("\n" if self.torn else "") + json.dumps(line) + "\n")
-
-    def _rewrite(self, lines: list[dict]) -> None:
-        with atomic_write(self.path) as path:
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-    def _append(self, text: str) -> None:
-        with open(self.path, "a") as file:
-            file.write(text)
-
-    def _try(self, write: Callable, what) -> None:
-        try:
-            write(what)
-            self.torn = False
-        except OSError as error:
-            if not self.torn:
-                warnings.warn(f"{self.path}: lines are lost ({error})", stacklevel=4)
-            self.torn = True
-
-    def read(self) -> list[dict]:
-        """All whole lines."""
-        lines = []
-        for text in self.path.read_bytes().split(b"\n") if self.path.is_file() else []:
-            try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
-                continue  # torn when the disk was full or the machine stopped
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
-                lines.append(line)
-        return lines
+def _plain(value: dict) -> dict:
+    """Return the value as JSON gives it back, such as lists for tuples."""
+    return json.loads(_to_json(value))

@@ -1,4 +1,4 @@
-"""Experiments as data: what is to be compared goes in as a list, what came out as a table."""
+"""Compare settings of fine-tuning, or ways to decode: a list goes in, a table comes out."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -14,10 +14,9 @@ from utils import in_evaluation_mode
 
 
 def run_study(variants: Sequence[FinetuningSettings], **arguments) -> list[FinetunedRun]:
-    """The finished run of each of the settings, in order; `arguments` are those of `finetune`.
+    """Return the finished run of each of the settings, in order; `arguments` are `finetune`'s.
 
-    Each starts from the same weights in a model of its own, and what is done already is not done
-    again.
+    Each starts from the same weights in a model of its own; finished runs are only read.
     """
     if not variants:
         raise ValueError("no settings to study; give a list of FinetuningSettings")
@@ -25,7 +24,7 @@ def run_study(variants: Sequence[FinetuningSettings], **arguments) -> list[Finet
 
 
 def study_table(runs: Sequence[FinetunedRun]) -> pd.DataFrame:
-    """A row a run, best first: the settings in which they differ, dev accuracy with its 95 %
+    """Return a row a run, best first: the settings in which they differ, dev accuracy with its 95 %
     interval, dev loss, mean training loss of the last epoch, minutes and folder."""
     if not runs:
         raise ValueError("no runs to tabulate")
@@ -47,7 +46,7 @@ def study_table(runs: Sequence[FinetunedRun]) -> pd.DataFrame:
 def decoding_table(
     model, tokenizer, prompt: str, strategies: dict[str, dict], max_gen_length: int = 40
 ) -> pd.DataFrame:
-    """A row a strategy: the text that follows the prompt, its nats per token under the model
+    """Return a row a strategy: the text that follows the prompt, its nats per token under the model
     (before any processor), and the share of its tokens that are distinct.
 
     `strategies` maps a name to decoding arguments of `gpt2.generate.generate`.

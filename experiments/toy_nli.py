@@ -1,25 +1,24 @@
-"""The toy model on real XNLI: pretrained on a text, fine-tuned on English, beside what the
-hypotheses alone give away.
+"""Measure the toy model on real XNLI: pretrained on a text, fine-tuned on English, beside a
+classifier that sees the hypotheses alone.
 
-    python -m experiments.toy_nli --text TEXT --xnli FOLDER [--rates 3e-4 1e-3] [--name NAME]
+    python -m experiments.toy_nli --text TEXT --data FOLDER [--rates 3e-4 1e-3] [--out FILE]
 
-Every learning rate is a run of its own in `runs/` (killed, it goes on; finished, it is read); the
-best on dev is evaluated on test. A run of the same rate from random weights shows what
-pretraining was good for.
+Every learning rate is a run of its own in `runs/` (killed, it resumes; finished, it is read); the
+best on dev is evaluated on test. A run of the same rate from random weights shows the effect of
+pretraining.
 """
 
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
-from benchmarks import report
 from config import FINETUNE_TOY, TOY_PRETRAINING, GPT2Config
 from experiments.baseline import hypothesis_only
-from experiments.evaluation import Evaluation, mcnemar
+from experiments.environment import save_measurement
+from experiments.evaluation import Evaluation
 from experiments.finetuning import finetune
 from experiments.pretraining import pretrain
+from experiments.statistics import mcnemar
 from experiments.study import run_study, study_table
 from gpt2.model import GPT2Model
 from gpt2.text import TextDataset
@@ -33,63 +32,60 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--text", type=Path, required=True, help="one document a line")
-    parser.add_argument("--xnli", type=Path, required=True, help="holds XNLI-1.0, XNLI-MT-1.0")
+    parser.add_argument("--data", type=Path, required=True, help="holds XNLI-1.0, XNLI-MT-1.0")
     parser.add_argument("--rates", type=float, nargs="+", default=[FINETUNE_TOY.learning_rate])
     parser.add_argument("--epochs", type=int, default=FINETUNE_TOY.epochs)
-    parser.add_argument("--batch-size", type=int, default=FINETUNE_TOY.batch_size)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--name", help="write benchmarks/results/NAME.json")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders are")
+    parser.add_argument("--out", help="a JSON file for the result")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
 
     texts = TextDataset(args.text, load_tokenizer(), TOY_PRETRAINING.max_len)
     pretrained = pretrain(TOY_PRETRAINING, *texts.split(0.1), runs=args.runs)
-    recipe = replace(FINETUNE_TOY, epochs=args.epochs, batch_size=args.batch_size)
-    where = {"data": args.xnli, "runs": args.runs}
-    runs = run_study(
-        [replace(recipe, learning_rate=rate) for rate in args.rates],
-        weights=pretrained.path / "model",
-        name="toy-nli",
-        **where,
-    )
+    recipe = replace(FINETUNE_TOY, epochs=args.epochs)
+    where = {"data": args.data, "runs": args.runs}
+    variants = [replace(recipe, learning_rate=rate) for rate in args.rates]
+    weights = pretrained.path / "model"
+    runs = run_study(variants, weights=weights, name="toy-nli", **where)
     best = max(runs, key=lambda run: run.result["dev_accuracy"])
-    if len(runs) > 1:
-        print(study_table(runs).to_string())
+    print(study_table(runs).to_string())
     set_seed(0)
     scratch = args.runs / "toy-random"
     GPT2Model(GPT2Config(**TOY_PRETRAINING.model)).save_pretrained(scratch)
     unpretrained = finetune(best.settings, weights=scratch, name="toy-nli-random", **where)
 
-    evaluations = {"dev": {}, "test": {}}
-    train = XNLIDataset.in_folder(args.xnli, "train")
-    for split, found in evaluations.items():
-        found["toy model"] = best.evaluation(split)
-        found["… not pretrained"] = unpretrained.evaluation(split)
-        found["hypothesis only"] = hypothesis_only(train, XNLIDataset.in_folder(args.xnli, split))
-    p = mcnemar(evaluations["test"]["toy model"], evaluations["test"]["hypothesis only"])
-    rows = {
-        split: {name: describe(evaluation) for name, evaluation in found.items()}
-        for split, found in evaluations.items()
+    train = XNLIDataset.in_folder(args.data, "train")
+    evaluations = {
+        split: {
+            "toy model": best.evaluation(split),
+            "… not pretrained": unpretrained.evaluation(split),
+            "hypothesis only": hypothesis_only(train, XNLIDataset.in_folder(args.data, split)),
+        }
+        for split in ("dev", "test")
     }
-    for split, found in rows.items():
-        for name, row in found.items():
+    accuracies = {
+        split: {name: describe(evaluation) for name, evaluation in of_split.items()}
+        for split, of_split in evaluations.items()
+    }
+    for split, of_split in accuracies.items():
+        for name, row in of_split.items():
             interval = f"[{row['low']:.2%}, {row['high']:.2%}]"
             print(f"{split:4s} {name:18s} {row['accuracy']:.2%}  {interval}")
+    p = mcnemar(evaluations["test"]["toy model"], evaluations["test"]["hypothesis only"])
     print(f"McNemar, toy model and hypothesis only on test: p = {p:.2g}")
-    if args.name:
+    if args.out:
         result = {
             "settings": asdict(best.settings),
             "train_rows": len(train),
             "held_out_loss": pretrained.held_out()["held_out_loss"].tolist(),
             "run": best.result,
-            "accuracy": rows,
+            "accuracy": accuracies,
             "mcnemar_p": p,
         }
-        print(f"wrote {report.save(args.name, result)}")
+        save_measurement(args.out, result)
 
 
 def describe(evaluation: Evaluation) -> dict:
+    """Return the measures of an evaluation that the result file holds."""
     low, high = evaluation.interval
     return {
         "accuracy": evaluation.accuracy,

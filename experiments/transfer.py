@@ -1,42 +1,29 @@
-"""Task 3's comparisons: which languages English carries over to, and what training on them adds.
+"""Compare Task 3's settings: which languages English transfers to, and what training on them adds.
 
-Handout sections 5.1 to 5.4. Everything here works on kept answers; no model is needed.
+Handout sections 5.1 to 5.4. Everything here works on saved predictions; no model is needed.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
 from experiments.evaluation import Evaluation
-from experiments.statistics import mcnemar, wilson_interval
-from utils import atomic_write
+from experiments.statistics import holm, mcnemar, wilson_interval
 
 CHANCE = 1 / 3
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for their number (Holm 1979), in the same order."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected.tolist()
 
 
 # ---- Zero-shot transfer and the choice of languages --------------------------------------------
 
 
 def transfer_table(evaluations: dict[str, Evaluation], fertility: pd.DataFrame) -> pd.DataFrame:
-    """A row a language, best first: accuracy with 95 % interval, n, the one-sided exact p-value
-    of doing no better than chance, corrected (Holm) for the languages other than English, and
-    the columns of `fertility` (see gpt2.fertility.fertility_table)."""
+    """Return a row a language, best first: accuracy with 95 % interval, n, the one-sided exact
+    p-value of "no better than chance", the same corrected (Holm) for the languages other than
+    English, and the columns of `fertility` (see gpt2.fertility.fertility_table)."""
     rows = {}
     for lang, evaluation in evaluations.items():
         low, high = evaluation.interval
@@ -53,13 +40,13 @@ def transfer_table(evaluations: dict[str, Evaluation], fertility: pd.DataFrame) 
 
 
 def correlation(table: pd.DataFrame, measure: str) -> tuple[float, float]:
-    """Spearman's rho of zero-shot accuracy and a measure over the languages other than English,
-    and its p-value; not a number where all are equally accurate."""
+    """Return Spearman's rho of zero-shot accuracy and a measure over the languages other than
+    English, and its p-value; NaN where all are equally accurate."""
     others = table.drop(index="en", errors="ignore")
     if others["accuracy"].nunique() < 2:
         return float("nan"), float("nan")
-    found = spearmanr(others["accuracy"], others[measure])
-    return float(found.statistic), float(found.pvalue)
+    result = spearmanr(others["accuracy"], others[measure])
+    return float(result.statistic), float(result.pvalue)
 
 
 def select_languages(
@@ -69,22 +56,21 @@ def select_languages(
     threshold: float = 2.0,
     alpha: float = 0.05,
 ) -> list[str]:
-    """The languages that GPT-2 can be expected to carry, of a `transfer_table`, best first.
+    """Return the languages of a `transfer_table` that GPT-2 supports, best first, without English.
 
     The rule: zero-shot accuracy above chance at level `alpha` after correction, and a tokenizer
-    `measure` of at most `threshold` (twice the tokens of English for the same content). English
-    is not among them.
+    `measure` of at most `threshold` (twice the tokens of English for the same content).
     """
-    chosen = (table["p corrected"] < alpha) & (table[measure] <= threshold)
-    return [lang for lang in table.index[chosen] if lang != "en"]
+    selected = (table["p corrected"] < alpha) & (table[measure] <= threshold)
+    return [lang for lang in table.index[selected] if lang != "en"]
 
 
 # ---- Settings compared -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one trained model answers in one language, and what its training took."""
+class Result:
+    """The predictions of one trained model in one language, and the cost of its training."""
 
     setting: str  # such as "zero-shot"
     lang: str
@@ -94,15 +80,16 @@ class Answers:
     seed: int = 0
 
 
-def results_table(answers: Sequence[Answers]) -> pd.DataFrame:
-    """A row for every language and setting: accuracy with 95 % interval, n, train rows, seconds.
+def results_table(results: Sequence[Result]) -> pd.DataFrame:
+    """Return a row for every language and setting: accuracy with 95 % interval, n, train rows,
+    seconds.
 
-    Of several seeds: their mean accuracy, its standard deviation in `std`, and the interval that
-    as many pairs give at the mean (the pairs' chance, not the seeds').
+    Of several seeds: their mean accuracy, its standard deviation in `std`, and the interval of the
+    mean for as many pairs (the pairs' chance, not the seeds').
     """
     rows = []
-    for (lang, setting), group in _by(answers).items():
-        accuracies = [a.evaluation.accuracy for a in group]
+    for (lang, setting), group in _by_setting(results).items():
+        accuracies = [r.evaluation.accuracy for r in group]
         accuracy, n = float(np.mean(accuracies)), len(group[0].evaluation.predictions)
         low, high = wilson_interval(round(accuracy * n), n)
         rows.append(
@@ -116,15 +103,15 @@ def results_table(answers: Sequence[Answers]) -> pd.DataFrame:
                 "seeds": len(group),
                 "n": n,
                 "train rows": group[0].train_rows,
-                "seconds": float(np.mean([a.seconds for a in group])),
+                "seconds": float(np.mean([r.seconds for r in group])),
             }
         )
     return pd.DataFrame(rows)
 
 
 def readable(results: pd.DataFrame) -> pd.DataFrame:
-    """A `results_table` with a row a language and a column a setting, as "57.9 [56.5, 59.3]", or
-    as "57.9 (0.5)", mean (standard deviation), where there are several seeds. In per cent."""
+    """Return a `results_table` with a row a language and a column a setting, in per cent: as
+    "57.9 [56.5, 59.3]", or as "57.9 (0.5)", mean (standard deviation), for several seeds."""
 
     def cell(row: pd.Series) -> str:
         accuracy = f"{100 * row['accuracy']:.1f}"
@@ -138,15 +125,15 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[in_order["language"], in_order["setting"]].fillna("")
 
 
-def differences(answers: Sequence[Answers]) -> pd.DataFrame:
-    """A row for every two settings of a language: second minus first accuracy, the exact McNemar
-    p-value on their common pairs, and the same corrected (Holm) for all rows.
+def differences(results: Sequence[Result]) -> pd.DataFrame:
+    """Return a row for every two settings of a language: second minus first accuracy, the exact
+    McNemar p-value on their common pairs, and the same corrected (Holm) for all rows.
 
     Of several seeds the first is compared.
     """
-    first = {key: group[0] for key, group in _by(answers).items()}
+    first = {key: group[0] for key, group in _by_setting(results).items()}
     rows = []
-    for lang in dict.fromkeys(a.lang for a in answers):
+    for lang in dict.fromkeys(r.lang for r in results):
         settings = [setting for other, setting in first if other == lang]
         for a, b in combinations(settings, 2):
             one, two = first[lang, a].evaluation, first[lang, b].evaluation
@@ -163,51 +150,13 @@ def differences(answers: Sequence[Answers]) -> pd.DataFrame:
     return table.assign(**{"p corrected": holm(table["p"].tolist())})
 
 
-def export(table: pd.DataFrame, folder, name: str, *, caption: str = "") -> list[Path]:
-    """Write `<folder>/<name>.csv`, with every digit, and `.md` and `.tex` (booktabs, as in ACL
-    papers), with three; p-values below 0.001 are said to be that."""
-    short = _short(table)
-    latex = short.to_latex(
-        index=False, escape=True, caption=caption or None, label=f"tab:{name}", position="t"
-    )
-    markdown = short.to_markdown(index=False, disable_numparse=True)
-    texts = {
-        "csv": table.to_csv(),
-        "md": (f"{caption}\n\n" if caption else "") + markdown + "\n",
-        "tex": latex,
-    }
-    paths = []
-    for suffix, text in texts.items():
-        paths.append(Path(folder) / f"{name}.{suffix}")
-        with atomic_write(paths[-1]) as path:
-            path.write_text(text, encoding="utf-8")
-    return paths
-
-
-def _short(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell, those of the index too, as the text that a reader wants."""
-
-    def text(column: str, value) -> str:
-        if not isinstance(value, float):
-            return str(value)
-        if math.isnan(value):
-            return ""
-        if column.split(" ")[0] == "p" and value < 0.001:
-            return "<0.001"
-        return f"{value:.1f}" if column == "seconds" else f"{value:.3f}"
-
-    names = [name or "" for name in table.index.names]
-    flat = table.reset_index(names=names)
-    return pd.DataFrame({str(c): [text(str(c), v) for v in flat[c].tolist()] for c in flat})
-
-
-def _by(answers: Sequence[Answers]) -> dict[tuple[str, str], list[Answers]]:
-    """Those of a language and setting together, by seed; in the order in which they came."""
-    groups: dict[tuple[str, str], list[Answers]] = {}
-    for each in answers:
-        groups.setdefault((each.lang, each.setting), []).append(each)
+def _by_setting(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+    """Return the results of each language and setting, sorted by seed."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.lang, result.setting), []).append(result)
     for (lang, setting), group in groups.items():
-        group.sort(key=lambda a: a.seed)
-        if len({a.seed for a in group}) < len(group):
-            raise ValueError(f"{lang}, {setting}: two answers with the same seed")
+        group.sort(key=lambda r: r.seed)
+        if len({r.seed for r in group}) < len(group):
+            raise ValueError(f"{lang}, {setting}: two results with the same seed")
     return groups

@@ -1,0 +1,157 @@
+"""Figures of Task 1: tokens, optimizers, loss curves, decoding."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
+from matplotlib.patches import Rectangle
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from experiments.plots.style import BLUE, COLORS, GREY, RED, annotate, finish
+
+WHOLE, FRAGMENT = "#CFE3F1", "#F7D5BF"  # tokens of whole characters, and with a piece of one
+
+
+def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
+    """Draw one row of boxes a sentence, one box a token, as wide as it has bytes.
+
+    A token that is no valid UTF-8 by itself, because it holds a piece of a character, is orange.
+    It shows its bytes in hexadecimal, as does one whose characters the font lacks.
+    """
+    glyphs = FT2Font(findfont("DejaVu Sans")).get_charmap()
+    rows = {name: _token_bytes(sentence, tokenizer) for name, sentence in sentences.items()}
+    widest = max(sum(map(len, pieces)) for pieces in rows.values())
+    fig, ax = plt.subplots(figsize=(12, 0.62 * len(rows) + 0.8))
+    for y, (name, pieces) in enumerate(rows.items()):
+        x = 0
+        for piece in pieces:
+            text = _decode(piece)
+            color = FRAGMENT if text is None else WHOLE
+            ax.add_patch(Rectangle((x, y - 0.36), len(piece), 0.72, ec="white", lw=1.5, fc=color))
+            if text is None or any(ord(c) not in glyphs for c in text):
+                label, size = piece.hex(" "), 5.5
+            else:
+                label, size = text.replace(" ", "·"), 8
+            if len(label) * size < 13 * 600 * len(piece) / widest / 7:
+                ax.text(x + len(piece) / 2, y, label, ha="center", va="center", fontsize=size)
+            x += len(piece)
+        words, characters = len(sentences[name].split()), len(sentences[name])
+        counts = f"{len(pieces)} tokens, {characters} characters, {words} words"
+        ax.text(widest * 1.01, y, counts, va="center", fontsize=9)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(xlim=(0, widest * 1.32), ylim=(len(rows) - 0.4, -0.6), xlabel="UTF-8 bytes")
+    ax.set_title("One sentence, cut by GPT-2's tokenizer (orange: with a piece of a character)")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(left=False)
+    return finish(fig)
+
+
+def _token_bytes(text: str, tokenizer) -> list[bytes]:
+    """Return the UTF-8 bytes behind each token of a byte-level BPE."""
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
+    return [bytes(byte_of[character] for character in token) for token in tokens]
+
+
+def _decode(piece: bytes) -> str | None:
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def plot_optimizer_paths(
+    optimizers: dict[str, Callable], steps: int = 60, start: tuple[float, float] = (-4.0, 1.6)
+) -> Figure:
+    """Draw the paths of optimizers down the valley x²/2 + 60·y²/2, and the loss along them.
+
+    `optimizers` maps a label to a function: parameters -> optimizer.
+    """
+
+    def valley(x, y):
+        return 0.5 * x**2 + 30.0 * y**2
+
+    xs, ys = np.meshgrid(np.linspace(-4.6, 1.6, 200), np.linspace(-2, 2, 200))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4), width_ratios=(3, 2))
+    left.contour(xs, ys, valley(xs, ys), levels=np.geomspace(0.05, 120, 14), colors="#CCCCCC")
+    for (label, make), color in zip(optimizers.items(), COLORS, strict=False):
+        point = torch.nn.Parameter(torch.tensor(start))
+        optimizer = make([point])
+        path, losses = [point.detach().clone()], []
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = valley(*point)
+            loss.backward()
+            optimizer.step()
+            path.append(point.detach().clone())
+            losses.append(loss.item())
+        left.plot(*torch.stack(path).T, "o-", ms=3, lw=1.2, color=color, label=label)
+        right.semilogy(losses, color=color, label=label)
+    left.plot(0, 0, "k*", ms=12)
+    left.set(xlabel="flat direction x", ylabel="steep direction y", ylim=(-2, 2))
+    left.set_title(f"{steps} steps down a valley")
+    left.legend()
+    right.set(xlabel="step", ylabel="loss", title="Loss along the path", xlim=(0, steps))
+    return finish(fig)
+
+
+def plot_loss_curve(
+    history: Sequence,
+    *,
+    held_out: dict[int, float] | None = None,
+    held_out_name: str = "held-out text",
+    baselines: dict[str, float] | None = None,
+    title: str = "Loss",
+    ylabel: str = "nats per token",
+    yscale: str = "linear",
+    note: str = "",
+) -> Figure:
+    """Draw the training loss by step, raw and smoothed, with held-out loss and baselines marked.
+
+    `history` holds Progress; `held_out` maps a step to the loss there; `baselines` maps a name to
+    a constant.
+    """
+    steps = np.array([progress.step for progress in history])
+    losses = np.array([progress.loss for progress in history])
+    window = max(1, len(losses) // 50)
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    fig, ax = plt.subplots(figsize=(10, 4.5))
+    ax.plot(steps, losses, color=BLUE, alpha=0.25, lw=0.7, label="each step")
+    ax.plot(steps[window - 1 :], smooth, color=BLUE, label=f"mean of {window} steps")
+    if held_out:
+        ax.plot(list(held_out), list(held_out.values()), "o-", color=RED, label=held_out_name)
+        last = max(held_out)
+        annotate(
+            ax, f"{held_out[last]:.2f}", (last, held_out[last]), (6, 0), color=RED, va="center"
+        )
+    for name, value in (baselines or {}).items():
+        ax.axhline(value, color=GREY, ls="--", lw=1)
+        ax.text(steps[-1], value, f"{name} {value:.2f}", ha="right", va="bottom", color=GREY)
+    for progress, following in pairwise(history):
+        if following.epoch != progress.epoch:
+            ax.axvline(progress.step, color="#DDDDDD", lw=1, zorder=0)
+    ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, yscale=yscale, title=title)
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
+    return finish(fig, note)
+
+
+def plot_decoding(table: pd.DataFrame, note: str = "") -> Figure:
+    """Draw `experiments.study.decoding_table`: how probable the texts are, and how varied."""
+    fig, ax = plt.subplots(figsize=(8, 4))
+    ax.scatter(table["nats per token"], table["distinct tokens"], color=BLUE)
+    for name, row in table.iterrows():
+        point = (row["nats per token"], row["distinct tokens"])
+        annotate(ax, str(name), point, (6, 4), fontsize=9)
+    ax.set(
+        xlabel="nats per token under the model (left: more probable)",
+        ylabel="share of distinct tokens",
+        title="Probability and variety of the texts",
+    )
+    ax.margins(x=0.25, y=0.15)
+    return finish(fig, note)

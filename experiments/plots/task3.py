@@ -1,0 +1,116 @@
+"""Figures of Task 3: fertility, transfer, settings, training by test language, confusions."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.evaluation import Evaluation
+from experiments.plots.style import BLUE, CHANCE, COLORS, GREEN, GREY, ORANGE, annotate, finish
+
+
+def plot_fertility(table: pd.DataFrame, note: str = "") -> Figure:
+    """Draw `gpt2.fertility.fertility_table`: tokens per word, and the premium over English."""
+    table = table.sort_values("premium")
+    fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharex=True)
+    places = np.arange(len(table))
+    axes[0].bar(places - 0.2, table["fertility"], 0.4, color=BLUE, label="per white-space word")
+    axes[0].bar(places + 0.2, table["tokens per word"], 0.4, color=ORANGE, label="per word")
+    axes[0].set(title="Fertility", ylabel="tokens", yscale="log")
+    axes[0].legend()
+    axes[1].bar(places, table["premium"], color=GREEN)
+    axes[1].axhline(1, color=GREY, ls="--", lw=1)
+    axes[1].set(title="Premium over English, same content", ylabel="times as many tokens")
+    for ax in axes:
+        ax.set_xticks(places, table.index)
+    return finish(fig, note)
+
+
+def plot_transfer(
+    table: pd.DataFrame, measure: str = "premium", chosen: Sequence[str] = (), note: str = ""
+) -> Figure:
+    """Draw `experiments.transfer.transfer_table` without English: accuracy over a measure of the
+    tokenizer, the chosen languages in green."""
+    fig, ax = plt.subplots(figsize=(9, 4.5))
+    others = table.drop(index="en", errors="ignore").sort_values(measure)
+    for i, (lang, row) in enumerate(others.iterrows()):
+        color = GREEN if lang in chosen else BLUE
+        error = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
+        ax.errorbar(row[measure], row["accuracy"], error, fmt="o", color=color, capsize=2, lw=1)
+        # In turns above and below the interval, so that neighbours' names don't meet.
+        end, offset, side = ((row["high"], 3, "bottom"), (row["low"], -4, "top"))[i % 2]
+        annotate(ax, str(lang), (row[measure], end), (0, offset), ha="center", va=side)
+    ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
+    ax.margins(y=0.12)
+    ax.set(xlabel=measure, ylabel="zero-shot accuracy, 95 % interval (dashed: chance)")
+    ax.set_title("Zero-shot accuracy and tokenizer, by language (green: chosen)")
+    return finish(fig, note)
+
+
+def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
+    """Draw `experiments.transfer.results_table`: a row a language, a point with its interval a
+    setting."""
+    languages = list(dict.fromkeys(results["language"]))
+    settings = list(dict.fromkeys(results["setting"]))
+    fig, ax = plt.subplots(figsize=(9, 0.55 * len(languages) + 1.6))
+    for i, setting in enumerate(settings):
+        rows = results[results["setting"] == setting]
+        places = np.array([languages.index(lang) for lang in rows["language"]])
+        ax.errorbar(
+            rows["accuracy"],
+            places + 0.16 * (i - (len(settings) - 1) / 2),
+            xerr=[rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]],
+            fmt="o",
+            capsize=2,
+            lw=1,
+            color=COLORS[i % len(COLORS)],
+            label=setting,
+        )
+    ax.axvline(CHANCE, color=GREY, ls="--", lw=1)
+    ax.set_yticks(range(len(languages)), languages)
+    ax.set(ylim=(len(languages) - 0.5, -0.5), title="Accuracy by language and setting")
+    ax.set_xlabel("test accuracy with 95 % interval (dashed: chance)")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return finish(fig, note)
+
+
+def plot_matrix(table: pd.DataFrame, title: str, note: str = "") -> Figure:
+    """Draw accuracies as a heat map: a row for each training set, a column for each test set."""
+    fig, ax = plt.subplots(figsize=(0.7 * table.shape[1] + 3, 0.5 * table.shape[0] + 1.8))
+    image = ax.imshow(table, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(table) + np.nanmax(table)) / 2
+    for row, column in np.ndindex(table.shape):
+        value = table.iloc[row, column]
+        color = "white" if value < middle else "black"
+        ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=color)
+    ax.set_xticks(range(table.shape[1]), table.columns)
+    ax.set_yticks(range(table.shape[0]), table.index)
+    ax.set(xlabel="tested on", ylabel="trained on", title=title)
+    fig.colorbar(image, label="accuracy")
+    return finish(fig, note)
+
+
+def plot_confusions(evaluations: dict[str, Evaluation], note: str = "") -> Figure:
+    """Draw a small confusion matrix for each language, as per cent of each gold label."""
+    columns = min(5, len(evaluations))
+    rows = -(-len(evaluations) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.1 * rows), squeeze=False)
+    for ax in axes.flat[len(evaluations) :]:
+        ax.axis("off")
+    short = ["ent", "con", "neu", "none"]
+    for ax, (lang, evaluation) in zip(axes.flat, evaluations.items(), strict=False):
+        counts = evaluation.confusion()
+        shares = counts.div(counts.sum(axis=1), axis=0)
+        ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        style = {"ha": "center", "va": "center", "fontsize": 8}
+        for row, column in np.ndindex(shares.shape):
+            value = shares.iloc[row, column]
+            color = "white" if value > 0.5 else "black"
+            ax.text(column, row, f"{100 * value:.0f}", color=color, **style)
+        ax.set_xticks(range(4), short, fontsize=7)
+        ax.set_yticks(range(3), short[:3], fontsize=7)
+        ax.set_title(lang, fontsize=10)
+    fig.suptitle("Predictions by label (per cent of a row)")
+    return finish(fig, note)
