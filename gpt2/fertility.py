@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a language: fertility, and measures that are better founded.
+"""How finely a tokenizer cuts a language: fertility, and measures that are better founded.
 
 Handout section 5.2; Rust et al. 2021 (fertility, continued words); Petrov et al. 2023 (premium).
 """
@@ -9,7 +9,13 @@ from itertools import chain
 
 import pandas as pd
 
-from gpt2.tokenizer import cuts_at_spaces, split_at_spaces, texts_whole
+from gpt2.tokenizer import (
+    backend_of,
+    check_tokenizer,
+    cuts_at_spaces,
+    split_at_spaces,
+    texts_whole,
+)
 from gpt2.xnli import XNLIDataset
 
 CHUNK = 10_000  # texts that are tokenized at a time
@@ -17,16 +23,15 @@ UNSPACED = ("zh", "th")  # languages that are written without spaces between wor
 
 
 def compute_fertility(dataset: XNLIDataset, tokenizer, max_samples: int | None = None) -> float:
-    """Tokens per word of the premises and hypotheses, words being what white space separates.
+    """Return the tokens per word of premises and hypotheses, words being split at white space.
 
-    `max_samples` is how many pairs count, from the first on (default: all). Raises ValueError
-    where there is no word.
+    `max_samples` is how many pairs count, the first ones (default: all). Raises ValueError where
+    there is no word.
     """
-    data = dataset.data.head(max_samples) if max_samples is not None else dataset.data
-    texts = [*data["premise"], *data["hypo"]]
+    texts = _texts(dataset, max_samples)
     words = sum(len(text.split()) for text in texts)
     if words == 0:
-        raise ValueError(f"{dataset.path}: no word in {len(data)} pairs, so there is no fertility")
+        raise ValueError(f"no word in {len(texts) // 2} pairs, so there is no fertility")
     return count_tokens(texts, tokenizer) / words
 
 
@@ -36,14 +41,14 @@ def fertility_table(
     tokenizer,
     max_samples: int | None = None,
 ) -> pd.DataFrame:
-    """A row a language: measures of how finely the tokenizer cuts it.
+    """Return a table with one row per language: how finely the tokenizer cuts it.
 
     `languages` and `parallel` map a language to a data set; those of `parallel` hold the same
     pairs in every language, with English among them.
 
     - fertility: tokens per word, words being what white space separates (`compute_fertility`)
     - tokens per word: the same, but in zh and th by a segmenter's words
-    - continued words: the share of such words that fall into several tokens (each in front of a
+    - continued words: the share of such words that are cut into several tokens (each after a
       space, as inside a sentence)
     - tokens per character, tokens per byte (UTF-8)
     - premium: tokens on `parallel` over those of the same texts in English
@@ -72,13 +77,14 @@ def fertility_table(
 
 
 def count_tokens(texts: Sequence[str], tokenizer) -> int:
-    """How many tokens the texts have together, special tokens not added or recognised."""
-    if not cuts_at_spaces(tokenizer.backend_tokenizer):
+    """Return how many tokens the texts have together; special tokens are text and not added."""
+    check_tokenizer(tokenizer)
+    if not cuts_at_spaces(backend_of(tokenizer)):
         return sum(_lengths(texts, tokenizer))
     split = [split_at_spaces(text) for text in texts]
     pieces = Counter(words[0] for words in split)
     times = Counter(chain.from_iterable(words[1:] for words in split))
-    # Words that come equally often make one text, which is quicker than each for itself.
+    # Words that occur equally often make one text, which is faster than one text per word.
     of_count: dict[int, list[str]] = {}
     for word, count in times.items():
         of_count.setdefault(count, []).append(f" {word}")
@@ -90,8 +96,8 @@ def count_tokens(texts: Sequence[str], tokenizer) -> int:
 
 
 def _lengths(texts: Sequence[str], tokenizer) -> list[int]:
-    """How many tokens each text has."""
-    backend, lengths = tokenizer.backend_tokenizer, []
+    """Return how many tokens each text has."""
+    backend, lengths = backend_of(tokenizer), []
     with texts_whole(backend):
         for start in range(0, len(texts), CHUNK):
             chunk = list(texts[start : start + CHUNK])
@@ -100,7 +106,7 @@ def _lengths(texts: Sequence[str], tokenizer) -> list[int]:
 
 
 def segment(text: str, lang: str) -> list[str]:
-    """The words of a text: by white space, in zh by rjieba and in th by pythainlp."""
+    """Return the words of a text: by white space, in zh by rjieba and in th by pythainlp."""
     if lang not in UNSPACED:
         return text.split()
     return [word for word in _segmenter(lang)(text) if word.strip()]
@@ -123,5 +129,7 @@ def _segmenter(lang: str) -> Callable[[str], list[str]]:
 
 
 def _texts(dataset: XNLIDataset, max_samples: int | None = None) -> list[str]:
+    if max_samples is not None and max_samples < 1:
+        raise ValueError(f"max_samples must be at least 1, got {max_samples}")
     data = dataset.data.head(max_samples) if max_samples is not None else dataset.data
     return [*data["premise"], *data["hypo"]]

@@ -7,10 +7,10 @@ from torch.utils.data import Sampler
 
 
 class ShuffledRows(Sampler[int]):
-    """Row numbers in an order that follows from seed and epoch alone.
+    """Yield row numbers in an order that follows from seed and epoch alone.
 
-    So an epoch that was left in the middle can be gone back to. `set_epoch` picks the epoch, from
-    0; accelerate calls it.
+    So an interrupted epoch can be resumed. `set_epoch` picks the epoch, from 0; accelerate calls
+    it.
     """
 
     def __init__(self, count: int, seed: int = 0):
@@ -20,7 +20,7 @@ class ShuffledRows(Sampler[int]):
         self.epoch = epoch
 
     def random(self, purpose: int = 0) -> np.random.Generator:
-        """Random numbers of this epoch, of their own for every purpose."""
+        """Return this epoch's random generator, a different one for each purpose."""
         # Not named `generator`: accelerate takes a sampler's attribute of that name for torch's.
         return np.random.default_rng([self.seed, self.epoch, purpose])
 
@@ -32,11 +32,11 @@ class ShuffledRows(Sampler[int]):
 
 
 class MixedRows(ShuffledRows):
-    """Rows of several data sets, one after the other in a ConcatDataset, mixed with a temperature.
+    """Yield rows of several data sets, concatenated as in a ConcatDataset, in smoothed shares.
 
-    Of `sizes` n₁, n₂, ... an epoch of `count` rows takes shares proportional to n^(1/T) (Devlin et
-    al. 2019 smooth multilingual data like this): T = 1 is in proportion, a large T in equal parts.
-    A data set of more rows than its share gives others each epoch, one of fewer repeats them.
+    Of `sizes` n₁, n₂, ... an epoch of `count` rows takes shares proportional to n^(1/T), with a
+    temperature T as in Devlin et al. 2019: T = 1 is in proportion, a large T in equal parts. A data
+    set with more rows than its share gives other rows each epoch, one with fewer repeats rows.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class MixedRows(ShuffledRows):
         weights = self.sizes ** (1 / temperature)
         exact = count * weights / weights.sum()
         self.shares = np.floor(exact).astype(int)
-        rest = count - self.shares.sum()  # to those that lost most by rounding down
+        rest = count - self.shares.sum()  # goes to those that lost most by rounding down
         self.shares[np.argsort(self.shares - exact, kind="stable")[:rest]] += 1
 
     def __iter__(self) -> Iterator[int]:
         starts = np.cumsum([0, *self.sizes[:-1]])
         rows = []
         for i, (start, size, share) in enumerate(zip(starts, self.sizes, self.shares, strict=True)):
-            # Epoch after epoch each data set goes on through rounds of all its rows.
+            # Each data set continues, epoch after epoch, through permutations of all its rows.
             first, last = self.epoch * share, (self.epoch + 1) * share
             for turn in range(first // size, -(-last // size)):
                 order = np.random.default_rng([self.seed, turn, 1000 + i]).permutation(size)
@@ -66,10 +66,10 @@ class MixedRows(ShuffledRows):
 
 
 class BatchesByLength(Sampler[list[int]]):
-    """Batches of rows of similar lengths, `token_budget` tokens each at most, pads included.
+    """Yield batches of rows of similar lengths, of at most `token_budget` tokens, pads included.
 
-    A row longer than the budget is a batch of its own. Rows of one length meet in another order
-    each epoch, and so do the batches; how many there are stays the same.
+    A row longer than the budget is a batch of its own. Each epoch shuffles the rows of one length
+    and the batches; the number of batches stays the same.
     """
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, token_budget: int, seed: int = 0):
@@ -78,11 +78,11 @@ class BatchesByLength(Sampler[list[int]]):
         if token_budget < 1:
             raise ValueError(f"token_budget must be at least 1, got {token_budget}")
         self.ends = []  # of each batch, in the order of lengths
-        begin = 0
+        start = 0
         for row, length in enumerate(np.sort(self.lengths)):
-            if row > begin and (row + 1 - begin) * length > token_budget:
+            if row > start and (row + 1 - start) * length > token_budget:
                 self.ends.append(row)
-                begin = row
+                start = row
         if len(lengths):
             self.ends.append(len(lengths))
 

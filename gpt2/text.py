@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, random_split
 
 from gpt2.samplers import ShuffledRows
+from gpt2.tokenizer import check_tokenizer, pad_id, prefix_ids
 
 
 class TextDataset(Dataset):
-    """The lines of a UTF-8 text file, each a document that ends with one end-of-text token.
+    """Hold the lines of a UTF-8 text file, each a document that ends with one end-of-text token.
 
     Item i is `(input_ids, attention_mask)`, both [max_len], padded on the right; with
     `fixed_length=False` they are only as long as the document. `collate_fn` makes a batch as
@@ -20,24 +21,35 @@ class TextDataset(Dataset):
     more than `max_len` tokens keeps its first `max_len`, without the end-of-text token, since it
     does not end there; `num_truncated` and `num_tokens_cut` count what is lost.
 
-    Raises FileNotFoundError, or ValueError for a file with no text or not in `encoding`.
+    Raises FileNotFoundError, or ValueError for a file with no text or not in `encoding`, or a
+    tokenizer without a vocabulary or an end-of-text token.
     """
 
     def __init__(self, filepath, tokenizer, max_len, *, fixed_length=True, encoding="utf-8"):
         if max_len < 2:
             raise ValueError(f"max_len must be at least 2, got {max_len}: one token to predict")
+        check_tokenizer(tokenizer)
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                "the tokenizer has no end-of-text token to end a document with; set one, such as "
+                "tokenizer.eos_token = tokenizer.sep_token"
+            )
         self.max_len = max_len
         self.fixed_length = fixed_length
-        self.pad_token_id = tokenizer.pad_token_id
-        if self.pad_token_id is None:
-            raise ValueError("the tokenizer has no padding token; use load_tokenizer")
+        self.pad_token_id = pad_id(tokenizer)
         lines = [line for line in read_lines(filepath, encoding) if line.strip()]
         if not lines:
             raise ValueError(f"{filepath}: no text in it; give a file with one document a line")
         # A line that spells <|endoftext|> out is text, not the token.
-        documents = tokenizer(
-            lines, split_special_tokens=True, return_attention_mask=False, verbose=False
+        texts = tokenizer(
+            lines,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            verbose=False,
         )["input_ids"]
+        prefix = prefix_ids(tokenizer)
+        documents = [[*prefix, *ids] for ids in texts]
         self.num_truncated = sum(len(ids) >= max_len for ids in documents)
         self.num_tokens_cut = sum(max(0, len(ids) + 1 - max_len) for ids in documents)
         self.documents = [
@@ -57,7 +69,7 @@ class TextDataset(Dataset):
         return input_ids, attention_mask
 
     def collate_fn(self, items: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask`, [B, T], T the longest document of the batch."""
+        """Return `input_ids` and `attention_mask`, [B, T], T the batch's longest document."""
         lengths = [int(mask.sum()) for _, mask in items]
         input_ids = torch.full((len(items), max(lengths)), self.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
@@ -66,7 +78,7 @@ class TextDataset(Dataset):
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def split(self, held_out: float, seed: int = 0):
-        """A random split by document: (all but the share `held_out`, that share)."""
+        """Return a random split by document: (all but the share `held_out`, that share)."""
         count = round(held_out * len(self))
         if not 0 < count < len(self):
             raise ValueError(f"held_out={held_out} of {len(self)} documents leaves one part empty")
@@ -75,7 +87,7 @@ class TextDataset(Dataset):
 
 
 def text_loader(documents: Dataset, batch_size: int, *, shuffle=False, seed=0) -> DataLoader:
-    """Batches of a TextDataset or a part of one; an epoch's order is drawn from `seed`."""
+    """Return batches of a TextDataset or a part of one; an epoch's order follows from `seed`."""
     whole = documents
     while hasattr(whole, "dataset"):  # a part of a part
         whole = whole.dataset
@@ -85,7 +97,7 @@ def text_loader(documents: Dataset, batch_size: int, *, shuffle=False, seed=0) -
 
 
 def read_lines(filepath, encoding: str = "utf-8") -> list[str]:
-    """The lines of a text file, split at line feeds only; ValueError names an undecodable line."""
+    """Return a file's lines, split at line feeds only; ValueError names an undecodable line."""
     path = Path(filepath)
     if not path.is_file():
         raise FileNotFoundError(
@@ -105,7 +117,7 @@ def read_lines(filepath, encoding: str = "utf-8") -> list[str]:
 
 
 def unigram_entropy(train: Iterable, held_out: Iterable, vocab_size: int) -> float:
-    """Nats per token of `held_out` under the token frequencies of `train` (add-one smoothed).
+    """Return the nats per token of `held_out` under `train`'s token frequencies, plus one each.
 
     Both hold items of a TextDataset. It is what a model reaches that has learned which tokens
     are frequent and nothing else; the first token of a document does not count.
