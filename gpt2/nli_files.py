@@ -10,7 +10,6 @@ import json
 import re
 import zlib
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
@@ -41,8 +40,6 @@ NOT_TEXT = {  # how a file starts that is something else: what it is, and what t
 }
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32-le",  # before UTF-16's, with which it starts
-    codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
@@ -95,8 +92,8 @@ def read_xnli_tsv(path, lang: str | None = None, subset: float = 1.0) -> pd.Data
         elif not (isinstance(hypo, str) and hypo.strip()):
             skipped.append((number, "no hypothesis"))
         else:
-            pair_id = str(number if pair_id_at is None else fields[pair_id_at])
-            rows.append((premise, hypo, LABELS[label], pair_id, number))
+            pair_id = number if pair_id_at is None else fields[pair_id_at] or number
+            rows.append((premise, hypo, LABELS[label], str(pair_id), number))
     if subset <= 1:
         del rows[max(1, int(len(rows) * subset)) :]
     data = pd.DataFrame(rows, columns=["premise", "hypo", "label", "pair_id", "line"])
@@ -119,10 +116,10 @@ def find_file(template, lang: str = "") -> Path:
 
 
 def _near(lang: str, languages: Iterable[str]) -> str:
-    """Return the languages as text for a message, with the one that `lang` may stand for."""
+    """Return the languages as text for a message, and those that are `lang` in another form."""
     names = sorted(languages)
-    near = get_close_matches(lang.lower(), names, n=1, cutoff=0.5)
-    return ", ".join(names) + (f"; did you mean {near[0]!r}?" if near else "")
+    near = [name for name in names if name[:2].lower() == lang[:2].lower()]
+    return ", ".join(names) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def _find_columns(path: Path, names: list[str]) -> dict[str, int]:
@@ -161,7 +158,7 @@ def _json_fields(text: str, names: list[str]) -> list:
 def _of_language(
     path: Path, numbered: list, lang: str, names: list[str], column: int, is_json: bool
 ) -> list[tuple[int, bytes]]:
-    """Return the numbered lines in a language, and those that may be: with no code in the column.
+    """Return the numbered lines in a language, and those that may be: without a language's code.
 
     Most lines are in other languages, so they are not taken apart any further than to the column.
     """
@@ -171,7 +168,12 @@ def _of_language(
     else:
         fields = (line.split(b"\t", column + 1) for _, line in numbered)
         codes = [field[column] if len(field) > column else b"" for field in fields]
-    there = {code for code in set(codes) if LANGUAGE.fullmatch(code.decode(errors="replace"))}
+    of_whole_rows = {
+        code
+        for (_, line), code in zip(numbered, codes, strict=True)
+        if is_json or line.count(b"\t") == len(names) - 1
+    }
+    there = {code for code in of_whole_rows if LANGUAGE.fullmatch(code.decode(errors="replace"))}
     if there and lang.encode() not in there:
         languages = [code.decode() for code in there]
         raise ValueError(f"{path}: no rows in {lang!r}, only in {_near(lang, languages)}")

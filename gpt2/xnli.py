@@ -86,7 +86,7 @@ class XNLIDataset(Dataset):
         self.path = find_file(templates[split], lang)
         self.tokenizer = load_tokenizer("gpt2") if tokenizer is None else tokenizer
         check_tokenizer(self.tokenizer)
-        self.digits = [label_id(self.tokenizer, str(label)) for label in LABEL2ID.values()]
+        self.digits = [label_id(self.tokenizer, str(label)) for label in sorted(LABEL2ID.values())]
         # The static method pads as GPT-2's tokenizer does; a loader of this set as its own does.
         self.collate_fn = partial(XNLIDataset.collate_fn, pad_token_id=pad_id(self.tokenizer))
         encoded = self._load_or_encode()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GPT2Tokenizer
 
 from gpt2.fertility import compute_fertility, count_tokens, fertility_table, segment
 from gpt2.xnli import XNLIDataset
@@ -44,12 +45,12 @@ def test_it_equals_the_handouts_loop_over_the_samples(lang, tokenizer):
 
 @settings(max_examples=200)
 @given(st.lists(st.text(" ab\u00a0\nß猫.'s<|endoftext|>", max_size=30), max_size=5))
-def test_tokens_counted_by_distinct_words_are_those_of_every_text(tokenizer, texts):
+def test_tokens_counted_by_distinct_words_are_all_tokens(tokenizer, texts):
     each = [tokenizer(t, split_special_tokens=True)["input_ids"] for t in texts]
     assert count_tokens(texts, tokenizer) == sum(map(len, each))
 
 
-def test_the_table_by_hand(tmp_path, tokenizer):
+def test_the_table_equals_one_by_hand(tmp_path, tokenizer):
     folder = tmp_path / "XNLI-MT-1.0" / "multinli"
     folder.mkdir(parents=True)
     texts = {"en": ("The cat", "unputdownable so"), "de": ("Die Katze", "unglaublich so")}
@@ -101,3 +102,21 @@ def test_english_is_needed_for_the_premium(tokenizer):
     rows = {"de": train("de", tokenizer)}
     with pytest.raises(ValueError, match="parallel needs English"):
         fertility_table(rows, rows, tokenizer)
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="has no vocabulary"):
+        compute_fertility(train("en", tokenizer), GPT2Tokenizer())
+
+
+@pytest.mark.parametrize("max_samples", [0, -1])
+def test_fewer_than_one_sample_is_an_error(max_samples, tokenizer):
+    with pytest.raises(ValueError, match="max_samples must be at least 1"):
+        compute_fertility(train("en", tokenizer), tokenizer, max_samples)
+
+
+def test_a_subset_has_the_fertility_of_its_first_samples(tokenizer):
+    rows = XNLIDataset.in_folder(SAMPLE, "train", "de", tokenizer=tokenizer, subset=0.1)
+    assert len(rows) == 60
+    whole = compute_fertility(train("de", tokenizer), tokenizer, 60)
+    assert compute_fertility(rows, tokenizer) == whole

@@ -11,7 +11,7 @@ lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=50)
 
 
 @given(st.integers(0, 100), st.integers(0, 5), st.integers(0, 5))
-def test_every_epoch_holds_every_row_once_in_an_order_of_seed_and_epoch(count, seed, epoch):
+def test_an_epoch_is_every_row_once_in_an_order_of_its_own(count, seed, epoch):
     first, again = ShuffledRows(count, seed), ShuffledRows(count, seed)
     first.set_epoch(epoch)
     list(again)  # an earlier epoch leaves no trace
@@ -30,7 +30,7 @@ def test_seeds_and_epochs_differ():
 
 
 @given(lengths_of_rows, st.integers(1, 200), st.integers(0, 3))
-def test_batches_by_length_hold_every_row_once_within_the_budget(lengths, budget, epoch):
+def test_batches_hold_every_row_once_within_the_budget(lengths, budget, epoch):
     batches = BatchesByLength(lengths, budget, seed=1)
     batches.sampler.set_epoch(epoch)
     drawn = list(batches)
@@ -48,7 +48,7 @@ def test_batches_by_length_waste_far_less_than_random_ones():
     assert padded < 1.05 * lengths.sum() < by_chance / 1.5
 
 
-def test_batches_by_length_are_others_in_the_next_epoch_and_not_sorted():
+def test_batches_change_with_the_epoch_and_are_not_sorted():
     batches = BatchesByLength([1 + i % 7 for i in range(140)], 40)
     first = list(batches)
     batches.sampler.set_epoch(1)

@@ -7,13 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from transformers import BertTokenizer, GPT2Tokenizer
 
 from gpt2.text import TextDataset, read_lines, text_loader, unigram_entropy
 
 EOT = 50256
 
 
-def test_an_item_is_max_len_long_with_one_end_of_text_that_counts(text_file, tokenizer):
+def test_an_item_has_max_len_ids_and_one_end_of_text(text_file, tokenizer):
     dataset = TextDataset(text_file("Hello world", "", "Good"), tokenizer, 6)
     assert len(dataset) == 2  # the empty line is no document
     input_ids, mask = dataset[0]
@@ -39,7 +40,7 @@ def test_the_courses_loader_works_on_it_unchanged(text_file, tokenizer):
     max_len=st.integers(2, 40),
     fixed=st.booleans(),
 )
-def test_ids_are_the_tokenizers_with_the_end_added_and_every_cut_token_counted(
+def test_ids_are_the_tokenizers_and_cut_tokens_are_counted(
     tmp_path_factory, tokenizer, documents, max_len, fixed
 ):
     path = tmp_path_factory.mktemp("text") / "text.txt"
@@ -102,7 +103,7 @@ def test_a_split_shares_no_document_and_loses_none(text_file, tokenizer):
     assert dataset.split(0.1, seed=3)[1].indices == held_out.indices
 
 
-def test_a_split_with_an_empty_part_is_a_clear_error_and_parts_of_parts_load(text_file, tokenizer):
+def test_an_empty_part_is_an_error_and_parts_of_parts_load(text_file, tokenizer):
     dataset = TextDataset(text_file(*(f"word {i}" for i in range(4))), tokenizer, 8)
     with pytest.raises(ValueError, match=r"held_out=0\.1 of 4 documents leaves one part empty"):
         dataset.split(0.1)
@@ -110,7 +111,7 @@ def test_a_split_with_an_empty_part_is_a_clear_error_and_parts_of_parts_load(tex
     assert next(iter(text_loader(part, 2)))["input_ids"].shape[0] == 2
 
 
-def test_unigram_entropy_of_a_uniform_text_is_the_log_of_its_vocabulary():
+def test_unigram_entropy_of_uniform_text_is_log_vocabulary():
     ids = torch.arange(8)
     item = (torch.cat([ids[:1], ids]), torch.ones(9, dtype=torch.long))
     assert unigram_entropy([item] * 1000, [item], 8) == pytest.approx(math.log(8), rel=1e-6)
@@ -140,3 +141,28 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path, tokenizer):
 def test_a_length_with_nothing_to_predict_is_a_clear_error(text_file, tokenizer):
     with pytest.raises(ValueError, match="max_len must be at least 2, got 1"):
         TextDataset(text_file("Hello"), tokenizer, 1)
+
+
+# ---- Tokenizers --------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(text_file):
+    with pytest.raises(ValueError, match="has no vocabulary"):
+        TextDataset(text_file("Hello"), GPT2Tokenizer(), 8)
+
+
+def test_documents_start_and_end_once_for_any_tokenizer(text_file):
+    words = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "hello", "cls")
+    bert = BertTokenizer(vocab={word: id for id, word in enumerate(words)})
+    with pytest.raises(ValueError, match=r"no end-of-text token .* = tokenizer\.sep_token"):
+        TextDataset(text_file("Hello"), bert, 8)
+    bert.eos_token = bert.sep_token
+    input_ids, mask = TextDataset(text_file("Hello hello [CLS]"), bert, 8)[0]
+    assert input_ids[mask.bool()].tolist()[:3] == [1, 4, 4]
+    assert (input_ids[mask.bool()] == 2).sum() == 1 and (input_ids[~mask.bool()] == 3).all()
+
+
+def test_end_of_text_pads_where_there_is_no_padding_token(text_file):
+    tokenizer = GPT2Tokenizer(vocab={"a": 0, "<|endoftext|>": 1, "b": 2}, merges=[])
+    input_ids, mask = TextDataset(text_file("aa"), tokenizer, 5)[0]
+    assert input_ids.tolist() == [0, 0, 1, 1, 1] and mask.tolist() == [1, 1, 1, 0, 0]

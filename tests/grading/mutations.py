@@ -177,10 +177,10 @@ MUTATIONS = [
     ("fine-tuning step", XNLI, "labels exchanged",
      [('"contradictory": 1, "neutral": 2}', '"contradictory": 2, "neutral": 1}')]),
     ("fine-tuning step", PROMPTS, "the label is cut off",
-     [("room = max_length - 1 - len(tail) - 1", "room = max_length")]),
+     [("room -= 2 * len(newline) + len(starts[2])", "pass")]),
     ("fine-tuning step", XNLI, "pads are labels", [('padded("labels", IGNORED)', 'padded("labels", 0)')]),
-    ("fine-tuning step", XNLI, "a space before the digit",
-     [("_only_token(tokenizer, str(label))", "_only_token(tokenizer, f\" {label}\")")]),
+    ("fine-tuning step", PROMPTS, "a space before the digit",
+     [("tokenizer(prompt + digit,", 'tokenizer(prompt + " " + digit,')]),
 ]  # fmt: skip
 
 STYLES = {
