@@ -13,7 +13,7 @@ from utils import atomic_write
 
 
 class ProgressBar:
-    """Draw one text bar: last loss, mean loss since the bar started, learning rate, memory, speed.
+    """Draw one text bar: last loss, mean loss since the bar started, learning rate, speed.
 
     The text that `note()` returns is shown at the end of the bar.
     """
@@ -48,7 +48,6 @@ class ProgressBar:
                 f"loss {progress.loss:.3f}",
                 f"mean {self.total_loss / self.num_steps:.3f}",
                 f"lr {progress.learning_rate:.1e}",
-                f"{progress.memory / 2**30:.1f} GiB",
             ]
             if self.num_tokens > 0:
                 speed = self.num_tokens / (progress.seconds - self.shown_at)

@@ -1,0 +1,120 @@
+"""Callbacks: a bar that shows the training, and metrics that lose no step."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.callbacks import Metrics, ProgressBar
+from gpt2.checkpoints import Progress
+from tests import ROOT
+
+
+def progress(step, total=10, **changes):
+    values = {
+        "step": step,
+        "total_steps": total,
+        "epoch": 1,
+        "loss": 1.0 / step,
+        "num_labels": 4,
+        "num_tokens": 40,
+        "learning_rate": 1e-3,
+        "seconds": float(step),
+        "ends_epoch": step == total,
+    }
+    return Progress(**{**values, **changes})
+
+
+# ---- The bar -----------------------------------------------------------------------------------
+
+
+def test_the_bar_shows_the_mean_loss_and_ends_full(capsys):
+    bar = ProgressBar("toy", every=2)
+    for step in range(1, 6):
+        bar(progress(step, total=5))
+    mean = sum(1 / step for step in range(1, 6)) / 5
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert last.startswith("toy: 100%") and "5/5" in last and f"mean {mean:.3f}" in last
+    assert "lr 1.0e-03" in last and "40 tokens/s" in last
+
+
+def test_the_bar_of_a_resumed_training_starts_at_its_step(capsys):
+    bar = ProgressBar("toy", every=1, note=lambda: "dev 0.5")
+    for step in range(3, 6):
+        bar(progress(step, total=5))
+    lines = capsys.readouterr().err.split("\r")
+    assert "2/5" in lines[1] and "5/5" in lines[-1] and "dev 0.5" in lines[-1]
+
+
+# ---- Metrics -----------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_has_every_step_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = Metrics(path)
+    for step in range(1, 6):
+        first(progress(step))
+    first.write({"step": 5, "dev_accuracy": 0.5})
+    again = Metrics(path)
+    for step in range(3, 11):  # the last checkpoint was after step 3
+        again(progress(step, seconds=100.0 + step))
+    lines = again.read()
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert [line["seconds"] for line in lines[:4]] == [1, 2, 103, 104]
+
+
+def test_lines_have_the_speed_and_the_remaining_time(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    for step, seconds in ((1, 2.0), (2, 6.0)):
+        metrics(progress(step, seconds=seconds))
+    Metrics(metrics.path)(progress(3, seconds=11.0))  # resumed in another process
+    lines = metrics.read()
+    assert [line["tokens_per_second"] for line in lines] == [40 / 2, 40 / 4, 40 / 5]
+    assert [line["eta_seconds"] for line in lines] == pytest.approx([18, 24, 7 * 11 / 3])
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_torn_file_costs_only_the_torn_line(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("m") / "metrics.jsonl"
+    metrics = Metrics(path)
+    for step in range(1, 5):
+        metrics(progress(step))
+    raw = path.read_bytes()
+    cut = data.draw(st.integers(0, len(raw)))
+    path.write_bytes(raw[:cut])
+    whole = raw[:cut].count(b"\n")
+    assert [line["step"] for line in Metrics(path).read()][:whole] == list(range(1, whole + 1))
+    Metrics(path)(progress(5))
+    assert Metrics(path).read()[-1]["step"] == 5
+
+
+@pytest.mark.parametrize("line", [b'{"step": "x"}', b"null", b"3", b"[" * 100_000, b"\xff\x00"])
+def test_damaged_lines_are_skipped(tmp_path, line):
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    metrics(progress(1))
+    with open(metrics.path, "ab") as file:
+        file.write(line + b"\n")
+    Metrics(metrics.path)(progress(2))
+    assert [line["step"] for line in metrics.read()] == [1, 2]
+
+
+def test_a_full_disk_costs_lines_not_the_training(tmp_path):
+    """Files of this process can't grow beyond 20 kB, as on a disk with no more room."""
+    script = (
+        "import resource, sys, warnings; from tests.experiments import test_callbacks as t\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "metrics = t.Metrics(sys.argv[1])\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for step in range(1, 200): metrics(t.progress(step, total=999))\n"
+        "print(caught[0].message)\n"
+    )
+    path = tmp_path / "metrics.jsonl"
+    command = [sys.executable, "-c", script, str(path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "metrics.jsonl: lines are lost" in run.stdout, run.stderr
+    saved = [line["step"] for line in Metrics(path).read()]
+    assert saved == list(range(1, len(saved) + 1)) and 20 < len(saved) < 199
