@@ -28,7 +28,7 @@ class Evaluation:
         columns = [self.predictions[name].tolist() for name in self.predictions]
         with (
             atomic_write(path) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8", errors="surrogatepass") as file,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
             writer.writerows([self.predictions.columns, *zip(*columns, strict=True)])
@@ -36,7 +36,7 @@ class Evaluation:
     @classmethod
     def load(cls, path) -> "Evaluation":
         """Read what `save` wrote; every text and number comes back as it was."""
-        with open(path, newline="", encoding="utf-8", errors="surrogatepass") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             names, *rows = csv.reader(file, quoting=csv.QUOTE_NONNUMERIC)
         return cls(pd.DataFrame(rows, columns=names))
 

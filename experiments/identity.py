@@ -13,8 +13,7 @@ from types import CodeType, FunctionType
 import gpt2
 import optim
 import utils
-from gpt2.prompts import PROMPT
-from gpt2.xnli import LABEL2ID
+from gpt2 import prompts, xnli
 
 # Text generation and token counts decide no number of a training run or its evaluation.
 UNRELATED = {"__init__", "__main__", "generate", "decoding", "beam", "fertility"}
@@ -30,7 +29,7 @@ def code_identity(recipe=None) -> dict[str, str]:
     not the file's: replaced at run time, such as by a notebook cell, or loaded before the file was
     edited.
     """
-    identity = {"prompt": PROMPT, "labels": repr(LABEL2ID)}
+    identity = {"prompt": prompts.PROMPT, "labels": repr(xnli.LABEL2ID)}
     for module, (name, path) in _sources(recipe).items():
         text = path.read_text(encoding="utf-8")
         identity[name] = _digest_source(text)

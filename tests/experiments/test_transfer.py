@@ -1,19 +1,16 @@
-"""Task 3's statistics, against scipy and tables computed by hand."""
+"""Task 3's comparisons, against scipy and tables computed by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import binomtest, spearmanr
 
 from experiments.evaluation import Evaluation
+from experiments.statistics import holm
 from experiments.transfer import (
-    Answers,
+    Result,
     correlation,
     differences,
-    export,
-    holm,
     readable,
     results_table,
     select_languages,
@@ -21,8 +18,8 @@ from experiments.transfer import (
 )
 
 
-def answers_with(correct, n=300, seed=None):
-    """An Evaluation with this many right answers, the first ones or ones drawn by `seed`."""
+def evaluation_with(correct, n=300, seed=None):
+    """An Evaluation with this many right predictions: the first, or random ones by `seed`."""
     right = np.arange(n) < correct
     if seed is not None:
         right = np.random.default_rng(seed).permutation(right)
@@ -32,33 +29,13 @@ def answers_with(correct, n=300, seed=None):
     return Evaluation(table.astype(str))
 
 
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=14))
-def test_holm_lies_between_the_p_value_and_bonferroni_and_keeps_the_order(p):
-    corrected = holm(p)
-    for before, after in zip(p, corrected, strict=True):
-        assert before <= after <= min(1.0, before * len(p)) + 1e-12
-    ranked = [c for _, c in sorted(zip(p, corrected, strict=True))]
-    assert ranked == sorted(ranked)
-
-
-def test_holm_rejects_a_true_hypothesis_no_oftener_than_it_says():
-    generator = np.random.default_rng(0)
-    errors = sum(min(holm(generator.random(14).tolist())) < 0.05 for _ in range(4000))
-    assert errors / 4000 == pytest.approx(0.05, abs=0.012)
-
-
 @pytest.fixture
 def table():
     evaluations = {"en": 240, "fr": 130, "de": 125, "ur": 110, "th": 90}
     fertility = pd.DataFrame(
         {"premium": [1.0, 1.5, 1.8, 5.0, 8.0]}, index=["en", "fr", "de", "ur", "th"]
     )
-    return transfer_table({k: answers_with(v) for k, v in evaluations.items()}, fertility)
+    return transfer_table({k: evaluation_with(v) for k, v in evaluations.items()}, fertility)
 
 
 def test_chance_is_tested_exactly_and_corrected_for_the_other_languages(table):
@@ -84,30 +61,30 @@ def test_the_correlation_is_scipys_over_the_other_languages(table):
 
 
 @pytest.fixture
-def answers():
+def results():
     return [
-        Answers("zero-shot", "fr", answers_with(120), 900, 10.0),
-        Answers("per language", "fr", answers_with(150), 300, 20.0),
-        Answers("per language", "fr", answers_with(160, seed=1), 300, 30.0, seed=1),
-        Answers("zero-shot", "de", answers_with(120), 900, 10.0),
-        Answers("per language", "de", answers_with(121), 300, 20.0),
+        Result("zero-shot", "fr", evaluation_with(120), 900, 10.0),
+        Result("per language", "fr", evaluation_with(150), 300, 20.0),
+        Result("per language", "fr", evaluation_with(160, seed=1), 300, 30.0, seed=1),
+        Result("zero-shot", "de", evaluation_with(120), 900, 10.0),
+        Result("per language", "de", evaluation_with(121), 300, 20.0),
     ]
 
 
-def test_results_have_intervals_or_mean_and_deviation_over_seeds(answers):
-    results = results_table(answers)
-    assert len(results) == 4
-    fr = results[(results["language"] == "fr") & (results["setting"] == "per language")].iloc[0]
+def test_results_have_intervals_or_mean_and_deviation_over_seeds(results):
+    table = results_table(results)
+    assert len(table) == 4
+    fr = table[(table["language"] == "fr") & (table["setting"] == "per language")].iloc[0]
     assert fr["accuracy"] == pytest.approx((150 + 160) / 600) and fr["seeds"] == 2
     assert fr["std"] == pytest.approx(np.std([0.5, 160 / 300], ddof=1)) and fr["seconds"] == 25
-    wide = readable(results)
+    wide = readable(table)
     assert list(wide.index) == ["fr", "de"] and list(wide.columns) == ["zero-shot", "per language"]
     assert wide.loc["fr", "per language"] == "51.7 (2.4)"
     assert wide.loc["de", "zero-shot"] == "40.0 [34.6, 45.6]"
 
 
-def test_differences_are_paired_and_corrected(answers):
-    table = differences(answers)
+def test_differences_are_paired_and_corrected(results):
+    table = differences(results)
     assert table["language"].tolist() == ["fr", "de"]
     assert table["difference"].tolist() == pytest.approx([0.1, 1 / 300])
     # all 120 of the first are among the 150 of the second: 30 pairs differ, one way
@@ -115,16 +92,6 @@ def test_differences_are_paired_and_corrected(answers):
     assert table["p corrected"].tolist() == holm(table["p"].tolist())
 
 
-def test_two_answers_of_one_seed_are_refused(answers):
-    with pytest.raises(ValueError, match="fr, zero-shot: two answers with the same seed"):
-        results_table([*answers, answers[0]])
-
-
-def test_a_table_is_exported_three_ways(answers, tmp_path):
-    wide = readable(results_table(answers))
-    paths = export(wide, tmp_path, "results", caption="Accuracy in %")
-    assert [path.suffix for path in paths] == [".csv", ".md", ".tex"]
-    assert pd.read_csv(paths[0], index_col=0).equals(wide.rename_axis(columns=None))
-    markdown, latex = (path.read_text() for path in paths[1:])
-    assert "| fr" in markdown and "40.0 [34.6, 45.6]" in markdown
-    assert "\\toprule" in latex and "\\caption{Accuracy in \\%}" in latex.replace("in %", "in \\%")
+def test_two_results_of_one_seed_are_refused(results):
+    with pytest.raises(ValueError, match="fr, zero-shot: two results with the same seed"):
+        results_table([*results, results[0]])

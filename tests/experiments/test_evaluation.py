@@ -1,0 +1,78 @@
+"""Evaluations: measures against tables computed by hand, and files that lose nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from experiments.evaluation import Evaluation
+from gpt2.evaluate import predict
+from gpt2.xnli import XNLIDataset
+from tests import SAMPLE
+from tests.hugging_face import small_model
+
+
+def table(labels, predictions, probabilities=None, ids=None):
+    frame = pd.DataFrame({"label": list(labels), "prediction": list(predictions)})
+    frame["pair_id"] = ids if ids is not None else list(map(str, range(len(frame))))
+    probabilities = np.full((len(frame), 3), 1 / 3) if probabilities is None else probabilities
+    for i in range(3):
+        frame[f"p({i})"] = np.asarray(probabilities, dtype=float)[:, i]
+    return Evaluation(frame)
+
+
+def test_measures_of_a_table_computed_by_hand():
+    probabilities = [[0.8, 0.1, 0.1], [0.1, 0.1, 0.2], [0.2, 0.1, 0.1], [0.1, 0.5, 0.1]]
+    evaluation = table("0120", ["0", "2", "the", "1"], probabilities)
+    assert evaluation.accuracy == 0.25
+    assert evaluation.share_without_label == 0.25
+    assert evaluation.accuracy_among_labels == 0.25
+    assert evaluation.loss == pytest.approx(-np.log([0.8, 0.1, 0.1, 0.1]).mean())
+    assert evaluation.confusion().to_numpy().tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert evaluation.per_class().loc["entailment", ["precision", "recall"]].tolist() == [1.0, 0.5]
+    # confidences .8 right; .5, .5, 5/7 wrong: gaps in the bins of .5 (two), .7 and .8
+    expected = 0.5 * 2 / 4 + (5 / 7) / 4 + 0.2 / 4
+    assert evaluation.calibration_error() == pytest.approx(expected)
+
+
+def test_confident_errors_are_sorted_and_of_the_same_pairs():
+    evaluation = table("0012", "1022", [[0.1, 0.6, 0.1], [1, 0, 0], [0, 0, 0.9], [0, 0, 1]])
+    data = pd.DataFrame({"pair_id": list("0123"), "premise": list("abcd"), "hypo": list("efgh")})
+    data["label"] = ["entailment", "entailment", "contradictory", "neutral"]
+    errors = evaluation.confident_errors(data)
+    assert errors["premise"].tolist() == ["c", "a"]
+    assert errors["prediction"].tolist() == ["neutral", "contradictory"]
+    assert errors["probability"].tolist() == pytest.approx([1.0, 0.75])
+    with pytest.raises(ValueError, match="data holds other pairs than these predictions"):
+        evaluation.confident_errors(data.assign(pair_id=list("4123")))
+
+
+def test_measures_fit_the_predictions_of_a_model(tokenizer):
+    dataset = XNLIDataset.in_folder(SAMPLE, "dev", verbose=False)
+    model = small_model(vocab_size=50257, max_position_embeddings=128)
+    evaluation = Evaluation(predict(model, tokenizer, dataset, progress=False))
+    assert evaluation.predictions["pair_id"].tolist() == dataset.data["pair_id"].tolist()
+    assert evaluation.confusion().to_numpy().sum() == len(dataset) == 60
+    assert evaluation.per_class()["support"].sum() == len(dataset)
+    assert 0 <= evaluation.accuracy <= evaluation.interval[1]
+
+
+texts = st.text(max_size=6)
+numbers = st.floats(0, 1)
+
+
+@given(st.lists(st.tuples(texts, texts, numbers, numbers, numbers), max_size=5))
+@example([("1", "\r", 0.1, 0.2, 0.3), ('"', 'a\r\n"b', 5e-324, 1.0, 0.0)])
+@example([("", "\x00", 0.1, 0.2, 0.3), ("NA", "\u2028", 0.1, 0.2, 1 / 3), ("007", "\x1a", 0, 1, 1)])
+@example([("1e5", "nan", 0.1, 0.2, 0.3), ("\ufeff", ",\n", 0.1, 0.2, 0.3)])
+def test_saving_and_loading_changes_no_text_and_no_bit(tmp_path_factory, rows):
+    ids, predictions = [row[0] for row in rows], [row[1] for row in rows]
+    probabilities = np.array([row[2:] for row in rows], dtype=float).reshape(-1, 3)
+    evaluation = table(["0"] * len(rows), predictions, probabilities, ids)
+    path = tmp_path_factory.mktemp("evaluation") / "test.en.csv"
+    evaluation.save(path)
+    loaded = Evaluation.load(path).predictions
+    assert list(loaded) == list(evaluation.predictions)
+    for name in loaded:
+        assert loaded[name].tolist() == evaluation.predictions[name].tolist()

@@ -1,0 +1,204 @@
+"""A run's identity: changed code is another run, changed comments are not."""
+
+import functools
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+import gpt2.evaluate
+import gpt2.loss
+import gpt2.model
+import gpt2.xnli
+from config import FINETUNE_ENGLISH, GPT2Config
+from experiments.finetuning import finetune
+from experiments.identity import changed_code, code_identity
+from gpt2.attention import CausalSelfAttention
+from gpt2.layer import GPT2Layer
+from gpt2.model import GPT2Model
+from optim.adamw import AdamW
+from tests import ROOT, SAMPLE
+
+PROGRAM = """
+import sys
+from dataclasses import replace
+from config import FINETUNE_ENGLISH, GPT2Config
+from experiments.finetuning import finetune
+from gpt2.model import GPT2Model
+import torch
+torch.manual_seed(0)
+shape = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+GPT2Model(GPT2Config(max_position_embeddings=128, **shape)).save_pretrained("tiny")
+settings = replace(FINETUNE_ENGLISH, subset=8.0, learning_rate=1e-2)
+run = finetune(settings, weights="tiny", data=sys.argv[1], progress=False)
+print(run.path.name)
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project's code; call it to run PROGRAM there and get the lines it printed."""
+    for name in ("gpt2", "optim", "experiments"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in ("config.py", "utils.py"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def run() -> list[str]:
+        command = [sys.executable, "-c", PROGRAM, str(SAMPLE)]
+        finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        return finished.stdout.splitlines()
+
+    run.root = tmp_path
+    return run
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_an_edited_source_is_named_and_starts_a_new_run(project):
+    (first,) = project()
+    attention = project.root / "gpt2" / "attention.py"
+    edit(attention, '"""', '"""Differently described. ')
+    edit(attention, "\nclass ", "\n# a comment\n\n\nclass ")
+    assert project() == [first]  # the finished run
+    edit(attention, "softmax(dim=-1)", "softmax(dim=-1) * 2")
+    said, second = project()
+    assert second != first
+    assert said == (
+        f"{second}: a new run, because gpt2/attention.py changed since {first} with the same "
+        "settings"
+    )
+    assert project() == [second]
+
+
+def identity_of(path, old, new, tmp_path):
+    """The identity's entry for a recipe file before and after an edit."""
+    copy = tmp_path / "recipes" / path.name
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(path, copy)
+    before = code_identity(copy)
+    edit(copy, old, new)
+    return changed_code(before, code_identity(copy))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ('"""Return ', '"""Give back ', False),
+        ("import torch", "import torch  # the library", False),
+        ("\n\n\ndef ", "\n\n\n\n\ndef ", False),
+        ("-100", "-101", True),
+        ("[:, 1:]", "[:, 2:]", True),
+        ('"mean"', '"sum"', True),
+    ],
+)
+def test_only_code_counts_in_a_source(tmp_path, old, new, changed):
+    result = identity_of(ROOT / "gpt2" / "loss.py", old, new, tmp_path)
+    assert result == (["recipes/loss.py"] if changed else [])
+
+
+# ---- Replaced at run time ----------------------------------------------------------------------
+
+
+def plain(self, hidden_states, attention_mask, *_, **__):
+    return hidden_states
+
+
+def other(self, hidden_states, attention_mask, *_, **__):
+    return hidden_states * 2
+
+
+def halved(factor):
+    def forward(self, hidden_states, attention_mask, *_, **__):
+        return hidden_states * factor
+
+    return forward
+
+
+class MyLayer(GPT2Layer):
+    def forward(self, hidden_states, attention_mask, *_, **__):
+        return hidden_states
+
+
+@functools.wraps(GPT2Layer.forward)
+def wrapped(*arguments, **keywords):
+    return None
+
+
+REPLACED = [
+    (GPT2Layer, "forward", plain, "gpt2.layer.GPT2Layer.forward"),
+    (GPT2Layer, "forward", other, "gpt2.layer.GPT2Layer.forward"),
+    (GPT2Layer, "forward", halved(0.5), "gpt2.layer.GPT2Layer.forward"),
+    (GPT2Layer, "forward", halved(0.25), "gpt2.layer.GPT2Layer.forward"),
+    (GPT2Layer, "forward", wrapped, "gpt2.layer.GPT2Layer.forward"),
+    (GPT2Layer, "forward", torch.nn.Module.forward, "gpt2.layer.GPT2Layer.forward"),
+    (GPT2Layer, "__call__", plain, "gpt2.layer.GPT2Layer.__call__"),
+    (GPT2Layer, "add", staticmethod(plain), "gpt2.layer.GPT2Layer.add"),
+    (
+        CausalSelfAttention,
+        "transform",
+        CausalSelfAttention.forward,
+        "gpt2.attention.CausalSelfAttention.transform",
+    ),
+    (AdamW, "step", plain, "optim.adamw.AdamW.step"),
+    (gpt2.loss, "next_token_loss", partial(plain, None), "gpt2.loss.next_token_loss"),
+    (gpt2.evaluate, "answer", lambda *_: None, "gpt2.evaluate.answer"),
+    (gpt2.model, "GPT2Layer", MyLayer, "gpt2.model.GPT2Layer.forward"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "value", "expected"), REPLACED)
+def test_a_function_replaced_at_run_time_is_named(monkeypatch, owner, name, value, expected):
+    before = code_identity()
+    assert not [entry for entry in before if "not as in" in entry]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, value, raising=False)
+        (changed,) = changed_code(before, code_identity())
+        assert changed.startswith(f"{expected} (not as in ")
+        assert code_identity() == code_identity()
+    assert code_identity() == before
+
+
+def test_different_replacements_are_different_identities(monkeypatch):
+    identities = []
+    for value in (plain, other, halved(0.5), halved(0.25), wrapped):
+        monkeypatch.setattr(GPT2Layer, "forward", value)
+        identities.append(code_identity())
+    assert all(a != b for i, a in enumerate(identities) for b in identities[:i])
+
+
+def test_prompt_and_labels_are_part_of_the_identity(monkeypatch):
+    before = code_identity()
+    monkeypatch.setattr("gpt2.prompts.PROMPT", "{premise} {hypo}")
+    monkeypatch.setitem(gpt2.xnli.LABEL2ID, "neutral", 3)
+    assert changed_code(before, code_identity()) == ["labels", "prompt"]
+
+
+def test_a_patched_block_gets_its_own_run_and_predictions(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = GPT2Config(max_position_embeddings=128, initializer_range=0.5, **shape)
+    GPT2Model(config).save_pretrained(tmp_path / "tiny")
+    settings = replace(FINETUNE_ENGLISH, subset=40.0, learning_rate=1e-2)
+    where = {"weights": tmp_path / "tiny", "data": SAMPLE, "runs": tmp_path, "progress": False}
+    run = finetune(settings, **where)
+    before = run.evaluation("test", progress=False).predictions
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(GPT2Layer, "forward", plain)
+        # the finished run's predictions are not those of the patched model
+        assert not run.evaluation("test", progress=False).predictions.equals(before)
+        patched = finetune(settings, **where)
+        assert patched.path != run.path
+        assert "gpt2.layer.GPT2Layer.forward (not as in gpt2/layer.py)" in capsys.readouterr().out
+    assert run.evaluation("test", progress=False).predictions.equals(before)
+    assert finetune(settings, **where).path == run.path

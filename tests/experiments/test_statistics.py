@@ -1,0 +1,62 @@
+"""Intervals, paired tests and corrections, against numbers computed by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from experiments.evaluation import Evaluation
+from experiments.statistics import holm, mcnemar, wilson_interval
+
+
+def test_wilsons_interval_covers_as_often_as_it_says():
+    low, high = wilson_interval(10, 40)
+    assert (low, high) == pytest.approx((0.1419, 0.4019), abs=5e-4)  # Wilson 1927, by hand
+    for p in (0.34, 0.6, 0.8):
+        n = 500
+        inside = [
+            k for k in range(n + 1) if wilson_interval(k, n)[0] <= p <= wilson_interval(k, n)[1]
+        ]
+        assert binom.pmf(inside, n, p).sum() == pytest.approx(0.95, abs=0.012)
+
+
+def predicted(predictions, ids=None):
+    """An Evaluation of pairs whose label is "0"."""
+    ids = range(len(predictions)) if ids is None else ids
+    columns = {"pair_id": ids, "label": ["0"] * len(predictions), "prediction": list(predictions)}
+    return Evaluation(pd.DataFrame(columns))
+
+
+def test_mcnemar_counts_only_pairs_on_which_the_two_differ():
+    first = predicted("0" * 18 + "11")
+    second = predicted("0" * 10 + "1" * 8 + "00")
+    # 8 against 2 among 10: P(X ≥ 8) = 56/1024, twice
+    assert mcnemar(first, second) == pytest.approx(2 * 56 / 1024)
+    assert mcnemar(second, first) == mcnemar(first, second)
+    assert mcnemar(first, first) == 1.0
+    shuffled = Evaluation(second.predictions.sample(frac=1.0, random_state=0))
+    assert mcnemar(first, shuffled) == mcnemar(first, second)
+    with pytest.raises(ValueError, match="same pairs"):
+        mcnemar(first, predicted("0" * 20, ids=range(1, 21)))
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=14))
+def test_holm_is_between_p_and_bonferroni_in_the_same_order(p):
+    corrected = holm(p)
+    for before, after in zip(p, corrected, strict=True):
+        assert before <= after <= min(1.0, before * len(p)) + 1e-12
+    ranked = [c for _, c in sorted(zip(p, corrected, strict=True))]
+    assert ranked == sorted(ranked)
+
+
+def test_holm_rejects_true_hypotheses_as_rarely_as_it_says():
+    generator = np.random.default_rng(0)
+    errors = sum(min(holm(generator.random(14).tolist())) < 0.05 for _ in range(4000))
+    assert errors / 4000 == pytest.approx(0.05, abs=0.012)
