@@ -1,6 +1,50 @@
-"""GPT-2, and the study of it that the handout asks for."""
+"""GPT-2 from its formulas: the model, its training, generation and NLI evaluation.
 
-import warnings
+from gpt2 import GPT2Model, AdamW, XNLIDataset, generate_gpt2
+"""
 
-# tqdm says this once where widgets are not installed; our bars are text bars anyway.
-warnings.filterwarnings("ignore", message="IProgress not found")
+from config import GPT2Config
+from gpt2.attention import CausalSelfAttention, causal_mask
+from gpt2.cache import KeyValueCache
+from gpt2.checkpoints import Checkpoints, Progress
+from gpt2.evaluate import compute_accuracy, evaluate_gpt2_xnli, predict
+from gpt2.fertility import compute_fertility
+from gpt2.generate import generate, generate_gpt2
+from gpt2.layer import GPT2Layer
+from gpt2.loss import count_labels, mean_loss, next_token_loss
+from gpt2.model import GPT2Model, GPTPreTrainedModel
+from gpt2.text import TextDataset
+from gpt2.tokenizer import load_tokenizer
+from gpt2.train import train
+from gpt2.xnli import ID2LABEL, LABEL2ID, LANGUAGES, XNLIDataset, read_xnli_tsv
+from optim import AdamW
+
+__all__ = [
+    "ID2LABEL",
+    "LABEL2ID",
+    "LANGUAGES",
+    "AdamW",
+    "CausalSelfAttention",
+    "Checkpoints",
+    "GPT2Config",
+    "GPT2Layer",
+    "GPT2Model",
+    "GPTPreTrainedModel",
+    "KeyValueCache",
+    "Progress",
+    "TextDataset",
+    "XNLIDataset",
+    "causal_mask",
+    "compute_accuracy",
+    "compute_fertility",
+    "count_labels",
+    "evaluate_gpt2_xnli",
+    "generate",
+    "generate_gpt2",
+    "load_tokenizer",
+    "mean_loss",
+    "next_token_loss",
+    "predict",
+    "read_xnli_tsv",
+    "train",
+]

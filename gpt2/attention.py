@@ -1,144 +1,120 @@
-"""Causal self-attention: the handout's formula, and torch's fused kernel for the same thing.
+"""Causal self-attention (handout section 3.2).
 
-Shapes: B batch, T positions, h heads, d width of a head, hidden = h·d. With a cache the T new
-positions attend to S ≥ T, themselves and those before; else S = T.
+Shapes: B rows, T positions, h heads, d width of a head, hidden = h·d. With a cache the T new
+positions attend to S >= T, those before them and themselves; otherwise S = T.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from einops import rearrange
 from torch import Tensor, nn
 
+from gpt2.cache import LayerCache
 
-class LayerCache:
-    """The keys and values of one layer's positions so far, in memory that is taken once.
 
-    `key` and `value` are [B, h, capacity, d], of which the first `length` positions are filled.
+def causal_mask(
+    T: int, S: int, padding_mask: Tensor | None = None, *, dtype=torch.float32, device=None
+) -> Tensor:
+    """Return M_causal + M_pad: 0 where a query may look, the smallest number of `dtype` elsewhere.
+
+    The T queries are the last of the S positions. `padding_mask` (B, 1, 1, S) is M_pad, as
+    `utils.get_extended_attention_mask` makes it. The result is (T, S), or (B, 1, T, S) with it.
     """
-
-    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device):
-        self.key = torch.empty(shape, dtype=dtype, device=device)
-        self.value = torch.empty(shape, dtype=dtype, device=device)
-        self.length = 0
-
-    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep new positions; returns all keys and values up to them, [B, h, S, d]."""
-        start, end = self.length, self.length + key.size(2)
-        if end > self.key.size(2):
-            raise ValueError(f"the cache has room for {self.key.size(2)} positions, not {end}")
-        self.key[:, :, start:end], self.value[:, :, start:end] = key, value
-        self.length = end
-        return self.key[:, :, :end], self.value[:, :, :end]
-
-
-class KeyValueCache:
-    """A LayerCache for every layer of a model, which read one text together."""
-
-    def __init__(self, config, batch_size: int, capacity: int, *, dtype=torch.float32, device=None):
-        heads = config.num_attention_heads
-        shape = (batch_size, heads, capacity, config.hidden_size // heads)
-        self.layers = [LayerCache(shape, dtype, device) for _ in range(config.num_hidden_layers)]
-
-    @property
-    def length(self) -> int:
-        return self.layers[0].length
-
-    def truncate(self, length: int) -> None:
-        """Forget all positions from `length` on."""
-        for layer in self.layers:
-            layer.length = length
-
-    def select(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch, which may repeat."""
-        for layer in self.layers:
-            layer.key, layer.value = layer.key[rows], layer.value[rows]
+    # BEGIN SOLUTION attention
+    smallest = torch.finfo(dtype).min  # finite: a row that sees nothing has no NaN
+    mask = torch.full((T, S), smallest, dtype=dtype, device=device).triu(S - T + 1)
+    return mask if padding_mask is None else torch.minimum(mask, padding_mask)
+    # END SOLUTION
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention in which no position sees a later one (handout section 3.2)."""
+    """Multi-head attention in which no position sees a later one.
+
+    `attn_implementation` of the configuration picks how it is computed: "eager" is the formula,
+    "sdpa" torch's fused kernel for the same, which does not store the (B, h, T, S) weights.
+    """
 
     def __init__(self, config):
         super().__init__()
         self.num_attention_heads = config.num_attention_heads
+        self.attention_head_size = config.hidden_size // config.num_attention_heads
+        self.all_head_size = self.num_attention_heads * self.attention_head_size
         self.attn_implementation = config.attn_implementation
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query = nn.Linear(config.hidden_size, self.all_head_size)
+        self.key = nn.Linear(config.hidden_size, self.all_head_size)
+        self.value = nn.Linear(config.hidden_size, self.all_head_size)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
-    def transform(
-        self, x: Float[Tensor, "B T hidden"], linear_layer: nn.Module
-    ) -> Float[Tensor, "B h T d"]:
-        """`linear_layer(x)` cut into heads."""
-        return linear_layer(x).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+    def transform(self, x: Tensor, linear_layer: nn.Module) -> Tensor:
+        """Project x (B, T, hidden) and split it into heads, (B, h, T, d)."""
+        return rearrange(linear_layer(x), "B T (h d) -> B h T d", h=self.num_attention_heads)
 
-    def attention(
-        self,
-        key: Float[Tensor, "B h S d"],
-        query: Float[Tensor, "B h T d"],
-        value: Float[Tensor, "B h S d"],
-        attention_mask: Float[Tensor, "#B 1 1 S"] | None,
-    ) -> Float[Tensor, "B T hidden"]:
-        """softmax(QKᵀ/√d + M_causal + M_pad)·V, and the heads merged again.
+    def attention_weights(
+        self, key: Tensor, query: Tensor, attention_mask: Tensor | None
+    ) -> Tensor:
+        """Return softmax(QKᵀ/√d + M_causal + M_pad), (B, h, T, S); each row sums to 1.
 
-        `attention_mask` is M_pad, to be added: 0 keeps, the dtype's minimum drops. It is None
-        where causality alone hides all there is to hide.
+        `attention_mask` is M_pad (B, 1, 1, S), M_causal + M_pad (B, 1, T, S), or None: no pads.
         """
         # BEGIN SOLUTION attention
-        attend = self._formula if self.attn_implementation == "eager" else self._fast
-        return attend(key, query, value, attention_mask).transpose(1, 2).flatten(2)
-
-    def _formula(self, key, query, value, attention_mask):
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))  # [B, h, T, S]
-        scores = scores.masked_fill(_future(query, key), -torch.inf)
-        if attention_mask is not None:
-            scores = scores + attention_mask
-        # Each query still has its own key or a finite mask value: no row is all -inf, none NaN.
-        weights = self.dropout(scores.softmax(dim=-1))
-        return weights @ value  # [B, h, T, d]
-
-    def _fast(self, key, query, value, attention_mask):
-        T, S = query.size(-2), key.size(-2)
-        mask, is_causal = None, False
-        if attention_mask is not None:
-            # Under autocast the mask may be wider than the query: its minimum must not become -inf.
-            mask = attention_mask.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)
-            mask = mask.masked_fill(_future(query, key), -torch.inf)  # [B, 1, T, S]
-        elif T == S:
-            is_causal = True
-        elif T > 1:  # a single new position has no future to hide
-            mask = ~_future(query, key)
-        return F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.dropout.p if self.training else 0.0,
-            is_causal=is_causal,
-        )
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))  # (B, h, T, S)
+        return (scores + self._complete_mask(key, query, attention_mask)).softmax(dim=-1)
         # END SOLUTION
+
+    def attention(
+        self, key: Tensor, query: Tensor, value: Tensor, attention_mask: Tensor | None
+    ) -> Tensor:
+        """Return the weighted values, heads merged, (B, T, hidden)."""
+        # BEGIN SOLUTION attention
+        T, S = query.size(-2), key.size(-2)
+        if self.attn_implementation == "eager":
+            weights = self.dropout(self.attention_weights(key, query, attention_mask))
+            context = weights @ value  # (B, h, T, d)
+        else:
+            mask = None
+            if attention_mask is not None or 1 < T < S:
+                mask = self._complete_mask(key, query, attention_mask)
+            context = F.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask=mask,
+                dropout_p=self.dropout.p if self.training else 0.0,
+                is_causal=mask is None and T > 1,
+            )
+        return rearrange(context, "B h T d -> B T (h d)")
+        # END SOLUTION
+
+    # BEGIN SOLUTION NO PROMPT
+    def _complete_mask(self, key: Tensor, query: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Return M_causal + M_pad in the query's dtype; a mask with T rows already is both."""
+        T, S = query.size(-2), key.size(-2)
+        if attention_mask is None or attention_mask.size(-2) != T:
+            attention_mask = causal_mask(
+                T, S, attention_mask, dtype=query.dtype, device=query.device
+            )
+        if attention_mask.dtype != query.dtype:  # autocast, or a cache of another dtype
+            attention_mask = attention_mask.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)
+        return attention_mask
+
+    # END SOLUTION
 
     def forward(
         self,
-        hidden_states: Float[Tensor, "B T hidden"],
-        attention_mask: Float[Tensor, "#B 1 1 S"] | None,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None,
         cache: LayerCache | None = None,
-    ) -> Float[Tensor, "B T hidden"]:
-        """What each position gathers from itself and those before it; the mask as above."""
+    ) -> Tensor:
+        """Attend from each of the T positions of `hidden_states` (B, T, hidden); same shape back.
+
+        With a `cache` the positions follow those that it holds, and are added to it.
+        """
         key = self.transform(hidden_states, self.key)
         query = self.transform(hidden_states, self.query)
         value = self.transform(hidden_states, self.value)
         if cache is not None:
             key, value = cache.extend(key, value)
-        attended = self.attention(key, query.to(key.dtype), value, attention_mask)
-        return attended.to(hidden_states.dtype)  # a cache may be of another type
-
-
-# BEGIN SOLUTION NO PROMPT
-def _future(query: Tensor, key: Tensor) -> Tensor:
-    """[T, S]: true where the key's position is later than the query's; the last ones coincide."""
-    T, S = query.size(-2), key.size(-2)
-    return torch.ones(T, S, dtype=torch.bool, device=query.device).triu(1 + S - T)
-    # END SOLUTION
+        context = self.attention(key, query.to(key.dtype), value, attention_mask)
+        return context.to(hidden_states.dtype)  # a cache may store another dtype

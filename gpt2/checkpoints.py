@@ -1,34 +1,41 @@
-"""Save a training and resume it to the same bits: weights, optimizer, random states."""
+"""Save a training and resume it to the same bits: weights, optimizer, random states, place."""
 
 import errno
+import random
 import re
 import time
 import warnings
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device
+from torch.utils.data import DataLoader
 
 from gpt2.weights import write_torch
 from utils import atomic_write
 
-KEPT = 2  # the last, and the one before in case the last can't be read
+SAVED = 2  # checkpoints: the last, and the one before in case the last cannot be read
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What one optimizer step leaves behind, for callbacks and for the curve."""
+    """What one optimizer step leaves, for callbacks and for the learning curve."""
 
     step: int  # from 1, over all epochs
     total_steps: int
     epoch: int  # from 1
-    loss: float  # mean over the label tokens of the step, in nats
+    loss: float  # mean over the labels of the step, in nats
     num_labels: int
-    num_tokens: int  # of the step, pads not counted; 0 where batches have no attention_mask
+    num_tokens: int  # of the step, without pads; 0 where batches have no attention_mask
     learning_rate: float
-    seconds: float  # since training began, without the time between a kill and its resumption
-    memory: int  # bytes: the GPU's peak so far, or on a CPU what the process holds
+    seconds: float  # since training started, without the time between a kill and its resumption
     ends_epoch: bool
 
 
@@ -46,19 +53,19 @@ class Checkpoints:
         self.folder = Path(folder)
         self.every_seconds = every_seconds
         self.every_steps = every_steps
-        self.saved = time.monotonic()
+        self.saved_at = time.monotonic()
 
     def due(self, progress: Progress) -> bool:
-        """Whether the state after this step is to be saved."""
+        """Return whether the state after this step is to be saved."""
         if progress.ends_epoch:
             return True
         if self.every_steps is not None:
             return progress.step % self.every_steps == 0
-        return time.monotonic() - self.saved >= self.every_seconds
+        return time.monotonic() - self.saved_at >= self.every_seconds
 
     def save(self, progress: Progress, state: dict) -> None:
         """Write the state after this step, then delete all but the last two."""
-        self.saved = time.monotonic()
+        self.saved_at = time.monotonic()
         try:
             with atomic_write(self.folder / f"checkpoint-{progress.step:08d}.pt") as path:
                 write_torch(state, path)
@@ -66,33 +73,145 @@ class Checkpoints:
             if progress.step == progress.total_steps:
                 raise
             warnings.warn(
-                f"no checkpoint at step {progress.step}, training goes on: {error}", stacklevel=2
+                f"no checkpoint at step {progress.step}, training continues: {error}", stacklevel=2
             )
-        for old in self._files()[KEPT:]:
+        for old in self._files()[SAVED:]:
             old.unlink()
 
     def load(self) -> dict | None:
-        """The newest state that is whole; None if there is none.
+        """Return the newest complete state, or None if there is none.
 
         A damaged file is renamed to .damaged. What may be no damage (no memory, no right to read)
         is raised.
         """
         for path in self._files():
             try:
-                # torch does not look at the archive's check sums.
+                # torch does not look at the archive's checksums.
                 with zipfile.ZipFile(path) as archive:
                     if (bad := archive.testzip()) is not None:
-                        raise zipfile.BadZipFile(f"wrong check sum of {bad}")
+                        raise zipfile.BadZipFile(f"wrong checksum of {bad}")
                 return torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # damage makes zipfile and torch raise almost anything
                 reading = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
                 if reading or isinstance(error, MemoryError) or "memory" in str(error):
                     raise
-                warnings.warn(f"{path}: can't be read ({error}), going further back", stacklevel=2)
+                warnings.warn(f"{path}: damaged ({error}); using the one before", stacklevel=2)
                 path.replace(path.with_suffix(".damaged"))
         return None
 
     def _files(self) -> list[Path]:
-        """Newest first."""
+        """Return the checkpoints, newest first."""
         files = self.folder.glob("checkpoint-*.pt")
         return sorted((f for f in files if re.fullmatch(r"checkpoint-\d+", f.stem)), reverse=True)
+
+
+class TrainingState:
+    """All that decides how a training continues, in the three calls that `train` makes."""
+
+    def __init__(self, checkpoints: Checkpoints | None, accelerator, model, optimizer, scheduler):
+        self.checkpoints, self.accelerator = checkpoints, accelerator
+        self.model = accelerator.unwrap_model(model)
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.epoch_random: dict = {}  # the random state in which the current epoch started
+        self.loaded: dict | None = None  # until the first step after it
+
+    def restore(self) -> list[Progress]:
+        """Load the last checkpoint, if any, into model, optimizer, scheduler; return its steps."""
+        self.loaded = self.checkpoints.load() if self.checkpoints is not None else None
+        if self.loaded is None:
+            return []
+        self.model.load_state_dict(self.loaded["model"])
+        self.optimizer.load_state_dict(self.loaded["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(self.loaded["scheduler"])
+        return [Progress(**step) for step in self.loaded["history"]]
+
+    def batches(self, loader, size: int, epoch: int, done: int) -> Iterator[list]:
+        """Yield the batches of an epoch (from 1), `size` a step, after the first `done` steps.
+
+        The random states are those that the epoch, and then the step, had when it was saved. The
+        loader's order must follow from its `set_epoch` or from torch's global generator.
+        """
+        if self.loaded is not None:
+            # The order of an interrupted epoch is drawn again from its start.
+            self._set_random_state(self.loaded["epoch_random" if done else "random"])
+        self.epoch_random = get_random_state()
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(epoch - 1)
+        if done and isinstance(loader, DataLoader):
+            batches = iter(self.accelerator.skip_first_batches(loader, done * size))
+        else:
+            batches = islice(loader, done * size, None)
+        while group := list(islice(batches, size)):
+            if self.loaded is not None and done:
+                self._set_random_state(self.loaded["random"])
+            self.loaded = None
+            yield send_to_device(group, self.accelerator.device)  # lists are not prepared
+
+    def save(self, history: list[Progress]) -> None:
+        """Save the state after the last step of `history`, if a checkpoint is due."""
+        # The main process decides for all: their clocks differ.
+        due = self.checkpoints is not None and self.checkpoints.due(history[-1])
+        if not over_processes(self.accelerator, int(due and self.accelerator.is_main_process)):
+            return
+        state = {
+            "epoch_random": gather_object([self.epoch_random]),
+            "random": gather_object([get_random_state()]),
+        }
+        if self.accelerator.is_main_process:
+            state["model"] = self.model.state_dict()
+            state["optimizer"] = self.optimizer.state_dict()
+            state["scheduler"] = self.scheduler.state_dict() if self.scheduler is not None else None
+            state["history"] = [asdict(progress) for progress in history]
+            self.checkpoints.save(history[-1], state)
+
+    def _set_random_state(self, states: list[dict]) -> None:
+        if len(states) != self.accelerator.num_processes:
+            raise ValueError(
+                f"the checkpoint is of {len(states)} processes, this training has "
+                f"{self.accelerator.num_processes}; resume with as many"
+            )
+        set_random_state(states[self.accelerator.process_index])
+
+
+def over_processes(accelerator: Accelerator, number):
+    """Return the sum of `number` over all processes."""
+    if accelerator.num_processes == 1:
+        return number
+    tensor = torch.tensor(number, device=accelerator.device)
+    return accelerator.reduce(tensor, reduction="sum").item()
+
+
+# ---- Random states -----------------------------------------------------------------------------
+
+
+def get_random_state() -> dict:
+    """Return the state of Python's, NumPy's and torch's generators, as plain types."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+    }
+
+
+def set_random_state(state: dict) -> None:
+    """Restore what `get_random_state` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    torch.cuda.set_rng_state_all(state["cuda"])
+    if state["mps"] is not None:
+        torch.mps.set_rng_state(state["mps"])
+
+
+@contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """Restore all generators after the block, whatever it draws."""
+    state = get_random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

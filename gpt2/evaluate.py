@@ -1,74 +1,100 @@
-"""What a model answers to NLI prompts, and how sure one can be of its accuracy.
+"""Predictions for NLI prompts and their accuracy (handout sections 4.2 and 4.3).
 
-Handout sections 4.2 and 4.3: the one generated token, over the whole vocabulary, is the answer.
+The prediction is the one token that the model generates after the prompt, over the whole
+vocabulary. What prompts have in common, such as a premise, the model reads once.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
+import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from gpt2.fast.linear import fast_linears
+from gpt2.cache import KeyValueCache, reads_in_parts
+from gpt2.fast import faster
 from gpt2.generate import generate
 from gpt2.loss import IGNORED
-from gpt2.shortcuts import has_its_own_blocks, last_token
 from gpt2.xnli import LABEL2ID
 from utils import in_evaluation_mode
 
 DIGITS = [str(label) for label in LABEL2ID.values()]
-TOKEN_BUDGET = 4096  # columns of a batch times its rows
+TOKEN_BUDGET, GPU_TOKEN_BUDGET = 1024, 16384  # rows times positions that a batch may have
+PROJECTED = 512  # last states that are projected to the vocabulary at a time
+ENOUGH = 128  # tokens of a batch with which a CPU's matrix product reaches its speed
 
 
 def compute_accuracy(preds: Sequence[str], labels: Sequence[str]) -> float:
-    """The share of predictions that equal their label; ValueError for lists of unequal length."""
+    """Return the share of predictions that equal their label, white space and case aside.
+
+    Raises ValueError for lists of unequal length, or without a label.
+    """
     if len(labels) == 0:
-        raise ValueError("no labels, so no accuracy")
+        raise ValueError("no labels, so there is no accuracy")
     if len(preds) != len(labels):
         raise ValueError(f"{len(preds)} predictions for {len(labels)} labels: they must match")
-    return sum(pred == label for pred, label in zip(preds, labels, strict=True)) / len(labels)
+    pairs = zip(preds, labels, strict=True)
+    return sum(a.strip().lower() == b.strip().lower() for a, b in pairs) / len(labels)
 
 
 def evaluate_gpt2_xnli(
     model, tokenizer, dataloader, max_gen_length=1, device=None
 ) -> tuple[float, list[str], list[str]]:
-    """Accuracy, predictions and labels, in the loader's order.
+    """Return accuracy, predictions and labels in the loader's order; print the accuracy.
 
-    A prediction is the text that the model generates greedily after the prompt, without white
-    space around it; it may be no label at all. The loader's batches are only a source of prompts:
-    they are sorted by length and share the work on common premises, whatever the batch size.
+    A prediction is the text that the model generates greedily after the prompt, stripped and in
+    lower case; it may be no label at all. The loader's batches are only a source of prompts.
     """
     prompts, labels = [], []
     for batch in dataloader:
         mask = batch["attention_mask"].bool()
-        if "labels" in batch:  # a train loader: the digit is no part of the prompt
+        if "labels" in batch:  # a train loader: the digit is not part of the prompt
             mask &= batch["labels"] == IGNORED
         prompts.extend(ids[real] for ids, real in zip(batch["input_ids"], mask, strict=True))
         labels.extend(batch["label_strs"])
     if device is not None:
         model = model.to(device)
     if max_gen_length == 1:
-        tokens = answer(model, prompts, [])[0].tolist()
-        texts = tokenizer.batch_decode([[token] for token in tokens], skip_special_tokens=True)
+        texts = _texts(answer(model, prompts, [], progress=True)[0], tokenizer)
     else:
-        texts = [
-            tokenizer.decode(
-                generate(
-                    model,
-                    prompt[None].to(next(model.parameters()).device),
-                    max_new_tokens=max_gen_length,
-                    eos=tokenizer.eos_token_id,
-                )[0],
-                skip_special_tokens=True,
-            )
-            for prompt in prompts
-        ]
-    preds = [text.strip() for text in texts]
-    return compute_accuracy(preds, labels), preds, labels
+        device = next(model.parameters()).device
+        settings = {"max_new_tokens": max_gen_length, "eos": tokenizer.eos_token_id}
+        bar = tqdm(prompts, unit="pair", ncols=100)
+        tokens = (generate(model, ids[None].to(device), **settings)[0] for ids in bar)
+        texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
+    preds = [text.strip().lower() for text in texts]
+    accuracy = compute_accuracy(preds, labels)
+    print(f"accuracy {accuracy:.4f} on {len(labels):,} pairs")
+    return accuracy, preds, labels
 
 
-# ---- Answers -----------------------------------------------------------------------------------
+def predict(model, tokenizer, dataset, *, progress: bool = True) -> pd.DataFrame:
+    """Return the predictions for an XNLIDataset, a row per pair.
+
+    Columns: pair_id, label and prediction (texts), and p(0), p(1), p(2), the probability of each
+    digit among all tokens.
+    """
+    prompts = [dataset[i]["input_ids"] for i in range(len(dataset))]
+    if dataset.split == "train":
+        prompts = [prompt[:-1] for prompt in prompts]
+    tokens, log_probs = answer(model, prompts, dataset.digits, progress=progress)
+    columns = {
+        "pair_id": dataset.pair_ids,
+        "label": dataset.labels,
+        "prediction": [text.strip().lower() for text in _texts(tokens, tokenizer)],
+    }
+    for column, digit in enumerate(DIGITS):
+        columns[f"p({digit})"] = log_probs[:, column].double().exp().numpy()
+    return pd.DataFrame(columns)
+
+
+def _texts(tokens: Tensor, tokenizer) -> list[str]:
+    return tokenizer.batch_decode([[token] for token in tokens.tolist()], skip_special_tokens=True)
+
+
+# ---- Next tokens -------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -76,50 +102,113 @@ def evaluate_gpt2_xnli(
 def answer(
     model, prompts: Sequence[Tensor], label_tokens: Sequence[int], *, progress: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The likeliest next token of each prompt [N], and log P of each label token [N, labels].
+    """Return the most probable next token of each prompt (N,), and log P of each label token
+    (N, labels).
 
-    `prompts` are ids [T_i]. What prompts have in common at their beginning, such as a premise, is
-    read once. Float32 answers equal those of one prompt at a time; the model's mode is put back.
+    `prompts` are ids (T_i,). Each batch goes through the model's own forward: first what prompts
+    have in common, then, with the cache, the rest of each. A model whose forward does not give
+    the same in two parts (checked on the first batch) reads every prompt as a whole.
     """
     device = next(model.parameters()).device
-    tokens = torch.empty(len(prompts), dtype=torch.long)
-    log_probs = torch.empty(len(prompts), len(label_tokens))
-    shared = has_its_own_blocks(model)
+    states: dict[int, Tensor] = {}  # of each prompt, (hidden,)
+    in_parts = None  # whether the model can, once that has been tried
     bar = tqdm(total=len(prompts), unit="pair", ncols=100, disable=not progress)
-    for batch in _batches(prompts):
-        ids = torch.nn.utils.rnn.pad_sequence([prompts[i] for i in batch], batch_first=True).cpu()
-        lengths = torch.tensor([len(prompts[i]) for i in batch])
-        mask = torch.arange(ids.size(1)) < lengths[:, None]
-        with fast_linears(model):
-            if shared:
-                last = last_token(model, ids, mask)
-            else:
-                last = model(ids.to(device), mask.long().to(device))["last_token"]
-            logits = model.hidden_state_to_token(last).float()
-        tokens[batch] = logits.argmax(dim=-1).cpu()
-        if label_tokens:
-            log_probs[batch] = logits.log_softmax(dim=-1)[:, list(label_tokens)].cpu()
-        bar.update(len(batch))
-    bar.close()
-    return tokens, log_probs
+    with faster(model), bar:
+        for groups in _batches(prompts, device):
+            group, length = groups[-1]
+            if length and in_parts is None:
+                in_parts = reads_in_parts(model, prompts[group[0]][None].to(device), length)
+            if length and not in_parts:
+                groups = [([i], 0) for group, _ in groups for i in group]
+            for rows, state in _last_states(model, prompts, groups, device):
+                states.update(zip(rows, state, strict=True))
+                bar.update(len(rows))
+        tokens, log_probs = [], []
+        for start in range(0, len(prompts), PROJECTED):
+            rows = [states[i] for i in range(start, min(start + PROJECTED, len(prompts)))]
+            logits = model.hidden_state_to_token(torch.stack(rows)).float()
+            tokens.append(logits.argmax(dim=-1).cpu())
+            log_probs.append(logits.log_softmax(dim=-1)[:, list(label_tokens)].cpu())
+    return torch.cat(tokens), torch.cat(log_probs)
 
 
-def _batches(prompts: Sequence[Tensor]) -> Iterator[list[int]]:
-    """Places of prompts: those of one premise together, then by length, cut at the token budget."""
-    newline = 198  # ends the premise in GPT-2's vocabulary; any common beginning would do
-    texts = [prompt.tolist() for prompt in prompts]
-    premises = [tuple(text[: text.index(newline)] if newline in text else text) for text in texts]
-    longest: dict[tuple, int] = defaultdict(int)
-    for premise, text in zip(premises, texts, strict=True):
-        longest[premise] = max(longest[premise], len(text))
-    batch: list[int] = []
-    for i in sorted(range(len(prompts)), key=lambda i: (longest[premises[i]], texts[i])):
-        if batch and (len(batch) + 1) * longest[premises[i]] > TOKEN_BUDGET:
+def _last_states(
+    model, prompts: Sequence[Tensor], groups: list[tuple[list[int], int]], device
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield rows of `prompts` and the hidden states (rows, hidden) at their last tokens.
+
+    `groups` are (rows, how many first tokens they have in common).
+    """
+    cache, shared, shared_mask = None, 0, None
+    if any(length for _, length in groups):
+        beginnings = [prompts[group[0]][:length] for group, length in groups]
+        ids, shared_mask = _padded(beginnings, device)
+        cache, shared = KeyValueCache(), ids.size(1)
+        model(ids, shared_mask, cache)
+    rests = [(len(prompts[i]) - n, i, g) for g, (group, n) in enumerate(groups) for i in group]
+    for part in _under_budget(sorted(rests), shared, device):
+        rows, group = [i for _, i, _ in part], torch.tensor([g for *_, g in part], device=device)
+        ids, mask = _padded([prompts[i][len(prompts[i]) - rest :] for rest, i, _ in part], device)
+        if cache is None:
+            yield rows, model(ids, mask)["last_token"]
+            continue
+        mask = torch.cat([shared_mask[group], mask], dim=1)
+        yield rows, model(ids, mask, cache.select(group))["last_token"]
+
+
+def _padded(rows: list[Tensor], device) -> tuple[Tensor, Tensor]:
+    """Return ids and mask of rows, (B, T) each, padded on the right with what the mask hides."""
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = pad_sequence([row.cpu() for row in rows], batch_first=True)
+    mask = (torch.arange(ids.size(1)) < lengths[:, None]).long()
+    return ids.to(device), mask.to(device)
+
+
+def _under_budget(rows: Sequence[tuple], shared: int, device) -> Iterator[list[tuple]]:
+    """Yield the rows, sorted by their first entry, the length, in batches under the budget.
+
+    On a CPU a batch that is large enough ends where rows become longer, so that few have pads.
+    """
+    on_cpu = device.type == "cpu"
+    budget = TOKEN_BUDGET if on_cpu else GPU_TOKEN_BUDGET
+    batch: list[tuple] = []
+    for row in rows:
+        full = (len(batch) + 1) * (shared + row[0]) > budget
+        enough = on_cpu and batch and row[0] > batch[-1][0] and len(batch) * batch[-1][0] >= ENOUGH
+        if batch and (full or enough):
             yield batch
             batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+        batch.append(row)
+    yield batch
 
 
-# ---- Results -----------------------------------------------------------------------------------
+def _batches(prompts: Sequence[Tensor], device) -> Iterator[list[tuple[list[int], int]]]:
+    """Yield groups of prompts with their number of common first tokens, similar lengths together.
+
+    Prompts are grouped with their neighbours in lexical order while they have at least a third of
+    their tokens in common; at least one token of each is left to be read.
+    """
+    texts = [prompt.tolist() for prompt in prompts]
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    groups: list[tuple[list[int], int]] = []
+    for before, i in pairwise([None, *order]):
+        room = len(texts[i]) - 1
+        if before is not None:
+            group, length = groups[-1]
+            common = min(_common(texts[before], texts[i]), length, room)
+            if 3 * common >= len(texts[i]):
+                groups[-1] = ([*group, i], common)
+                continue
+        groups.append(([i], room))
+    shared = [(n if len(group) > 1 else 0, group) for group, n in groups]
+    longest = [max(len(texts[i]) for i in group) for group, _ in groups]
+    # Alike in the common part, then as a whole; a batch is measured by the longer of both.
+    rows = sorted((n, length, group) for (n, group), length in zip(shared, longest, strict=True))
+    for part in _under_budget([(n or length, n, group) for n, length, group in rows], 0, device):
+        yield [(group, n) for _, n, group in part]
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """Return how many first tokens two texts have in common."""
+    pairs = zip(a, b, strict=False)
+    return next((n for n, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))

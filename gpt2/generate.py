@@ -1,4 +1,4 @@
-"""Text from a model: greedy, sampling, beam search, speculative (handout section 4.1)."""
+"""Text from a model: greedy, sampling, beam search (handout section 4.1)."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from gpt2.beam import beam_search
+from gpt2.cache import reads_in_parts
 from gpt2.decoding import Context, Decoding, penalize_repetition, restrict
-from gpt2.speculative import speculate
+from gpt2.fast import faster
+from gpt2.tokenizer import check_tokenizer
 from utils import in_evaluation_mode
 
 
@@ -19,18 +21,17 @@ def generate(
     attention_mask: Tensor | None = None,
     *,
     max_new_tokens: int = 50,
-    eos: int = 50256,
+    eos: int | None = None,
     **decoding,
 ) -> Tensor:
-    """The continuation of each row: ids [B, new] with new ≤ max_new_tokens.
+    """Return the continuation of each row of ids (B, T): (B, new), new at most `max_new_tokens`.
 
-    `input_ids` [B, T] may be padded on either side if the mask says where. `decoding` are the
-    fields of `Decoding`; greedy without any. A row that has met `eos` goes on with `eos`, and the
-    loop ends when all have. The model's training mode is put back afterwards. On a CPU a text of
-    more than a dozen new tokens takes a copy of the weights for a while (see gpt2.shortcuts).
+    Rows may be padded on either side if the mask says where. `decoding` are the fields of
+    `Decoding`; greedy without any. A row that has generated `eos` is filled up with it, and the
+    loop ends when all have; by default `eos` is the configuration's `eos_token_id`, else its
+    `pad_token_id`, which in GPT-2 is end-of-text. The model's training mode is restored.
 
-    Raises ValueError when prompt and continuation don't fit the model's positions and no
-    `sliding_window` was asked for.
+    Raises ValueError when prompt and continuation do not fit the model's positions.
     """
     settings = Decoding(**decoding)
     if input_ids.dim() != 2:
@@ -41,17 +42,25 @@ def generate(
         raise ValueError("every row needs a token, and attention_mask the shape of input_ids")
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    capacity = _check_room(model, attention_mask, max_new_tokens, settings)
-    if settings.guesses_ahead:
-        rows = []
-        for ids, mask in zip(input_ids, attention_mask, strict=True):
-            context = Context(model, ids[None], mask[None], capacity, settings)
-            rows.append(speculate(context, max_new_tokens, eos, settings)[0])
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=eos)
-    context = Context(model, input_ids, attention_mask, capacity, settings)
-    if settings.num_beams > 1:
-        return beam_search(context, max_new_tokens, eos, settings)
-    return _token_by_token(context, max_new_tokens, eos, settings)
+    if eos is None:
+        eos = getattr(model.config, "eos_token_id", None)
+        eos = model.config.pad_token_id if eos is None else eos
+    positions = model.config.max_position_embeddings
+    longest = int(attention_mask.sum(dim=1).max())
+    if longest + max_new_tokens - 1 > positions:  # the last new token is chosen but never read
+        raise ValueError(
+            f"a prompt of {longest} tokens leaves room for {max(0, positions + 1 - longest)} of "
+            f"max_new_tokens={max_new_tokens} in {positions} positions; shorten one of them"
+        )
+    use_cache = settings.use_cache and max_new_tokens > 1
+    if use_cache and longest > 1:
+        text = input_ids[:1, attention_mask[0].bool()]
+        use_cache = text.size(1) == 1 or reads_in_parts(model, text, text.size(1) - 1)
+    context = Context(model, input_ids, attention_mask, longest + max_new_tokens, use_cache)
+    with faster(model):
+        if settings.num_beams > 1:
+            return beam_search(context, max_new_tokens, eos, settings)
+        return _token_by_token(context, max_new_tokens, eos, settings)
 
 
 def _token_by_token(context: Context, max_new_tokens: int, eos: int, settings: Decoding) -> Tensor:
@@ -77,26 +86,6 @@ def _token_by_token(context: Context, max_new_tokens: int, eos: int, settings: D
     # END SOLUTION
 
 
-def _check_room(model, attention_mask: Tensor, max_new_tokens: int, settings: Decoding) -> int:
-    """How many columns a cache needs; an error where the positions don't suffice."""
-    positions = model.config.max_position_embeddings
-    longest = int(attention_mask.sum(dim=1).max())
-    if settings.sliding_window is not None:
-        if not 1 <= settings.sliding_window < positions:
-            raise ValueError(
-                f"sliding_window must be from 1 to {positions - 1}, got {settings.sliding_window}"
-            )
-        return positions
-    # The last new token is chosen but never read.
-    if longest + max_new_tokens - 1 > positions:
-        raise ValueError(
-            f"a prompt of {longest} tokens leaves room for {max(0, positions + 1 - longest)} of "
-            f"max_new_tokens={max_new_tokens} in {positions} positions; "
-            "shorten one of them or pass sliding_window="
-        )
-    return longest + max_new_tokens
-
-
 def generate_gpt2(
     model,
     tokenizer,
@@ -106,11 +95,12 @@ def generate_gpt2(
     attention_mask=None,
     **decoding,
 ) -> str | list[str]:
-    """Prompt and continuation as text, special tokens left out: a str for one row, else a list.
+    """Return prompt and continuation as text, special tokens removed: str for one row, else a list.
 
-    `input_ids` [B, T]; `max_gen_length` counts new tokens; `decoding` as in `Decoding`. Without
-    an `attention_mask` every id is a token; several rows that hold the padding token need one.
+    `input_ids` is (B, T) or (T,); `max_gen_length` counts new tokens; `decoding` as in `Decoding`.
+    Without an `attention_mask` every id is a token; several rows with the padding token need one.
     """
+    check_tokenizer(tokenizer)
     if isinstance(input_ids, str | Mapping):
         raise TypeError(
             "input_ids must be token ids; tokenize first: "
@@ -124,12 +114,13 @@ def generate_gpt2(
     attention_mask = torch.atleast_2d(torch.as_tensor(attention_mask))
     device = device or next(model.parameters()).device
     input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
+    eos = tokenizer.eos_token_id
     new_tokens = generate(
         model.to(device),
         input_ids,
         attention_mask,
         max_new_tokens=max_gen_length,
-        eos=tokenizer.eos_token_id,
+        eos=-1 if eos is None else eos,  # a tokenizer without one: the text ends by its length
         **decoding,
     )
     texts = [

@@ -2,25 +2,25 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from config import GPT2Config
 from gpt2 import weights
-from gpt2.attention import KeyValueCache
+from gpt2.attention import causal_mask
+from gpt2.cache import KeyValueCache
 from gpt2.layer import GPT2Layer
-from utils import get_extended_attention_mask, get_parameter_dtype, get_position_ids
+from utils import get_extended_attention_mask, get_position_ids
 
 
 class GPTPreTrainedModel(nn.Module):
-    """Initialisation and configuration, apart from the architecture."""
+    """Initialization and configuration, apart from the architecture."""
 
     def __init__(self, config: GPT2Config):
         super().__init__()
         self.config = config
 
     def init_weights(self) -> None:
-        """Draw every weight anew (handout section 3.2)."""
+        """Draw every weight from N(0, std²); norms start at 1, biases at 0 (handout 3.2)."""
         self.apply(self._init_weights)
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -31,15 +31,11 @@ class GPTPreTrainedModel(nn.Module):
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return get_parameter_dtype(self)
-
 
 class GPT2Model(GPTPreTrainedModel):
     """GPT-2 as published (Radford et al. 2019; handout section 3.2), with random weights.
 
-    `GPT2Model.from_pretrained` gives it trained ones.
+    `GPT2Model.from_pretrained` loads trained ones.
     """
 
     def __init__(self, config: GPT2Config):
@@ -52,126 +48,121 @@ class GPT2Model(GPTPreTrainedModel):
         self.register_load_state_dict_pre_hook(weights.drop_unused_course_weights)
         self.init_weights()
 
-    def embed(
-        self, input_ids: Int[Tensor, "B T"], position_ids: Int[Tensor, "#B T"] | None = None
-    ) -> Float[Tensor, "B T hidden"]:
-        """Dropout(E_token(x) + E_pos(p)).
+    def embed(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """Return Dropout(E_token(x) + E_pos(p)), (B, T, hidden), for ids (B, T).
 
-        `position_ids` are 0, 1, 2, ... unless given. Raises ValueError for a sequence
-        longer than the model has positions, or (on the CPU) an id outside the vocabulary.
+        `position_ids` are 0, 1, 2, ... by default.
         """
-        T = input_ids.size(1)
-        if T > self.config.max_position_embeddings:
-            raise ValueError(
-                f"input_ids has {T} columns, but this model has only "
-                f"{self.config.max_position_embeddings} positions; cut the text"
-            )
         if position_ids is None:
-            position_ids = torch.arange(T, device=input_ids.device).unsqueeze(0)
-        try:
-            # BEGIN SOLUTION embed
-            return self.embed_dropout(
-                self.word_embedding(input_ids) + self.pos_embedding(position_ids)
-            )
-            # END SOLUTION
-        except IndexError as error:
-            outside = (input_ids < 0) | (input_ids >= self.config.vocab_size)
-            if not outside.any():
-                raise ValueError(
-                    f"a text reaches position {int(position_ids.max())}, but this model has only "
-                    f"{self.config.max_position_embeddings} positions; cut the text, and give a "
-                    "mask of 0 and 1"
-                ) from error
-            row, column = outside.nonzero()[0].tolist()
-            raise ValueError(
-                f"input_ids[{row}, {column}] = {input_ids[row, column].item()} is outside the "
-                f"vocabulary (0 to {self.config.vocab_size - 1}); "
-                "tokenize with this model's own tokenizer"
-            ) from error
+            position_ids = torch.arange(input_ids.size(1), device=input_ids.device).unsqueeze(0)
+        # BEGIN SOLUTION embed
+        return self.embed_dropout(self.word_embedding(input_ids) + self.pos_embedding(position_ids))
+        # END SOLUTION
 
     def encode(
         self,
-        hidden_states: Float[Tensor, "B T hidden"],
+        hidden_states: Tensor,
         attention_mask: Tensor | None,
         cache: KeyValueCache | None = None,
-    ) -> Float[Tensor, "B T hidden"]:
-        """Run the blocks; `attention_mask` [B, S] has 1 for a token and 0 for a pad."""
+    ) -> Tensor:
+        """Run the blocks on (B, T, hidden); the mask (B, S) is 1 for a token, 0 for a pad."""
+        T = hidden_states.size(1)
+        S = T if cache is None else cache.length + T
         mask = None
         if attention_mask is not None and not _padded_on_the_right(attention_mask):
             mask = get_extended_attention_mask(attention_mask, hidden_states.dtype)
-        layer_caches = cache.layers if cache is not None else [None] * len(self.gpt_layers)
-        for layer, layer_cache in zip(self.gpt_layers, layer_caches, strict=True):
-            hidden_states = layer(hidden_states, mask, layer_cache)
+        if mask is not None or 1 < T < S:  # once for all layers; None: causality hides every pad
+            mask = causal_mask(T, S, mask, dtype=hidden_states.dtype, device=hidden_states.device)
+        for i, layer in enumerate(self.gpt_layers):
+            layer_cache = () if cache is None else (cache.layer(i),)
+            hidden_states = layer(hidden_states, mask, *layer_cache)
         return hidden_states
 
     def forward(
         self,
-        input_ids: Int[Tensor, "B T"],
+        input_ids: Tensor,
         attention_mask: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> dict[str, Tensor]:
-        """The final hidden states; the mask has 1 for a token and 0 for a pad.
+        """Return the hidden states after the last block for ids (B, T).
 
-        Returns `last_hidden_state` [B, T, hidden] and `last_token` [B, hidden], the state at
-        each row's last token. Without a mask every id counts as a token.
-
-        With a `cache`, input_ids continue what it has read, and it reads them, too; the mask
-        [B, S] then covers both.
+        `last_hidden_state` is (B, T, hidden), `last_token` (B, hidden) the state at each row's last
+        token. `attention_mask` (B, T) is 1 for a token and 0 for a pad; without it every id is a
+        token. With a `cache`, input_ids continue what it holds and are added to it; the mask
+        (B, S) then covers both. Raises ValueError for ids or shapes that this model cannot read.
         """
         B, T = input_ids.shape
-        read = cache.length if cache is not None else 0
-        if T == 0:
-            raise ValueError("input_ids is [B, 0]: there must be at least one token to read")
+        start = 0 if cache is None else cache.length
         if attention_mask is None:
-            attention_mask = torch.ones(B, read + T, dtype=torch.long, device=input_ids.device)
-        elif attention_mask.shape != (B, read + T):
-            raise ValueError(
-                f"attention_mask is {list(attention_mask.shape)}, but input_ids is [{B}, {T}]"
-                + (f" after {read} positions in the cache" if read else "")
-                + f": the mask must be [{B}, {read + T}]"
-            )
-        hidden_states = self.embed(input_ids, get_position_ids(attention_mask)[:, read:])
-        hidden_states = self.encode(hidden_states, attention_mask, cache)
+            attention_mask = torch.ones(B, start + T, dtype=torch.long, device=input_ids.device)
+        position_ids = get_position_ids(attention_mask)[:, start:]
+        self._check_input(input_ids, attention_mask, position_ids, start)
+        more = () if cache is None else (cache,)
+        hidden_states = self.embed(input_ids, position_ids)
+        hidden_states = self.encode(hidden_states, attention_mask, *more)
         hidden_states = self.final_layer_norm(hidden_states)
+        if cache is not None:
+            cache.length += T
         columns = torch.arange(T, device=input_ids.device)
-        last_column = (columns * (attention_mask[:, read:] != 0)).argmax(dim=1)
+        last_column = (columns * (attention_mask[:, start:] != 0)).argmax(dim=1)
         rows = torch.arange(B, device=input_ids.device)
         return {
             "last_hidden_state": hidden_states,
             "last_token": hidden_states[rows, last_column],
         }
 
-    def hidden_state_to_token(
-        self, hidden_state: Float[Tensor, "... hidden"]
-    ) -> Float[Tensor, "... vocab"]:
-        """Logits H·E_tokenᵀ, with the embedding's own weights."""
+    def hidden_state_to_token(self, hidden_state: Tensor) -> Tensor:
+        """Return the logits H·E_tokenᵀ, (..., vocab), with the embedding's own weights."""
         # BEGIN SOLUTION hidden_state_to_token
         return F.linear(hidden_state, self.word_embedding.weight)
         # END SOLUTION
 
+    def _check_input(self, input_ids, attention_mask, position_ids, start: int) -> None:
+        (B, T), positions = input_ids.shape, self.config.max_position_embeddings
+        if T == 0:
+            raise ValueError("input_ids is [B, 0]: there must be at least one token to read")
+        if attention_mask.shape != (B, start + T):
+            after = f" after {start} positions in the cache" if start else ""
+            raise ValueError(
+                f"attention_mask is {list(attention_mask.shape)}, but input_ids is [{B}, {T}]"
+                f"{after}: the mask must be [{B}, {start + T}]"
+            )
+        on_cpu = input_ids.device.type == "cpu"  # on a GPU a check would wait for every kernel
+        longest = int(position_ids.max()) + 1 if on_cpu or start + T > positions else 0
+        if longest > positions:
+            raise ValueError(
+                f"input_ids reaches {longest} positions, but this model has {positions}; cut the "
+                "text, and pass a mask of 0 and 1"
+            )
+        outside = (input_ids < 0) | (input_ids >= self.config.vocab_size) if on_cpu else None
+        if outside is not None and outside.any():
+            row, column = outside.nonzero()[0].tolist()
+            raise ValueError(
+                f"input_ids[{row}, {column}] = {input_ids[row, column].item()} is outside the "
+                f"vocabulary (0 to {self.config.vocab_size - 1}); use this model's own tokenizer"
+            )
+
     @classmethod
     def from_pretrained(cls, model="gpt2", d=None, l=None, num_heads=None, **settings):  # noqa: E741
-        """A trained GPT-2 in evaluation mode, from the Hugging Face hub or a local folder.
+        """Load a trained GPT-2, in evaluation mode, from the Hugging Face hub or a local folder.
 
         `model` is a hub name ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "owner/name") or a
-        folder that holds config.json and weights (safetensors or .bin, sharded or not). Sizes
-        come from the checkpoint; `d`, `l` and `num_heads`, if given, must agree with it.
-        `settings` override the configuration (dropout, attn_implementation).
-
-        Raises FileNotFoundError or ConnectionError, saying what to do, where there is no such
-        checkpoint, and ValueError where it is not a whole GPT-2.
+        folder with config.json and weights (safetensors or .bin, sharded or not). `d`, `l` and
+        `num_heads`, if given, must agree with the checkpoint. `settings` override dropout rates
+        and attn_implementation. Raises FileNotFoundError or ConnectionError where there is no such
+        checkpoint, and ValueError where it is not a complete GPT-2.
         """
         return weights.load(cls, model, d=d, l=l, num_heads=num_heads, **settings)
 
-    def save_pretrained(self, folder) -> None:
-        """Write config.json and model.safetensors under Hugging Face's names.
+    def save_pretrained(self, folder, tokenizer=None) -> None:
+        """Write config.json, model.safetensors and, if given, the tokenizer, as Hugging Face does.
 
-        `transformers.GPT2LMHeadModel.from_pretrained(folder)` gives the same logits, and
-        `GPT2Model.from_pretrained(folder)` the same bits.
+        `GPT2Model.from_pretrained(folder)` gives the same bits, and transformers' Auto classes load
+        the folder. Raises ValueError for a model with weights that the format cannot hold.
         """
-        weights.save(self, folder)
+        weights.save(self, folder, tokenizer)
 
 
 def _padded_on_the_right(attention_mask: Tensor) -> bool:
-    """Whether causality alone keeps every token from seeing a pad."""
+    """Return whether causality alone keeps every token from seeing a pad."""
     return bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())

@@ -1,14 +1,10 @@
-"""What all tests share: no network, two threads, and signatures whose shapes are checked."""
+"""What all tests share: no network, two threads, small models, and which tests are left out."""
 
 import os
 from functools import partial
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub call would only hang
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import jaxtyping
-
-jaxtyping.install_import_hook("gpt2", "beartype.beartype")  # before gpt2 is first imported
 
 import pytest
 import torch
@@ -17,6 +13,7 @@ from hypothesis import settings
 from config import GPT2Config
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
+from tests import ROOT
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # of two cores
 settings.register_profile("project", deadline=None, max_examples=40)
@@ -32,15 +29,26 @@ TINY = {
 }
 
 
+LEFT_TO_ALL = ("grading", "benchmarks", "data")  # folders that make test leaves to make test-all
+
+
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="run the slow tests, too")
+    parser.addoption("--all", action="store_true", help="run what make test leaves out, too")
+    parser.addoption("--rest", action="store_true", help="run only what make test leaves out")
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes, too")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--slow"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="slow; make slow runs it"))
+    everything, rest = config.getoption("--all"), config.getoption("--rest")
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        left_out = folder in LEFT_TO_ALL or item.get_closest_marker("all") is not None
+        if left_out and not (everything or rest):
+            item.add_marker(pytest.mark.skip(reason="make test-all runs it"))
+        if rest and not left_out:
+            item.add_marker(pytest.mark.skip(reason="make test runs it"))
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; make slow runs it"))
 
 
 @pytest.fixture
@@ -73,15 +81,8 @@ def text_file(tmp_path):
 
 
 @pytest.fixture
-def shapes_unchecked():
-    """Signatures are not checked: torch.compile can't look into the checks."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-    torch.compiler.reset()  # the next test compiles for itself
-
-
-@pytest.fixture
-def traced_only(shapes_unchecked, monkeypatch):
+def traced_only(monkeypatch):
     """torch.compile traces and makes no code of it, which would take half a minute each time."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    yield
+    torch.compiler.reset()  # the next test compiles for itself

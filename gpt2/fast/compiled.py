@@ -1,15 +1,15 @@
-"""A model's blocks as torch.compile makes them: fewer and larger kernels, for a GPU."""
+"""A model's blocks through torch.compile: fewer and larger kernels, for a GPU."""
 
 import torch
 from torch import nn
 
 
 class CompiledBlocks:
-    """A context: what stands in a model's ModuleLists runs compiled.
+    """A context in which what stands in a model's ModuleLists runs compiled.
 
     Equal blocks are compiled once for all of them and for every shape of a batch, when they first
     run. They compute the same, except that dropout draws other numbers. Weights keep their names,
-    and outside the model is as it was.
+    and outside the context the model is as it was.
     """
 
     def __init__(self, model: nn.Module):

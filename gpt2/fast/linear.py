@@ -1,88 +1,111 @@
-"""F.linear in float32 on a CPU, by oneDNN.
+"""nn.Linear by oneDNN on a CPU: products in float32, and packed weights without gradients.
 
-torch gives such products to MKL, which takes two to four times as long on AMD's processors, since
-it uses half of their vectors' width. Elsewhere, and for other types, all is left to torch.
+torch gives float32 products to MKL, which on AMD's processors takes two to four times as long,
+since it uses half of their vectors' width. A weight in the order that oneDNN wants, packed once
+for many calls, is read faster: most with few rows, as when generating token by token.
 """
 
-from contextlib import AbstractContextManager, ContextDecorator, nullcontext
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+PLAIN_FORWARD = nn.Linear.forward
+CALLS_BEFORE_PACKING = 12  # a packed copy costs about what it saves in so many calls
+FEW = 4  # rows below which float32 is fastest as torch computes it
 
 
-def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x · weightᵀ + bias without a gradient, [..., K] by [M, K] to [..., M]."""
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if onednn is None or not _is_ours(x, weight):
-        return F.linear(x, weight, bias)
-    return onednn(x, weight, bias, "none", [], "")
+class FastLinears:
+    """A context in which every plain nn.Linear of a model has a faster forward.
+
+    Plain is the exact type with nn.Parameters of float32 or bfloat16 on a CPU. Subclasses,
+    quantized, pruned and parametrized layers are left as they are, and so is a layer whose
+    forward was replaced; hooks run as always.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.swapped: list[nn.Linear] = []
+
+    def __enter__(self):
+        self.swapped = [module for module in self.model.modules() if _is_plain(module)]
+        for module in self.swapped:
+            module.forward = partial(_FastForward(), module)
+
+    def __exit__(self, *error):
+        for module in self.swapped:
+            del module.forward
 
 
-def fast_product(a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ·b without a gradient, [N, M] and [N, K] to [M, K].
+def _is_plain(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Linear
+        and nn.Linear.forward is PLAIN_FORWARD
+        and "forward" not in vars(module)
+        and module._parameters.get("weight") is not None
+        and all(type(p) is nn.Parameter for p in module._parameters.values() if p is not None)
+        and not module.weight.is_inference()
+        and _supports(module.weight)
+    )
+
+
+def _supports(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if weight.dtype == torch.bfloat16:
+        supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+        return supported is not None and supported()
+    return weight.dtype == torch.float32
+
+
+class _FastForward:
+    """The forward of one nn.Linear; holds the packed copy of its weight."""
+
+    def __init__(self):
+        self.calls = 0  # since the weight last changed
+        self.version: tuple = (None, None)  # the weight that `calls` is about, and its version
+        self.packed: Tensor | None = None
+
+    def __call__(self, module: nn.Linear, x: Tensor) -> Tensor:
+        weight, bias = module.weight, module.bias
+        suits = (
+            type(x) is Tensor
+            and x.device.type == weight.device.type == "cpu"
+            and x.dtype == weight.dtype
+            and x.dim() >= 2
+            and x.numel() > 0
+            and not torch.is_autocast_enabled("cpu")
+        )
+        is_float32 = weight.dtype == torch.float32
+        if not suits or (is_float32 and x.numel() < FEW * x.size(-1)):
+            return F.linear(x, weight, bias)
+        if torch.is_grad_enabled():
+            return _Linear.apply(x, weight, bias) if is_float32 else F.linear(x, weight, bias)
+        if self.version[0] is not weight or self.version[1] != weight._version:
+            self.calls, self.packed, self.version = 0, None, (weight, weight._version)
+        self.calls += 1
+        if self.calls == CALLS_BEFORE_PACKING and hasattr(
+            torch.ops.mkldnn, "_reorder_linear_weight"
+        ):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 128)
+        return product(x, weight if self.packed is None else self.packed, bias)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x · weightᵀ + bias without a gradient, (..., K) by (M, K) to (..., M)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def transposed_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return aᵀ·b without a gradient, (N, M) and (N, K) to (M, K).
 
     oneDNN copies what lies crosswise in memory: that is either aᵀ or the product's transpose.
     """
-    if a.size(0) < b.size(1) or a.numel() == 0:
-        return fast_linear(a.t(), b.t())
-    # torch turns a matrix around by a loop of its own; with a third dimension by the usual one, in
-    # a third of the time.
-    return fast_linear(b.t(), a.t()).t()[None].contiguous()[0]
-
-
-def packs(dtype: torch.dtype) -> bool:
-    """Whether `pack` and `packed_linear` are for this type on this machine."""
-    if dtype == torch.bfloat16:
-        supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-        return supported is not None and supported()
-    return dtype == torch.float32
-
-
-def pack(weight: Tensor, rows: int) -> Tensor:
-    """A copy of a weight [M, K], in the order in which `packed_linear` reads it quickest for so
-    many rows; the weight itself where that gains nothing."""
-    reorder = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
-    if reorder is None or (weight.dtype == torch.float32 and rows < 4):
-        return weight.detach()
-    return reorder(weight.detach(), rows)
-
-
-def packed_linear(
-    x: Tensor, packed: Tensor, bias: Tensor | None = None, *, gelu: bool = False
-) -> Tensor:
-    """x · weightᵀ + bias of a weight that `pack` gave, then the tanh form of GELU if asked for."""
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if onednn is not None:
-        after = ("gelu", [], "tanh") if gelu else ("none", [], "")
-        return onednn(x, packed, bias, *after)
-    y = F.linear(x, packed, bias)
-    return F.gelu(y, approximate="tanh") if gelu else y
-
-
-class FastLinear(ContextDecorator, TorchFunctionMode):
-    """A context or decorator: every F.linear is `fast_linear`, and so are its gradients."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        ours = function is F.linear and len(args) >= 2 and _is_ours(*args[:2])
-        if ours and not torch.is_autocast_enabled("cpu"):
-            function = _Linear.apply if torch.is_grad_enabled() else fast_linear
-            if len(args) == 2:
-                args = (*args, (kwargs or {}).get("bias"))
-            kwargs = None
-        return function(*args, **(kwargs or {}))
-
-
-def fast_linears(model: nn.Module) -> AbstractContextManager:
-    """FastLinear for a model that it is for, else a context that does nothing.
-
-    It hears of every function call, which for twelve layers can cost more than the calls: nothing
-    to launch the kernels of a GPU from.
-    """
-    weight = next(model.parameters())
-    ours = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return FastLinear() if ours else nullcontext()
+    if a.size(0) < b.size(1):
+        return product(a.t(), b.t())
+    # torch turns a matrix around by a slow loop of its own, but not a 3-dimensional tensor.
+    return product(b.t(), a.t()).t()[None].contiguous()[0]
 
 
 class _Linear(torch.autograd.Function):
@@ -91,7 +114,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        return fast_linear(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -100,16 +123,7 @@ class _Linear(torch.autograd.Function):
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         rows = grad.flatten(0, -2)
         return (
-            fast_linear(grad, weight.t()) if wants_x else None,
-            fast_product(rows, x.flatten(0, -2)) if wants_weight else None,
+            product(grad, weight.t()) if wants_x else None,
+            transposed_product(rows, x.flatten(0, -2)) if wants_weight else None,
             rows.sum(dim=0) if wants_bias else None,
         )
-
-
-def _is_ours(x: Tensor, weight: Tensor) -> bool:
-    return (
-        x.device.type == weight.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and x.dim() >= 2
-        and x.numel() > 0
-    )
