@@ -1,4 +1,4 @@
-"""A process that is killed again and again until it comes to its end."""
+"""Kill a process again and again until it comes to its end."""
 
 import multiprocessing
 import os
@@ -7,14 +7,19 @@ from collections.abc import Callable
 
 
 def processes():
-    """Of a server that has imported torch once, so that each starts in no time."""
+    """Return a context whose server has imported torch once, so that processes start fast."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.languages", "test_finetune"])
+    context.set_forkserver_preload(["experiments.languages"])
     return context
 
 
-def kill_until_finished(target: Callable, arguments: tuple, delays: Callable[[], float]) -> int:
-    """How often it was killed; `delays()` gives the seconds before the next."""
+def kill_until_finished(
+    target: Callable, arguments: tuple, delays: Callable[[], float | None]
+) -> int:
+    """Return how often the process was killed.
+
+    `delays()` gives the seconds until the next kill, or None for no further one.
+    """
     kills = 0
     while True:
         process = processes().Process(target=target, args=arguments)

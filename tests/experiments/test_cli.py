@@ -1,11 +1,23 @@
-"""The shell does what the notebook does, and helps."""
+"""The command line runs what the notebook runs; its errors are one sentence."""
+
+from dataclasses import replace
 
 import pytest
 
-from experiments.cli import main
-from tests import SAMPLE
+from config import FINETUNE_ENGLISH, FINETUNE_FAST, FINETUNE_TOY
+from experiments.cli import _as_arguments, main
+from tests import ROOT, SAMPLE
 
-TINY = ("--settings.model", "hidden_size", "16")
+COMMANDS = [
+    "check",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "generate",
+    "fertility",
+    "study",
+    "languages",
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +36,8 @@ def weights(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.parametrize(
-    "command", ["pretrain", "finetune", "evaluate", "generate", "fertility", "study"]
-)
-def test_every_command_helps(command, capsys):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0 and command in capsys.readouterr().out
@@ -42,12 +52,13 @@ def test_finetune_takes_a_preset_and_what_to_change_in_it(weights, tmp_path, cap
     assert '"batch_size": 5' in (run / "settings.json").read_text()
     best = str(run / "best_model")
     main(["evaluate", "--weights", best, "--data", str(SAMPLE), "--languages", "en", "sw",
-          "--split", "dev", "--out", str(tmp_path / "answers")])  # fmt: skip
+          "--split", "dev", "--out", str(tmp_path / "predictions")])  # fmt: skip
     lines = capsys.readouterr().out.splitlines()
     assert [line[:2] for line in lines] == ["en", "sw"] and "n = 60" in lines[1]
-    assert {p.name for p in (tmp_path / "answers").iterdir()} == {"dev.en.csv", "dev.sw.csv"}
+    assert {p.name for p in (tmp_path / "predictions").iterdir()} == {"dev.en.csv", "dev.sw.csv"}
 
 
+@pytest.mark.all
 def test_study_tables_every_combination(weights, tmp_path, capsys):
     where = ["--weights", weights, "--data", str(SAMPLE), "--runs", str(tmp_path)]
     main(["study", *where, "--rates", "1e-3", "1e-2", "--seeds", "0", "1",
@@ -64,19 +75,116 @@ def test_pretrain_reads_a_text(tmp_path, capsys):
     assert list(tmp_path.glob("pretraining-*/model/model.safetensors"))
 
 
-def test_generate_goes_on_with_the_prompt(weights, capsys):
-    main(["generate", "--weights", weights, "--prompt", "The cat", "--max-gen-length", "3"])
-    greedy = capsys.readouterr().out
+@pytest.fixture
+def generate(weights, capsys):
+    """Call the command with more arguments and get the text it printed."""
+
+    def call(*arguments, prompt="The cat"):
+        main(["generate", "--weights", weights, "--prompt", prompt, "--max-gen-length", "12",
+              *arguments])  # fmt: skip
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_generate_is_greedy_by_default(generate):
+    greedy = generate()
     assert greedy.startswith("The cat") and len(greedy) > len("The cat\n")
-    drawn = []
-    for seed in ("1", "1", "2"):
-        main(["generate", "--weights", weights, "--prompt", "The cat", "--temperature", "1.0",
-              "--seed", seed])  # fmt: skip
-        drawn.append(capsys.readouterr().out)
-    assert drawn[0] == drawn[1] != drawn[2]
+    assert generate() == greedy == generate("--temperature", "0")
+    assert generate("--num-beams", "3").startswith("The cat")
 
 
-def test_fertility_tables_the_languages_asked_for(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "option",
+    [["--temperature", "1"], ["--top-k", "40000"], ["--top-k", "0"], ["--top-p", "0.99"],
+     ["--top-p", "1"], ["--min-p", "0.01"], []],
+)  # fmt: skip
+def test_any_sampling_option_samples_by_the_seed(generate, option):
+    one, two = generate(*option, "--seed", "7"), generate(*option, "--seed", "8")
+    assert one == generate(*option, "--seed", "7")
+    assert len({one, two, generate()}) == 3  # greedy is another text
+    if option:
+        assert generate(*option) == generate(*option, "--seed", "0") != generate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["--num-beams", "2", "--top-p", "0.5", "--seed", "7"],
+            "beam search does not sample; leave out --num-beams or --top-p, --seed",
+        ),
+        (
+            ["--temperature", "0", "--top-k", "5"],
+            "--temperature 0 does not sample; raise it or leave out --top-k",
+        ),
+        (["--top-p", "1.5"], "top_p must be in"),
+        (["--temperature", "-1"], "temperature must be above 0"),
+    ],
+)
+def test_contradictions_are_one_sentence(generate, capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as stopped:
+        generate(*arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 1 and line.startswith(f"error: {sentence}")
+
+
+def test_an_empty_prompt_is_one_sentence(generate, capsys):
+    with pytest.raises(SystemExit):
+        generate(prompt="")
+    assert capsys.readouterr().err == "error: --prompt is empty; give at least one character\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["pretrain", "--text", "none.txt"], "none.txt"),
+        (["finetune", "--weights", "none/dir/x", "--data", str(SAMPLE), "toy"], "none/dir/x"),
+        (["evaluate", "--weights", "none/dir/x"], "none/dir/x"),
+        (["generate", "--prompt", "a", "--weights", "none/dir/x"], "none/dir/x"),
+        (["fertility", "--data", "none", "--languages", "de"], "none"),
+        (["fertility", "--data", str(SAMPLE), "--languages", "xx"], "xx"),
+        (["study", "--weights", "none/dir/x", "--data", str(SAMPLE), "toy"], "none/dir/x"),
+        (["languages", "--weights", "none/dir/x", "--data", str(SAMPLE), "toy"], "none/dir/x"),
+        (["languages", "--data", str(SAMPLE), "toy", "--settings.epochs", "0"], "epochs"),
+    ],
+)
+def test_errors_are_one_line_that_names_what_is_wrong(arguments, named, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code in (1, 2) and named in error and "Traceback" not in error
+    if stopped.value.code == 1:
+        assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_check_exits_with_the_state_of_the_environment(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("experiments.environment.REQUIREMENTS", tmp_path / "none.txt")
+    for name in ("GPT2_PROFILE", "GPT2_WEIGHTS", "PRETRAIN_TEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XNLI_DIR", str(SAMPLE))
+    main(["check"])
+    assert "[missing]" not in capsys.readouterr().out
+    monkeypatch.setenv("XNLI_DIR", str(tmp_path))
+    with pytest.raises(SystemExit) as stopped:
+        main(["check"])
+    assert stopped.value.code == 1 and "fix: python -m data.download" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (FINETUNE_ENGLISH, "english"),
+        (replace(FINETUNE_TOY, subset=2000), "toy --settings.subset 2000.0"),
+        (replace(FINETUNE_FAST, epochs=3), "fast --settings.epochs 3"),
+    ],
+)
+def test_settings_are_written_as_the_command_reads_them(settings, expected):
+    assert _as_arguments(settings) == expected
+
+
+def test_fertility_of_some_languages(tmp_path, capsys):
     main(["fertility", "--data", str(SAMPLE), "--languages", "de", "zh", "--max-samples", "50",
           "--out", str(tmp_path)])  # fmt: skip
     printed = capsys.readouterr().out

@@ -1,5 +1,6 @@
-"""The environment check names each gap and the command that mends it."""
+"""The environment check names each gap and its fix; profiles choose weights and data."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,21 +9,23 @@ from config import FINETUNE_ENGLISH
 from experiments import environment
 from experiments.environment import check_environment
 from experiments.profiles import FULL, SAMPLE, choose_profile
+from tests import ROOT
 
 
-def test_everything_is_there_for_the_sample_profile(capsys):
+def test_the_sample_profile_needs_only_what_is_embedded(monkeypatch, capsys):
+    monkeypatch.setattr(environment, "REQUIREMENTS", ROOT / "none.txt")  # whatever is installed
     assert check_environment(SAMPLE)
     printed = capsys.readouterr().out
     assert "[missing]" not in printed
-    for what in ("torch", "device", "precision", "pretraining text", "NLI data", "weights"):
-        assert f"[OK]      {what}" in printed
+    for name in ("Python", "device", "precision", "pretraining text", "NLI data", "weights"):
+        assert f"[OK]      {name}" in printed
 
 
 def test_a_missing_text_and_missing_weights_come_with_their_commands(capsys):
     profile = replace(SAMPLE, pretrain_text="none.txt", weights="gpt2-large")
     assert not check_environment(profile)
     printed = capsys.readouterr().out
-    assert "no none.txt   mend: set PRETRAIN_TEXT to a text file" in printed
+    assert "no file none.txt   fix: set PRETRAIN_TEXT to a text file" in printed
     assert "gpt2-large is not cached" in printed
     assert "GPT2Model.from_pretrained('gpt2-large')" in printed
 
@@ -31,7 +34,7 @@ def test_missing_nli_data_come_with_the_command(tmp_path, capsys):
     assert not check_environment(replace(SAMPLE, data=str(tmp_path)))
     printed = capsys.readouterr().out
     assert f"no XNLI-1.0 and XNLI-MT-1.0 in {tmp_path}" in printed
-    assert f"mend: python -m data.download --folder {tmp_path}" in printed
+    assert f"fix: python -m data.download --folder {tmp_path}" in printed
 
 
 @pytest.mark.parametrize("name", ["/none/dir", "", "~/x"])
@@ -52,7 +55,7 @@ def test_a_package_that_is_missing_or_too_old_is_named(tmp_path, monkeypatch, ca
 
 def test_weights_in_a_folder_are_found(tiny_model, tmp_path, capsys):
     tiny_model.save_pretrained(tmp_path)
-    assert check_environment(replace(SAMPLE, weights=str(tmp_path)))
+    check_environment(replace(SAMPLE, weights=str(tmp_path)))
     assert f"the folder {tmp_path}" in capsys.readouterr().out
 
 
@@ -97,3 +100,10 @@ def test_a_sample_says_in_what_it_is_one(no_variables):
     whole = choose_profile("full", pretrain_text="mine.txt")
     assert whole.note == ""
     assert replace(whole, train_rows=2000).note == "sample run: 2,000 train rows"
+
+
+def test_the_machine_is_described_for_measurements(tmp_path):
+    environment.save_measurement(tmp_path / "results" / "x.json", {"accuracy": 0.5})
+    saved = json.loads((tmp_path / "results" / "x.json").read_text())
+    assert saved["result"] == {"accuracy": 0.5}
+    assert saved["machine"]["cores"] >= 1 and saved["machine"]["device"] == "cpu"

@@ -1,16 +1,17 @@
-"""The study of Task 3 as a program: finished work is not repeated, killed work goes on."""
+"""The language study: finished work is not repeated, and killed work resumes."""
 
 import json
-import random
 import time
 from dataclasses import replace
+from random import Random
 
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks import languages
-from config import FINETUNE_TOY, GPT2Config
+from config import FINETUNE_FAST, FINETUNE_TOY, GPT2Config
+from experiments.finetuning import finetune
+from experiments.languages import LanguageStudy, measure_fertility
 from gpt2.model import GPT2Model
 from tests import SAMPLE
 from tests.killing import kill_until_finished
@@ -33,17 +34,17 @@ def tiny(tmp_path_factory):
 
 
 def study(weights, folder):
-    """At a rate at which even this model's answers differ from pair to pair."""
-    languages.FINETUNE_TOY = replace(FINETUNE_TOY, learning_rate=3e-3)
-    languages.main([
-        "--weights", str(weights), "--xnli", str(SAMPLE), "--languages", "de",
-        "--rows", "120", "--epochs", "2", "--seeds", "0", "1", "--threads", "1",
-        "--runs", str(folder / "runs"), "--out", str(folder / "out"),
-    ])  # fmt: skip
+    """Run a study at a rate at which even this model's predictions differ from pair to pair."""
+    torch.set_num_threads(1)
+    settings = replace(FINETUNE_TOY, learning_rate=3e-3, subset=120.0, epochs=2)
+    where = {"weights": weights, "data": SAMPLE, "runs": folder / "runs", "progress": False}
+    LanguageStudy(settings, languages=["de"], seeds=(0, 1), **where).save(
+        folder / "out", command="the command", note="a note"
+    )
 
 
 def tables(folder):
-    """Every table that a study wrote, without the seconds that it took."""
+    """Read every table that a study wrote, without the seconds that it took."""
     read = {path.name: pd.read_csv(path) for path in sorted((folder / "out").glob("*.csv"))}
     return {name: table.drop(columns="seconds", errors="ignore") for name, table in read.items()}
 
@@ -58,37 +59,95 @@ def same(some, others):
 def whole(tiny, tmp_path_factory):
     """A study that nothing disturbed, and how long it took."""
     folder = tmp_path_factory.mktemp("whole")
-    began = time.monotonic()
+    started = time.monotonic()
     study(tiny, folder)
-    return folder, time.monotonic() - began
+    return folder, time.monotonic() - started
 
 
+@pytest.mark.all
 def test_a_finished_study_trains_and_evaluates_nothing_again(tiny, whole, monkeypatch):
     folder, _ = whole
     before = tables(folder)
     assert {"results.csv", "differences.csv", "train_by_test.csv"} <= before.keys()
     assert before["transfer.csv"]["accuracy"].nunique() > 5 < before["results.csv"]["std"].nunique()
     monkeypatch.setattr("experiments.finetuning.train", None)
-    monkeypatch.setattr("experiments.finetuning.evaluate", None)
+    monkeypatch.setattr("experiments.finetuning.predict", None)
     study(tiny, folder)
     same(before, tables(folder))
 
 
-def test_a_study_says_by_which_command_it_came_and_shows_its_figures(whole):
+@pytest.mark.all
+def test_the_page_shows_command_note_and_figures(whole):
     folder, _ = whole
     summary = json.loads((folder / "out" / "summary.json").read_text())
-    assert "--seeds 0 1" in summary["command"] and str(folder) not in json.dumps(summary)
-    page = (folder / "out" / "README.md").read_text()
+    assert summary["languages"] == ["en", "de"] and str(folder) not in json.dumps(summary)
+    page = (folder / "out" / "README.md").read_text(encoding="utf-8")
+    assert "`the command`" in page and "a note" in page
     shown = [line.split("(")[1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
     assert len(shown) == 5
     for name in shown:
         assert (folder / "out" / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def lazy(tiny, tmp_path):
+    """Make a study that trains only when it has to."""
+
+    def make(settings=FINETUNE_TOY, **changes):
+        where = {"weights": tiny, "data": SAMPLE, "runs": tmp_path, "progress": False}
+        return LanguageStudy(replace(settings, subset=30.0, epochs=1), **where, **changes)
+
+    return make
+
+
+def transfer(accuracies, premiums):
+    frame = {"accuracy": accuracies, "p corrected": [0.5] * 4, "premium": premiums}
+    return pd.DataFrame(frame, index=["en", "fr", "th", "de"])
+
+
+def test_languages_are_the_given_the_rules_or_the_cheapest(lazy):
+    study = lazy(languages=["en", "sw"])
+    assert study.languages == ["sw"]
+    study = lazy()
+    study.transfer = transfer([0.6, 0.5, 0.4, 0.3], [1.0, 1.8, 8.0, 1.9])
+    assert study.by_rule == [] and study.languages == ["fr", "de"]
+    study = lazy()
+    study.transfer = transfer([0.6, 0.5, 0.4, 0.3], [1.0, 1.8, 8.0, 1.9])
+    study.transfer["p corrected"] = [0.0, 0.9, 0.0, 0.01]
+    assert study.by_rule == study.languages == ["de"]
+
+
+def test_the_english_run_is_that_of_task_2(lazy, tiny, tmp_path):
+    study = lazy()
+    run = finetune(
+        study.settings, weights=tiny, data=SAMPLE, runs=tmp_path, name="english", progress=False
+    )
+    assert study.english.path == run.path
+
+
+def test_the_budget_run_sees_as_many_examples_as_one_language(lazy):
+    runs = lazy(FINETUNE_FAST, languages=["de"]).runs[0]
+    assert set(runs) == {"en", "de", "all", "all-budget"}
+    examples = {name: run.result["examples"] for name, run in runs.items()}
+    assert examples == {"en": 30, "de": 30, "all": 60, "all-budget": 30}
+
+
+def test_a_study_without_seeds_is_refused(lazy):
+    with pytest.raises(ValueError, match="no seeds"):
+        lazy(seeds=())
+
+
+def test_fertility_counts_the_first_pairs_of_each_language():
+    table = measure_fertility(SAMPLE, ["de", "sw"], 50)
+    assert list(table.index) == ["de", "sw"] and (table["fertility"] > 1).all()
+    assert not table.equals(measure_fertility(SAMPLE, ["de", "sw"], None))
+
+
+@pytest.mark.all
 @pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_study_killed_anywhere_gives_the_same_tables(tiny, whole, tmp_path, kills):
     folder, seconds = whole
-    dice = random.Random(kills)
-    left = iter([dice.uniform(0.1, 1.2) * seconds / kills for _ in range(kills)])
-    assert kill_until_finished(study, (tiny, tmp_path), lambda: next(left, 300)) > 0
+    random = Random(kills)
+    left = iter([random.uniform(0.1, 1.2) * seconds / kills for _ in range(kills)])
+    assert kill_until_finished(study, (tiny, tmp_path), lambda: next(left, None)) > 0
     same(tables(folder), tables(tmp_path))

@@ -1,4 +1,4 @@
-"""Figures show the numbers that they were given."""
+"""Figures show the numbers in their tables."""
 
 import pandas as pd
 import pytest
@@ -22,7 +22,6 @@ def history(steps=100, per_epoch=50):
             loss=10 - i / 20,
             num_labels=4,
             num_tokens=100,
-            memory=0,
             learning_rate=1e-3,
             seconds=float(i),
             ends_epoch=i % per_epoch == 0,
@@ -128,14 +127,16 @@ def test_decoding_strategies_are_points_with_names():
     assert texts(fig) == ["greedy", "top-p"]
 
 
-def some_answers(n=30):
+def evaluation_of_zeros(n=30):
     labels = [str(i % 3) for i in range(n)]
     table = {"pair_id": map(str, range(n)), "label": labels, "prediction": ["0"] * n}
     return Evaluation(pd.DataFrame(table))
 
 
 def test_confusions_are_shares_of_each_label():
-    fig = plots.plot_confusions({"en": some_answers(), "sw": some_answers()}, note="a sample")
+    fig = plots.plot_confusions(
+        {"en": evaluation_of_zeros(), "sw": evaluation_of_zeros()}, note="a sample"
+    )
     assert [ax.get_title() for ax in fig.axes] == ["en", "sw"]
     assert [t.get_text() for t in fig.axes[0].texts] == ["100", "0", "0", "0"] * 3
 

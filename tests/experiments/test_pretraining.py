@@ -1,10 +1,11 @@
-"""A pretraining run: a finished one returns at once, a stopped one goes on, others are apart."""
+"""A pretraining run: finished ones are read, stopped ones resume, changed ones are others."""
 
 from dataclasses import replace
+from inspect import signature
 
 import pytest
 
-from config import TOY_PRETRAINING
+from config import TOY_PRETRAINING, GPT2Config
 from experiments.pretraining import pretrain
 from gpt2.loss import mean_loss
 from gpt2.text import TextDataset, text_loader
@@ -37,7 +38,7 @@ def bits(run):
     return fingerprint(*run.model().state_dict().values())
 
 
-def test_a_run_leaves_its_history_held_out_losses_and_model(go):
+def test_a_run_leaves_history_held_out_losses_and_model(go):
     run, (_, held_out) = go()
     history = run.history()
     assert [p.step for p in history] == list(range(1, 10)) and run.result["steps"] == 9
@@ -56,7 +57,7 @@ def test_a_finished_run_is_not_trained_again(go, monkeypatch):
     assert again.path == run.path and bits(again) == bits(run)
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(go, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_to_the_same_bits(go, tmp_path, monkeypatch):
     whole, _ = go()
     for step in (1, 3, 5):
 
@@ -77,3 +78,15 @@ def test_a_stopped_run_goes_on_to_the_same_bits(go, tmp_path, monkeypatch):
 def test_other_settings_or_texts_are_other_runs(go):
     paths = {go()[0].path, go(replace(QUICK, seed=1))[0].path, go(lines=LINES[:-1])[0].path}
     assert len(paths) == 3
+
+
+def test_other_defaults_of_the_model_are_another_run(go, monkeypatch):
+    run, _ = go()
+    monkeypatch.setattr(GPT2Config.__init__, "__defaults__", changed_dropout())
+    assert go()[0].path != run.path
+
+
+def changed_dropout() -> tuple:
+    names = list(signature(GPT2Config.__init__).parameters)[1:]
+    defaults = dict(zip(names, GPT2Config.__init__.__defaults__, strict=False))
+    return tuple({**defaults, "hidden_dropout_prob": 0.2}.values())

@@ -27,7 +27,7 @@ def arguments(tmp_path):
     }
 
 
-def test_a_study_runs_what_is_not_done_and_tables_what_differs(arguments, monkeypatch):
+def test_a_study_trains_each_variant_once(arguments, monkeypatch):
     variants = [
         replace(FINETUNE_ENGLISH, subset=40.0, learning_rate=lr, batch_size=b)
         for lr in (1e-3, 1e-2)
