@@ -1,6 +1,5 @@
-"""Seeds, device, masks, model sizes: what two rooms need and neither owns."""
+"""Small helpers that two or more packages use: seeds, device, masks, files, the hub."""
 
-import ctypes
 import hashlib
 import os
 import random
@@ -33,7 +32,7 @@ MODEL_SIZES = {
 
 
 def model_size_to_params(name: str) -> dict[str, int]:
-    """Hidden size `d`, layers `l` and `num_heads` of one of the four published GPT-2 models.
+    """Return `d` (hidden size), `l` (layers) and `num_heads` of a published GPT-2 model.
 
     Raises ValueError for any other name.
     """
@@ -43,9 +42,9 @@ def model_size_to_params(name: str) -> dict[str, int]:
 
 
 def get_extended_attention_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The padding mask as a term to add to attention scores: [B, 1, 1, T] in `dtype`.
+    """Return the padding mask as a term to add to attention scores: (B, 1, 1, T) in `dtype`.
 
-    `attention_mask` [B, T] has 1 where there is a token and 0 where there is padding; the
+    `attention_mask` (B, T) has 1 where there is a token and 0 where there is padding; the
     result has 0 there and the smallest number of `dtype` here. It is finite, so that a row
     with nothing but padding still has a softmax.
     """
@@ -58,15 +57,15 @@ def get_extended_attention_mask(attention_mask: Tensor, dtype: torch.dtype) -> T
 
 
 def get_position_ids(attention_mask: Tensor) -> Tensor:
-    """Every token's place among the tokens of its row, padding not counted: [B, T], from 0.
+    """Return each token's position in its row from 0, pads not counted: (B, T).
 
-    So a text has the same positions however it is padded; a pad has those of a neighbour.
+    So a text has the same positions however it is padded; a pad has a neighbour's.
     """
     return (attention_mask.long().cumsum(dim=-1) - 1).clamp_(min=0)
 
 
 def get_parameter_dtype(module: nn.Module) -> torch.dtype:
-    """The dtype of the module's first floating-point parameter (else the default dtype)."""
+    """Return the dtype of the first floating-point parameter (else the default dtype)."""
     for parameter in module.parameters():
         if parameter.is_floating_point():
             return parameter.dtype
@@ -74,7 +73,7 @@ def get_parameter_dtype(module: nn.Module) -> torch.dtype:
 
 
 def get_device() -> torch.device:
-    """The best device there is: CUDA, Apple's MPS, else the CPU."""
+    """Return the best available device: CUDA, Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -89,40 +88,8 @@ def set_seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def get_random_state() -> dict:
-    """The state of Python's, NumPy's and torch's generators (all devices), of plain types."""
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-    }
-
-
-def set_random_state(state: dict) -> None:
-    """Put back what `get_random_state` returned."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    torch.cuda.set_rng_state_all(state["cuda"])
-    if state["mps"] is not None:
-        torch.mps.set_rng_state(state["mps"])
-
-
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Whatever the block draws, all generators are afterwards as before."""
-    state = get_random_state()
-    try:
-        yield
-    finally:
-        set_random_state(state)
-
-
 def fingerprint(*tensors: Tensor) -> str:
-    """16 hexadecimal digits that follow from the tensors' numbers, types and shapes."""
+    """Return 16 hexadecimal digits that follow from the tensors' numbers, dtypes and shapes."""
     digest = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -130,23 +97,8 @@ def fingerprint(*tensors: Tensor) -> str:
     return digest.hexdigest()
 
 
-def keep_freed_memory() -> bool:
-    """Have the C library keep freed memory for this process; whether it could be asked (glibc).
-
-    A step of training on a CPU frees and takes the same large buffers over and over. Given back to
-    the system each time, they come as fresh pages, whose faults can cost a third of the step.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # as in malloc.h
-    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
-
-
 def in_evaluation_mode(function):
-    """Decorate `function(model, ...)`: the model is in evaluation mode inside, and afterwards,
-    whatever happens, in the mode it was in."""
+    """Decorate `function(model, ...)`: run in evaluation mode, then restore the mode."""
 
     @wraps(function)
     def wrapper(model, *args, **settings):
@@ -162,9 +114,10 @@ def in_evaluation_mode(function):
 
 @contextmanager
 def atomic_write(path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it when the block ends well, else deleted.
+    """Yield a temporary path beside `path`; move it onto `path` when the block succeeds.
 
-    So a reader sees the old file or the new one, never half of one. Makes missing folders.
+    A reader sees the old file or the new one, never half of one. Creates missing folders, and
+    deletes the temporary file after an error.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +130,7 @@ def atomic_write(path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
@@ -209,7 +162,7 @@ def check_hub_reachable(name: str) -> None:
 
 
 def hub_fetcher(name: str) -> Callable[[str], Path | None]:
-    """A function: file name in the hub's repository `name` -> local copy, or None if not there.
+    """Return a function from a file name of the hub's repository `name` to a local copy or None.
 
     It raises FileNotFoundError if there is no such repository and ConnectionError if the file is
     not cached and can't be fetched.
@@ -238,7 +191,7 @@ def hub_fetcher(name: str) -> Callable[[str], Path | None]:
 
 
 def supports_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    """Return whether this machine multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     cpuinfo = Path("/proc/cpuinfo")
@@ -247,6 +200,6 @@ def supports_bf16() -> bool:
 
 
 def supports_compile() -> bool:
-    """Whether torch.compile has what it needs: a C++ compiler, and for a GPU Triton."""
+    """Return whether torch.compile has a C++ compiler and, for a GPU, Triton."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     return compiler is not None and bool(find_spec("triton") or not torch.cuda.is_available())

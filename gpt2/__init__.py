@@ -3,6 +3,12 @@
 from gpt2 import GPT2Model, AdamW, XNLIDataset, generate_gpt2
 """
 
+# ruff: noqa: E402  the filter comes before what it filters
+import warnings
+
+# tqdm says this once where widgets are not installed; the bars here are text bars anyway.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
 from config import GPT2Config
 from gpt2.attention import CausalSelfAttention, causal_mask
 from gpt2.cache import KeyValueCache
@@ -16,11 +22,10 @@ from gpt2.model import GPT2Model, GPTPreTrainedModel
 from gpt2.text import TextDataset
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
-from gpt2.xnli import ID2LABEL, LABEL2ID, LANGUAGES, XNLIDataset, read_xnli_tsv
+from gpt2.xnli import LABEL2ID, LANGUAGES, XNLIDataset, read_xnli_tsv
 from optim import AdamW
 
 __all__ = [
-    "ID2LABEL",
     "LABEL2ID",
     "LANGUAGES",
     "AdamW",

@@ -1,1 +1,5 @@
-"""The optimizer that the handout asks for."""
+"""The optimizer of the handout: `from optim import AdamW`."""
+
+from optim.adamw import AdamW
+
+__all__ = ["AdamW"]

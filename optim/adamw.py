@@ -1,12 +1,13 @@
 """AdamW (Loshchilov & Hutter 2019), in the order of the handout, section 3.3."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.adamw import adamw
+
+from optim import fused
 
 
 class AdamW(Optimizer):
@@ -22,9 +23,11 @@ class AdamW(Optimizer):
 
     The decay comes last and takes the updated θ, as in the course's code. (The handout's formula
     has θ of the step before there, which is what `torch.optim.AdamW` computes; the two differ by
-    lr²·λ·m̂/(√v̂ + ε) a step.)
+    lr²·λ·m̂/(√v̂ + ε) a step.) Parameters for which torch's fused kernel computes the same take
+    that, in less time (`optim.fused`).
 
-    Raises ValueError for a hyper-parameter out of range, RuntimeError for a sparse gradient.
+    Numbers may be Python's, NumPy's or tensors with one element. Raises ValueError for a
+    hyper-parameter out of range, RuntimeError for a sparse gradient.
     """
 
     def __init__(
@@ -45,18 +48,44 @@ class AdamW(Optimizer):
         }
         super().__init__(params, defaults)
 
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient; return the closure's loss, if any."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in fused.update(self, group):  # what the kernel leaves to the formulas
+                self._update(p, self.state[p], **_numbers(group))
+        return loss
+
+    def _update(self, p: Tensor, state: dict, lr, betas, eps, weight_decay, correct_bias) -> None:
+        """Update one parameter in place; `state` has step, exp_avg (m) and exp_avg_sq (v)."""
+        # BEGIN SOLUTION AdamW.step
+        (beta1, beta2), g = betas, p.grad
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        state["step"] += 1
+        m.mul_(beta1).add_(g, alpha=1 - beta1)
+        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        m_hat, v_hat = m, v
+        if correct_bias:
+            m_hat = m / (1 - beta1 ** state["step"])
+            v_hat = v / (1 - beta2 ** state["step"])
+        p.sub_(lr * m_hat / (v_hat.sqrt() + eps))
+        p.sub_(lr * weight_decay * p)
+        # END SOLUTION
+
     def add_param_group(self, param_group: dict) -> None:
-        """As torch's, and every group's hyper-parameters are checked, its own or the default's."""
+        """Add a group as torch does, after checking its hyper-parameters, own or default."""
         group = {**self.defaults, **param_group}
         for name in ("lr", "eps", "weight_decay"):
-            value = group[name]
-            number = isinstance(value, int | float | Tensor) and not isinstance(value, bool)
-            if not number or not (math.isfinite(value) and value >= 0):
+            if not (value := _number(name, group[name])) >= 0:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
         betas = group["betas"]
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
+        if not isinstance(betas, tuple | list | Tensor) or len(betas) != 2:
             raise ValueError(f"betas must be two numbers, got {betas!r}")
-        if not all(0 <= beta < 1 for beta in betas):
+        if not all(0 <= _number("betas", beta) < 1 for beta in betas):
             raise ValueError(f"betas must be in [0, 1), got {betas}")
         super().add_param_group(param_group)
         if any(parameter.is_complex() for parameter in self.param_groups[-1]["params"]):
@@ -69,105 +98,24 @@ class AdamW(Optimizer):
                 group.setdefault(name, value)
             for name in ("maximize", "amsgrad"):
                 if group.get(name):
-                    raise ValueError(f"the loaded state has {name}=True, which this AdamW is not")
-        for moments in self.state.values():  # torch's counts in a tensor
+                    raise ValueError(f"the loaded state has {name}=True, which this AdamW has not")
+        for moments in self.state.values():  # torch counts in a tensor
             moments["step"] = int(moments["step"])
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Update every parameter that has a gradient; returns the closure's loss, if any."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
 
-        for group in self.param_groups:
-            # BEGIN SOLUTION AdamW.step
-            together: dict[tuple, list[Tensor]] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.grad.is_sparse:
-                    raise RuntimeError(
-                        "AdamW needs dense gradients, but a parameter's is sparse; "
-                        "make its nn.Embedding with sparse=False, or use torch.optim.SparseAdam"
-                    )
-                state = self.state[p]
-                if not state:
-                    state["step"] = 0
-                    state["exp_avg"] = torch.zeros_like(p)
-                    state["exp_avg_sq"] = torch.zeros_like(p)
-                state["step"] += 1
-                if _kernel_takes(p, state["exp_avg"], state["exp_avg_sq"], group):
-                    together.setdefault((p.device, p.dtype, state["step"]), []).append(p)
-                else:
-                    self._update(p, group)
-            for parameters in together.values():
-                self._update_together(parameters, group)
-            # END SOLUTION
-        return loss
-
-    # BEGIN SOLUTION NO PROMPT
-    # `_update` is the formulas; `_update_together` has torch's fused kernel compute the same for
-    # ordinary tensors, many times as fast.
-    def _update(self, p: Tensor, group: dict) -> None:
-        """The formulas, in place."""
-        (beta1, beta2), state, g = group["betas"], self.state[p], p.grad
-        m, v = state["exp_avg"], state["exp_avg_sq"]
-        step_size, correction = group["lr"], 1.0
-        if group["correct_bias"]:
-            step_size /= 1 - beta1 ** state["step"]
-            correction = math.sqrt(1 - beta2 ** state["step"])
-        m.lerp_(g, 1 - beta1)  # β₁·m + (1 - β₁)·g
-        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        denominator = v.sqrt().div_(correction).add_(group["eps"])
-        p.addcdiv_(m, denominator, value=-step_size)
-        if group["weight_decay"] > 0:
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-
-    def _update_together(self, parameters: Sequence[Tensor], group: dict) -> None:
-        """The same by torch's fused kernel, of parameters that have come to the same step.
-
-        The kernel decays first: θ ← (1 - lr·λ)·θ - lr·m̂/(√v̂ + ε). Ours comes out if its lr is
-        lr·(1 - lr·λ), and its λ such that their product stays lr·λ. It always corrects the bias,
-        which after a great number of steps is 1.
-        """
-        states = [self.state[p] for p in parameters]
-        step = states[0]["step"] if group["correct_bias"] else MANY
-        device = parameters[0].device
-        counts = torch.full((len(parameters),), step - 1.0, dtype=torch.float32, device=device)
-        kept = 1 - group["lr"] * group["weight_decay"]
-        beta1, beta2 = group["betas"]
-        adamw(
-            list(parameters),
-            [p.grad for p in parameters],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            list(counts.unbind()),  # the kernel counts them up by one
-            fused=True,
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"] * kept,
-            weight_decay=group["weight_decay"] / kept,
-            eps=group["eps"],
-            maximize=False,
-        )
+def _number(name: str, value) -> float:
+    """Return the value of a hyper-parameter as Python's float."""
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return number
 
 
-MANY = 2**24  # steps; so many float32 still counts one by one,
-UNCORRECTED_BETA = 0.99999  # and to that power this is 0
-
-
-def _kernel_takes(p: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, group: dict) -> bool:
-    """Whether torch's fused kernel does with this parameter exactly what the formulas do."""
-    return (
-        p.device.type in ("cpu", "cuda")
-        and p.dtype in (torch.float32, torch.float64)
-        and p.grad.dtype == p.dtype
-        and all(tensor.is_contiguous() for tensor in (p, p.grad, exp_avg, exp_avg_sq))
-        and group["lr"] * group["weight_decay"] <= 0.5
-        and (group["correct_bias"] or max(group["betas"]) <= UNCORRECTED_BETA)
-    )
-    # END SOLUTION
+def _numbers(group: dict) -> dict:
+    """Return a group's hyper-parameters as plain numbers: a tensor is never changed in place."""
+    numbers = {name: float(group[name]) for name in ("lr", "eps", "weight_decay")}
+    betas = tuple(float(beta) for beta in group["betas"])
+    return {**numbers, "betas": betas, "correct_bias": bool(group["correct_bias"])}

@@ -1,30 +1,23 @@
 """Masks, sizes, devices and files."""
 
+import errno
+import fcntl
 import os
-import platform
-import random
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import utils
 from utils import (
     atomic_write,
     fingerprint,
     get_extended_attention_mask,
     get_parameter_dtype,
     get_position_ids,
-    get_random_state,
     in_evaluation_mode,
     model_size_to_params,
-    set_random_state,
     set_seed,
 )
 
@@ -91,19 +84,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert path.read_text() == "old" and os.listdir(path.parent) == ["file"]
 
 
-def test_the_random_state_is_put_back_whole_also_through_a_file(tmp_path):
-    set_seed(3)
-    torch.save(get_random_state(), tmp_path / "state.pt")
-
-    def draw():
-        return random.random(), np.random.rand(), torch.rand(1).item(), torch.randn(1).item()
-
-    drawn = draw()
-    assert draw() != drawn
-    set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert draw() == drawn
-
-
 def test_a_fingerprint_follows_from_numbers_types_and_shapes():
     x = torch.arange(6.0)
     same = fingerprint(x, x.reshape(2, 3))
@@ -112,25 +92,16 @@ def test_a_fingerprint_follows_from_numbers_types_and_shapes():
     assert len({same, *(fingerprint(*tensors) for tensors in others)}) == 6
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked")
-def test_freed_memory_is_kept():
-    """In a process of its own: a large buffer that was freed is still resident."""
-    script = (
-        "import sys, psutil, torch; from utils import keep_freed_memory\n"
-        "if sys.argv[1] == 'keep': assert keep_freed_memory()\n"
-        "x = torch.ones(50_000_000); del x\n"
-        "print(psutil.Process().memory_info().rss)\n"
-    )
-    resident = {
-        how: int(
-            subprocess.run(
-                [sys.executable, "-c", script, how],
-                cwd=Path(utils.__file__).parent,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-        )
-        for how in ("keep", "give back")
-    }
-    assert resident["keep"] - resident["give back"] > 150_000_000
+def test_a_file_is_flushed_by_a_handle_open_for_writing(tmp_path, monkeypatch):
+    """Windows refuses to flush a file that is open for reading only."""
+    flush = os.fsync
+
+    def as_on_windows(descriptor):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", as_on_windows)
+    with atomic_write(tmp_path / "file") as temporary:
+        temporary.write_bytes(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"

@@ -1,18 +1,21 @@
 """Checkpoints: the newest complete state is loaded, whatever is damaged or full."""
 
 import os
+import random
 import subprocess
 import sys
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2.checkpoints import Checkpoints, Progress
+from gpt2.checkpoints import Checkpoints, Progress, get_random_state, set_random_state
 from tests import ROOT
+from utils import set_seed
 
 
 def progress(step, total=10, **changes):
@@ -164,3 +167,16 @@ def test_a_full_disk_stops_only_the_last_save(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert step_of(Checkpoints(tmp_path)) == 1
+
+
+def test_random_states_are_restored_also_through_a_file(tmp_path):
+    set_seed(3)
+    torch.save(get_random_state(), tmp_path / "state.pt")
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item(), torch.randn(1).item()
+
+    drawn = draw()
+    assert draw() != drawn
+    set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert draw() == drawn

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import optim.adamw
+import optim.fused
 from grading.optimizer_checks import regression_weights
 from optim.adamw import AdamW
+from tests import ROOT
 from tests.optim.adamw_reference import NumpyAdamW, sanity_check_weights
 
 SETTINGS = [
@@ -40,7 +41,7 @@ def run_both(optimizer_class, dtype, steps=1000, lr=1e-2, **hyper):
 def way(request, monkeypatch):
     """AdamW by torch's fused kernel, and by its own formulas."""
     if request.param == "formulas":
-        monkeypatch.setattr(optim.adamw, "_kernel_takes", lambda *_: False)
+        monkeypatch.setattr(optim.fused, "_kernel_takes", lambda *_: False)
     else:
         monkeypatch.setattr(AdamW, "_update", None)
 
@@ -65,11 +66,11 @@ def test_the_kernel_equals_the_formulas(lr, decay, betas, eps, correct, dtype):
     generator = torch.Generator().manual_seed(0)
     gradients = torch.randn(3, 40, generator=generator, dtype=torch.float64).to(dtype)
     found = {}
-    for takes in (optim.adamw._kernel_takes, lambda *_: False):
+    for takes in (optim.fused._kernel_takes, lambda *_: False):
         theta = nn.Parameter(torch.ones(40, dtype=dtype))
         optimizer = AdamW([theta], **hyper)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(optim.adamw, "_kernel_takes", takes)
+            patch.setattr(optim.fused, "_kernel_takes", takes)
             for gradient in gradients:
                 theta.grad = gradient.clone()
                 optimizer.step()
@@ -81,7 +82,7 @@ def test_the_kernel_equals_the_formulas(lr, decay, betas, eps, correct, dtype):
 
 def test_the_handouts_sanity_check_passes_against_optimizer_test_npy():
     np.testing.assert_allclose(
-        regression_weights(AdamW), np.load("optimizer_test.npy"), atol=1e-6, rtol=1e-4
+        regression_weights(AdamW), np.load(ROOT / "optimizer_test.npy"), atol=1e-6, rtol=1e-4
     )
 
 
@@ -89,7 +90,7 @@ def test_optimizer_test_npy_is_what_the_numpy_reference_gives():
     torch.manual_seed(0)
     initial = nn.Linear(3, 2, bias=False).weight.detach().numpy()
     np.testing.assert_array_equal(
-        np.load("optimizer_test.npy"), sanity_check_weights(initial).astype(np.float32)
+        np.load(ROOT / "optimizer_test.npy"), sanity_check_weights(initial).astype(np.float32)
     )
 
 
@@ -132,7 +133,7 @@ def test_bias_corrected_twice_epsilon_inside_the_root_and_coupled_decay_are_caug
     ours, expected = run_both(Candidate, torch.float64, **hyper)
     assert np.allclose(ours, expected, rtol=0, atol=1e-10) == (mistake is None)
     against_file = np.allclose(
-        regression_weights(Candidate), np.load("optimizer_test.npy"), atol=1e-6, rtol=1e-4
+        regression_weights(Candidate), np.load(ROOT / "optimizer_test.npy"), atol=1e-6, rtol=1e-4
     )
     # The handout's own check can't see the epsilon: its gradients are a million times larger.
     assert against_file == (mistake in (None, "inside"))
@@ -298,3 +299,51 @@ def test_a_step_allocates_no_copy_of_the_parameter():
     with torch.profiler.profile(profile_memory=True) as profile:
         optimizer.step()
     assert max(event.self_cpu_memory_usage for event in profile.events()) < theta.nbytes / 100
+
+
+NUMBERS = [float, np.float32, np.float64, torch.tensor, lambda x: torch.tensor(x).double()]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_kind_of_number_means_its_value(number, way):
+    """Tensors are read and never changed in place, on the kernel's path and on the formulas'."""
+    values = {"lr": 0.25, "eps": 0.5, "weight_decay": 0.125}
+    betas = (0.5, 0.75)
+    thetas = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    hyper = {name: number(value) for name, value in values.items()}
+    given_betas = tuple(map(number, betas))
+    optimizers = [
+        AdamW([thetas[0]], betas=betas, **values),
+        AdamW([thetas[1]], betas=given_betas, **hyper),
+    ]
+    for step in range(4):
+        for theta, optimizer in zip(thetas, optimizers, strict=True):
+            theta.grad = torch.full((3,), step - 1.5)
+            optimizer.step()
+    assert torch.equal(*thetas) and not torch.equal(thetas[0], torch.ones(3))
+    assert {name: float(value) for name, value in hyper.items()} == values
+    assert tuple(map(float, given_betas)) == betas
+
+
+def test_a_scheduler_may_write_a_tensor_learning_rate(way):
+    rates = []
+    theta = nn.Parameter(torch.ones(2))
+    optimizer = AdamW([theta], lr=torch.tensor(0.5), weight_decay=0.25)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    for _ in range(4):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        theta.grad = torch.ones(2)
+        optimizer.step()
+        scheduler.step()
+    assert rates == [0.5, 0.25, 0.125, 0.0625]
+
+
+def test_gpt2_fast_0_turns_the_kernel_off(monkeypatch):
+    monkeypatch.setenv("GPT2_FAST", "0")
+    calls = []
+    update = AdamW._update
+    monkeypatch.setattr(AdamW, "_update", lambda *a, **k: (calls.append(1), update(*a, **k)))
+    theta = nn.Parameter(torch.ones(2))
+    theta.grad = torch.ones(2)
+    AdamW([theta]).step()
+    assert calls == [1]
