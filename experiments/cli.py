@@ -1,6 +1,4 @@
-"""The command line: what the notebook runs, with the same settings and folders.
-
-python -m gpt2 check
+"""Run what the notebook runs, with the same settings and folders. For example:
 
 python -m gpt2 pretrain --text pretrain.txt
 
@@ -10,11 +8,7 @@ python -m gpt2 evaluate --weights runs/finetune-1a2b3c4d/best_model --languages 
 
 python -m gpt2 generate --weights gpt2 --prompt "The capital of France is" --top-p 0.9
 
-python -m gpt2 fertility --data . --max-samples 3927
-
-python -m gpt2 study --weights gpt2 --rates 1e-5 5e-5 --batch-sizes 4 8 english
-
-python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out results/languages english
+python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out out/languages english
 """
 
 import sys
@@ -22,6 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import torch
 import tyro
 
 from config import (
@@ -32,7 +27,20 @@ from config import (
     FinetuningSettings,
     PretrainingSettings,
 )
-from experiments.profiles import EMBEDDED_TEXT
+from experiments import finetuning, pretraining
+from experiments.environment import check_environment
+from experiments.evaluation import Evaluation
+from experiments.languages import LanguageStudy, measure_fertility
+from experiments.profiles import EMBEDDED_TEXT, choose_profile
+from experiments.study import run_study, study_table
+from experiments.tables import export
+from gpt2.evaluate import predict
+from gpt2.generate import generate_gpt2
+from gpt2.model import GPT2Model
+from gpt2.text import TextDataset
+from gpt2.tokenizer import load_tokenizer
+from gpt2.xnli import LANGUAGES, XNLIDataset
+from utils import get_device
 
 PRESETS = {"english": FINETUNE_ENGLISH, "fast": FINETUNE_FAST, "toy": FINETUNE_TOY}
 if TYPE_CHECKING:  # the presets become subcommands, each with every field as an option
@@ -47,9 +55,6 @@ def check(profile: Literal["sample", "full"] | None = None) -> None:
     Args:
         profile: what the notebook is to run on; by default the environment's GPT2_PROFILE.
     """
-    from experiments.environment import check_environment
-    from experiments.profiles import choose_profile
-
     if not check_environment(choose_profile(profile)):
         raise SystemExit(1)
 
@@ -70,13 +75,9 @@ def pretrain(
         name: the first part of this run's folder name.
         settings: hyper-parameters.
     """
-    from experiments.pretraining import pretrain
-    from gpt2.text import TextDataset
-    from gpt2.tokenizer import load_tokenizer
-
     texts = TextDataset(text, load_tokenizer(), settings.max_len)
     parts = texts.split(held_out, seed=settings.seed)
-    run = pretrain(settings, *parts, runs=runs, name=name)
+    run = pretraining.pretrain(settings, *parts, runs=runs, name=name)
     print(run.held_out().to_string(index=False))
     print(f"model: {run.path / 'model'}")
 
@@ -99,9 +100,7 @@ def finetune(
         name: the first part of this run's folder name.
         test: also evaluate the best model on the test sets of its languages.
     """
-    from experiments.finetuning import finetune
-
-    run = finetune(settings, weights=weights, data=data, runs=runs, name=name)
+    run = finetuning.finetune(settings, weights=weights, data=data, runs=runs, name=name)
     print(f"dev accuracy {run.result['dev_accuracy']:.4f}, model: {run.path / 'best_model'}")
     if test:
         _print_accuracies(run.evaluations(settings.languages))
@@ -123,13 +122,6 @@ def evaluate(
         split: the set to predict.
         out: a folder for the predictions, a CSV file a language.
     """
-    from experiments.evaluation import Evaluation
-    from gpt2.evaluate import predict
-    from gpt2.model import GPT2Model
-    from gpt2.tokenizer import load_tokenizer
-    from gpt2.xnli import LANGUAGES, XNLIDataset
-    from utils import get_device
-
     model, tokenizer = GPT2Model.from_pretrained(weights).to(get_device()), load_tokenizer()
     common = {"tokenizer": tokenizer, "max_length": model.config.max_position_embeddings}
     evaluations = {}
@@ -168,13 +160,6 @@ def generate(
         seed: random seed of the sampling; 0 if not given.
         num_beams: above 1, search for the most probable text with this many beams.
     """
-    import torch
-
-    from gpt2.generate import generate_gpt2
-    from gpt2.model import GPT2Model
-    from gpt2.tokenizer import load_tokenizer
-    from utils import get_device
-
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     sampling = {name: value for name, value in sampling.items() if value is not None}
     given = [f"--{name.replace('_', '-')}" for name in sampling]
@@ -212,10 +197,6 @@ def fertility(
         max_samples: how many training pairs of each language; the handout's check has 3927.
         out: a folder for the table as CSV, Markdown and LaTeX.
     """
-    from experiments.languages import measure_fertility
-    from experiments.tables import export
-    from gpt2.xnli import LANGUAGES
-
     chosen = LANGUAGES if languages == ("all",) else languages
     table = measure_fertility(data, chosen, max_samples)
     print(table.round(2).to_string())
@@ -243,8 +224,6 @@ def study(
         data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
         runs: the folder of all runs; finished ones are only read.
     """
-    from experiments.study import run_study, study_table
-
     variants = [
         replace(settings, learning_rate=rate, batch_size=size, seed=seed)
         for rate in rates
@@ -276,8 +255,6 @@ def languages(
         out: a folder for the page, its tables (CSV, Markdown, LaTeX) and figures.
         note: a sentence for the page, such as what the weights are.
     """
-    from experiments.languages import LanguageStudy
-
     study = LanguageStudy(
         settings, weights=weights, data=data, runs=runs, languages=languages, seeds=seeds
     )
