@@ -21,7 +21,7 @@ def test_the_sample_profile_needs_only_what_is_embedded(monkeypatch, capsys):
         assert f"[OK]      {name}" in printed
 
 
-def test_a_missing_text_and_missing_weights_come_with_their_commands(capsys):
+def test_missing_text_and_weights_come_with_their_fixes(capsys):
     profile = replace(SAMPLE, pretrain_text="none.txt", weights="gpt2-large")
     assert not check_environment(profile)
     printed = capsys.readouterr().out
@@ -38,7 +38,7 @@ def test_missing_nli_data_come_with_the_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["/none/dir", "", "~/x"])
-def test_weights_that_are_neither_folder_nor_hub_name_are_missing(name, capsys):
+def test_weights_of_no_folder_and_no_hub_name_are_missing(name, capsys):
     assert not check_environment(replace(SAMPLE, weights=name))
     assert "set GPT2_WEIGHTS to a hub name or a folder" in capsys.readouterr().out
 

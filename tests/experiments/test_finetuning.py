@@ -191,6 +191,7 @@ def test_a_finished_run_is_not_trained_again(go, monkeypatch):
     assert again.path == run.path and again.result == run.result
 
 
+@pytest.mark.all
 def test_other_settings_weights_or_data_are_other_runs(go, tmp_path):
     paths = {go(QUICK).path}
     for changes in ({"learning_rate": 1e-3}, {"seed": 1}, {"batch_size": 8}, {"subset": 41.0}):
@@ -211,6 +212,7 @@ def test_the_same_settings_give_the_same_bits(go, tmp_path):
     assert equal(weights_of(a), weights_of(b)) and a.path.name == b.path.name
 
 
+@pytest.mark.all
 def test_the_order_of_two_runs_makes_no_difference(go, tmp_path):
     torch.manual_seed(1234)
     other = replace(QUICK, seed=1)

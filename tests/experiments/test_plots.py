@@ -63,7 +63,7 @@ def test_optimizer_paths_start_together_and_run_down():
     assert all(line.get_ydata()[-1] < line.get_ydata()[0] for line in losses.lines)
 
 
-def test_the_loss_curve_shows_raw_smoothed_held_out_and_baselines():
+def test_the_loss_curve_shows_losses_and_baselines():
     fig = plots.plot_loss_curve(
         history(), held_out={50: 7.0, 100: 5.5}, baselines={"unigram": 6.5}, note="a sample"
     )

@@ -38,7 +38,7 @@ def table():
     return transfer_table({k: evaluation_with(v) for k, v in evaluations.items()}, fertility)
 
 
-def test_chance_is_tested_exactly_and_corrected_for_the_other_languages(table):
+def test_chance_is_tested_exactly_and_corrected(table):
     assert list(table.index) == ["en", "fr", "de", "ur", "th"] and (table["n"] == 300).all()
     p = [binomtest(c, 300, 1 / 3, alternative="greater").pvalue for c in (130, 125, 110, 90)]
     assert table["p"].tolist()[1:] == pytest.approx(p)
