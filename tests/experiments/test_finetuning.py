@@ -12,6 +12,7 @@ from random import Random
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
 from experiments.evaluation import Evaluation
@@ -108,6 +109,15 @@ def test_the_best_model_loads_by_state_dict_and_by_folder(go):
     again = Evaluation(predict(model, load_tokenizer(), dev, progress=False))
     assert again.accuracy == run.result["dev_accuracy"]
     assert again.loss == pytest.approx(run.result["dev_loss"], rel=1e-5)
+
+
+def test_transformers_reads_the_best_model_with_its_tokenizer(go):
+    folder = go(replace(QUICK, epochs=1)).path / "best_model"
+    theirs = AutoTokenizer.from_pretrained(folder)
+    ids = theirs("Premise: The cat sees.\n")["input_ids"]
+    assert ids and ids == load_tokenizer()("Premise: The cat sees.\n")["input_ids"]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.generation_config.eos_token_id == theirs.eos_token_id == 50256
 
 
 def test_the_best_epoch_is_saved_not_the_last(go):
