@@ -33,7 +33,7 @@ class Run:
 
     model_folder = "model"  # where the finished run's model is
 
-    def __init__(self, root, name: str, settings: dict, inputs: dict = {}, code: dict = {}):  # noqa: B006
+    def __init__(self, root, name: str, settings: dict, inputs: dict, code: dict):
         if not name or Path(name).name != name:
             raise ValueError(f"name must be a plain folder name, got {name!r}")
         self.root, self.name = Path(root), name

@@ -19,11 +19,11 @@ some_settings = st.dictionaries(st.text(max_size=5), json_values, max_size=4)
 @given(some_settings, some_settings)
 def test_equal_settings_and_only_those_share_a_folder(a, b):
     same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
-    assert (Run("runs", "x", a).path == Run("runs", "x", b).path) == same
+    assert (Run("runs", "x", a, {}, {}).path == Run("runs", "x", b, {}, {}).path) == same
 
 
 def test_the_folder_holds_its_settings(tmp_path):
-    run = Run(tmp_path, "x", {"lr": 1e-3, "languages": ("en", "fr")})
+    run = Run(tmp_path, "x", {"lr": 1e-3, "languages": ("en", "fr")}, {}, {})
     with run.exclusive():
         written = json.loads((run.path / "settings.json").read_text())
         assert written == {"lr": 1e-3, "languages": ["en", "fr"], "code": {}}
@@ -31,25 +31,25 @@ def test_the_folder_holds_its_settings(tmp_path):
 
 
 def leave_a_model(root):
-    (Run(root, "x", {}).path / "model").mkdir()
-    (Run(root, "x", {}).path / "model" / "config.json").write_text("{}")
+    (Run(root, "x", {}, {}, {}).path / "model").mkdir()
+    (Run(root, "x", {}, {}, {}).path / "model" / "config.json").write_text("{}")
 
 
 def test_a_finished_run_without_its_model_is_an_error(tmp_path):
-    Run(tmp_path, "x", {}).once(lambda is_main: {"fine": True})
+    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
     with pytest.raises(FileNotFoundError, match="its model is gone; delete the folder and run"):
-        Run(tmp_path, "x", {}).once(lambda is_main: {"fine": True})
+        Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "/x"])
 def test_a_run_stays_in_its_root(tmp_path, name):
     with pytest.raises(ValueError, match="name must be a plain folder name"):
-        Run(tmp_path, name, {})
+        Run(tmp_path, name, {}, {}, {})
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "null", "{", "[" * 100_000])
 def test_a_damaged_result_is_named(tmp_path, content):
-    run = Run(tmp_path, "x", {})
+    run = Run(tmp_path, "x", {}, {}, {})
     run.path.mkdir()
     (run.path / "result.json").write_text(content)
     with pytest.raises(ValueError, match=r"result.json: not .*; delete it and run again"):
@@ -66,32 +66,32 @@ def test_work_is_done_once_and_its_result_saved(tmp_path):
         return {"accuracy": 0.5}
 
     for _ in range(2):
-        Run(tmp_path, "x", {}).once(work)
-    assert Run(tmp_path, "x", {}).result == {"accuracy": 0.5} and done == ["work"]
+        Run(tmp_path, "x", {}, {}, {}).once(work)
+    assert Run(tmp_path, "x", {}, {}, {}).result == {"accuracy": 0.5} and done == ["work"]
 
 
 def test_work_that_fails_leaves_the_run_unfinished(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        Run(tmp_path, "x", {}).once(lambda is_main: 1 / 0)
-    assert Run(tmp_path, "x", {}).result is None
-    Run(tmp_path, "x", {}).once(lambda is_main: leave_a_model(tmp_path) or {"fine": True})
-    assert Run(tmp_path, "x", {}).result == {"fine": True}
+        Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: 1 / 0)
+    assert Run(tmp_path, "x", {}, {}, {}).result is None
+    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: leave_a_model(tmp_path) or {"fine": True})
+    assert Run(tmp_path, "x", {}, {}, {}).result == {"fine": True}
 
 
 def test_a_second_process_has_to_wait_for_the_first(tmp_path):
     other = (
         "import sys; from experiments.runs import Run\n"
-        "with Run(sys.argv[1], 'x', {}).exclusive(): print('in')\n"
+        "with Run(sys.argv[1], 'x', {}, {}, {}).exclusive(): print('in')\n"
     )
     command = [sys.executable, "-c", other, str(tmp_path)]
-    with Run(tmp_path, "x", {}).exclusive():
+    with Run(tmp_path, "x", {}, {}, {}).exclusive():
         refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 1 and "another process works in this folder" in refused.stderr
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "in\n"
 
 
 def test_only_files_of_a_killed_writer_are_deleted(tmp_path):
-    run = Run(tmp_path, "x", {})
+    run = Run(tmp_path, "x", {}, {}, {})
     written = run.path / "best_model" / "model.pt"
     with run.exclusive(), pytest.raises(ZeroDivisionError):
         (run.path / ".my.notes.txt").write_text("the user's own")
