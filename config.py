@@ -20,7 +20,7 @@ HF_NAMES = {
     "attention_probs_dropout_prob": "attn_pdrop",
     "hidden_dropout_prob": "resid_pdrop",
 }
-TANH_GELUS = {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"}
+ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu")
 
 
 class PretrainedConfig:
@@ -108,6 +108,7 @@ class GPT2Config(PretrainedConfig):
         pad_token_id=50256,
         *,
         attn_implementation="sdpa",
+        activation_function="gelu_new",
         **extra,
     ):
         fields = [name for name in signature(type(self)).parameters if name != "extra"]
@@ -129,6 +130,7 @@ class GPT2Config(PretrainedConfig):
         self.layer_norm_eps = layer_norm_eps
         self.pad_token_id = pad_token_id
         self.attn_implementation = attn_implementation
+        self.activation_function = activation_function
         self._check()
 
     def _check(self) -> None:
@@ -160,6 +162,11 @@ class GPT2Config(PretrainedConfig):
             raise ValueError(
                 f'attn_implementation must be "eager" or "sdpa", got {self.attn_implementation!r}'
             )
+        if self.activation_function not in ACTIVATIONS:
+            raise ValueError(
+                f"activation_function must be one of {', '.join(ACTIVATIONS)}, "
+                f"got {self.activation_function!r}"
+            )
 
     @classmethod
     def from_dict(cls, settings: dict, source: str = "config"):
@@ -171,11 +178,6 @@ class GPT2Config(PretrainedConfig):
             raise ValueError(
                 f'{source}: model_type is "{settings["model_type"]}", not "gpt2"; '
                 "give a GPT-2 checkpoint"
-            )
-        activation = settings.get("activation_function", "gelu_new")
-        if activation not in TANH_GELUS:
-            raise ValueError(
-                f'{source}: activation_function is "{activation}"; GPT-2 has the tanh form of GELU'
             )
         for name, needed in (
             ("scale_attn_by_inverse_layer_idx", False),
@@ -189,7 +191,7 @@ class GPT2Config(PretrainedConfig):
             value = settings.pop(theirs, None)
             if ours not in settings and value is not None:
                 settings[ours] = value
-        for name in ("model_type", "architectures", "n_ctx", "embd_pdrop", "activation_function"):
+        for name in ("model_type", "architectures", "n_ctx", "embd_pdrop"):
             settings.pop(name, None)
         for name in ("transformers_version", "torch_dtype", "dtype", "_name_or_path"):
             settings.pop(name, None)
@@ -207,7 +209,6 @@ class GPT2Config(PretrainedConfig):
         settings.update(
             model_type="gpt2",
             architectures=["GPT2LMHeadModel"],
-            activation_function="gelu_new",
             embd_pdrop=self.hidden_dropout_prob,
         )
         return settings

@@ -96,7 +96,8 @@ class CausalSelfAttention(nn.Module):
                 T, S, attention_mask, dtype=query.dtype, device=query.device
             )
         if attention_mask.dtype != query.dtype:  # autocast, or a cache of another dtype
-            attention_mask = attention_mask.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)
+            smallest = torch.finfo(query.dtype).min  # a narrower dtype rounds the mask to -inf
+            attention_mask = attention_mask.to(query.dtype).clamp(min=smallest)
         return attention_mask
 
     # END SOLUTION

@@ -59,8 +59,9 @@ class KeyValueCache:
         chosen = KeyValueCache(self.capacity, self.dtype)
         chosen.length = self.length
         for index, layer in self.layers.items():
-            copy = chosen.layer(index)
-            copy.key, copy.value = layer.key[rows], layer.value[rows]
+            if layer.key is not None:  # a patched block may do without attention
+                copy = chosen.layer(index)
+                copy.key, copy.value = layer.key[rows], layer.value[rows]
         return chosen
 
 

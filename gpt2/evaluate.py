@@ -5,7 +5,6 @@ vocabulary. What prompts have in common, such as a premise, the model reads once
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import pandas as pd
 import torch
@@ -107,20 +106,20 @@ def answer(
 
     `prompts` are ids (T_i,). Each batch goes through the model's own forward: first what prompts
     have in common, then, with the cache, the rest of each. A model whose forward does not give
-    the same in two parts (checked on the first batch) reads every prompt as a whole.
+    the same in two parts (checked first, on one prompt) reads whole prompts, of equal length.
     """
     device = next(model.parameters()).device
     states: dict[int, Tensor] = {}  # of each prompt, (hidden,)
-    in_parts = None  # whether the model can, once that has been tried
+    longest = max(prompts, key=len, default=torch.empty(0))
     bar = tqdm(total=len(prompts), unit="pair", ncols=100, disable=not progress)
     with faster(model), bar:
-        for groups in _batches(prompts, device):
-            group, length = groups[-1]
-            if length and in_parts is None:
-                in_parts = reads_in_parts(model, prompts[group[0]][None].to(device), length)
-            if length and not in_parts:
-                groups = [([i], 0) for group, _ in groups for i in group]
-            for rows, state in _last_states(model, prompts, groups, device):
+        half = len(longest) // 2
+        in_parts = half == 0 or reads_in_parts(model, longest[None].to(device), half)
+        enough = ENOUGH if device.type == "cpu" else GPU_TOKEN_BUDGET
+        for groups in _batches(prompts, device, in_parts):
+            for rows, state in _last_states(
+                model, prompts, groups, device, enough if in_parts else 0
+            ):
                 states.update(zip(rows, state, strict=True))
                 bar.update(len(rows))
         tokens, log_probs = [], []
@@ -133,7 +132,7 @@ def answer(
 
 
 def _last_states(
-    model, prompts: Sequence[Tensor], groups: list[tuple[list[int], int]], device
+    model, prompts: Sequence[Tensor], groups: list[tuple[list[int], int]], device, enough: int
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield rows of `prompts` and the hidden states (rows, hidden) at their last tokens.
 
@@ -146,7 +145,7 @@ def _last_states(
         cache, shared = KeyValueCache(), ids.size(1)
         model(ids, shared_mask, cache)
     rests = [(len(prompts[i]) - n, i, g) for g, (group, n) in enumerate(groups) for i in group]
-    for part in _under_budget(sorted(rests), shared, device):
+    for part in _under_budget(sorted(rests), shared, device, enough):
         rows, group = [i for _, i, _ in part], torch.tensor([g for *_, g in part], device=device)
         ids, mask = _padded([prompts[i][len(prompts[i]) - rest :] for rest, i, _ in part], device)
         if cache is None:
@@ -164,48 +163,56 @@ def _padded(rows: list[Tensor], device) -> tuple[Tensor, Tensor]:
     return ids.to(device), mask.to(device)
 
 
-def _under_budget(rows: Sequence[tuple], shared: int, device) -> Iterator[list[tuple]]:
+def _under_budget(rows: Sequence[tuple], shared: int, device, enough: int) -> Iterator[list[tuple]]:
     """Yield the rows, sorted by their first entry, the length, in batches under the budget.
 
-    On a CPU a batch that is large enough ends where rows become longer, so that few have pads.
+    A batch with `enough` tokens also ends where rows become longer, so that few have pads.
     """
-    on_cpu = device.type == "cpu"
-    budget = TOKEN_BUDGET if on_cpu else GPU_TOKEN_BUDGET
+    budget = TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
     batch: list[tuple] = []
     for row in rows:
         full = (len(batch) + 1) * (shared + row[0]) > budget
-        enough = on_cpu and batch and row[0] > batch[-1][0] and len(batch) * batch[-1][0] >= ENOUGH
-        if batch and (full or enough):
+        longer = bool(batch) and row[0] > batch[-1][0]
+        if batch and (full or (longer and len(batch) * batch[-1][0] >= enough)):
             yield batch
             batch = []
         batch.append(row)
-    yield batch
+    if batch:
+        yield batch
 
 
-def _batches(prompts: Sequence[Tensor], device) -> Iterator[list[tuple[list[int], int]]]:
-    """Yield groups of prompts with their number of common first tokens, similar lengths together.
+def _batches(
+    prompts: Sequence[Tensor], device, in_parts: bool
+) -> Iterator[list[tuple[list[int], int]]]:
+    """Yield groups of prompts, each with its number of common first tokens, by length."""
+    groups = _groups(prompts) if in_parts else [([i], 0) for i in range(len(prompts))]
+    shared = [(n, group) for group, n in groups if n]
+    alone = [(len(prompts[group[0]]), group) for group, n in groups if not n]
+    for part in _under_budget(sorted(alone), 0, device, GPU_TOKEN_BUDGET):
+        yield [(group, 0) for _, group in part]
+    for part in _under_budget(sorted(shared), 0, device, GPU_TOKEN_BUDGET):
+        yield [(group, n) for n, group in part]
 
-    Prompts are grouped with their neighbours in lexical order while they have at least a third of
-    their tokens in common; at least one token of each is left to be read.
+
+def _groups(prompts: Sequence[Tensor]) -> list[tuple[list[int], int]]:
+    """Return groups of prompts and how many first tokens each group has in common.
+
+    Neighbours in lexical order form a group while they have at least a third of their tokens in
+    common; at least one token of each is left to be read. A prompt alone has 0.
     """
     texts = [prompt.tolist() for prompt in prompts]
-    order = sorted(range(len(texts)), key=texts.__getitem__)
     groups: list[tuple[list[int], int]] = []
-    for before, i in pairwise([None, *order]):
-        room = len(texts[i]) - 1
-        if before is not None:
-            group, length = groups[-1]
-            common = min(_common(texts[before], texts[i]), length, room)
-            if 3 * common >= len(texts[i]):
-                groups[-1] = ([*group, i], common)
-                continue
-        groups.append(([i], room))
-    shared = [(n if len(group) > 1 else 0, group) for group, n in groups]
-    longest = [max(len(texts[i]) for i in group) for group, _ in groups]
-    # Alike in the common part, then as a whole; a batch is measured by the longer of both.
-    rows = sorted((n, length, group) for (n, group), length in zip(shared, longest, strict=True))
-    for part in _under_budget([(n or length, n, group) for n, length, group in rows], 0, device):
-        yield [(group, n) for _, n, group in part]
+    before: list[int] = []
+    for i in sorted(range(len(texts)), key=texts.__getitem__):
+        common = min(_common(before, texts[i]), len(texts[i]) - 1)
+        if groups and groups[-1][1]:
+            common = min(common, groups[-1][1])
+        if groups and 3 * common >= len(texts[i]) > 1:
+            groups[-1] = ([*groups[-1][0], i], min(common, len(before) - 1))
+        else:
+            groups.append(([i], 0))
+        before = texts[i]
+    return groups
 
 
 def _common(a: list[int], b: list[int]) -> int:

@@ -1,4 +1,6 @@
-"""F.linear by oneDNN equals torch's own, and so do its gradients."""
+"""Faster linear layers compute what torch's do, gradients included, and leave nothing behind."""
+
+import copy
 
 import pytest
 import torch
@@ -7,101 +9,132 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import gpt2.fast.linear as fast_linear_module
-from gpt2.fast.linear import FastLinear, fast_linear, fast_linears
+from gpt2.fast import faster, in_chunks, is_on, memory_reused
+from gpt2.fast.linear import CALLS_BEFORE_PACKING, FastLinears, product, transposed_product
+
+onednn = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
+)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_fast_linear_equals_the_plain_one_and_falls_back_to_it(bias, monkeypatch):
-    torch.manual_seed(0)
-    x, weight, b = torch.randn(2, 5, 7), torch.randn(3, 7), torch.randn(3) if bias else None
-    expected = F.linear(x, weight, b)
-    assert torch.allclose(fast_linear(x, weight, b), expected, atol=1e-5)
-    assert torch.allclose(fast_linear(x, weight.T.clone().T, b), expected, atol=1e-5)
-    monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert torch.equal(fast_linear(x, weight, b), expected)
-
-
-def test_inside_the_context_every_layer_is_fast_and_outside_none_is(monkeypatch):
-    layer, x, calls = nn.Linear(4, 3), torch.randn(2, 4), []
-    fast = fast_linear_module.fast_linear
-    monkeypatch.setattr(
-        fast_linear_module, "fast_linear", lambda *a: (calls.append(a), fast(*a))[1]
-    )
-    with torch.no_grad():
-        expected = layer(x)
-        assert calls == []
-        with FastLinear():
-            inside = layer(x)
-        assert len(calls) == 1 and torch.allclose(inside, expected, atol=1e-6)
-        layer(x)
-    assert len(calls) == 1
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_the_fast_linear_leaves_other_dtypes_to_torch(dtype):
-    x, weight = torch.randn(2, 7, dtype=dtype), torch.randn(3, 7, dtype=dtype)
-    assert torch.equal(fast_linear(x, weight), F.linear(x, weight))
-
-
+@onednn
 @given(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     width=st.integers(1, 6),
     out=st.integers(1, 6),
     bias=st.booleans(),
     frozen=st.booleans(),
-    as_keyword=st.booleans(),
 )
-def test_gradients_equal_torchs(shape, width, out, bias, frozen, as_keyword):
-    generator = torch.Generator().manual_seed(0)
+def test_output_and_gradients_equal_torchs(shape, width, out, bias, frozen):
+    torch.manual_seed(0)
+    layer = nn.Linear(width, out, bias=bias)
+    layer.weight.requires_grad_(not frozen)
     found = []
-    for fast in (True, False):
-        generator.manual_seed(0)
-        x = torch.randn(*shape, width, generator=generator, requires_grad=True)
-        weight = torch.randn(out, width, generator=generator, requires_grad=not frozen)
-        b = torch.randn(out, generator=generator, requires_grad=True) if bias else None
-        with FastLinear() if fast else torch.enable_grad():
-            y = F.linear(x, weight, bias=b) if as_keyword else F.linear(x, weight, b)
+    for context in (FastLinears(layer), torch.enable_grad()):
+        layer.zero_grad()
+        x = torch.linspace(-2, 2, width * torch.Size(shape).numel()).view(*shape, width)
+        x.requires_grad_()
+        with context:
+            y = layer(x)
         (y * torch.arange(1.0, y.numel() + 1).view_as(y)).sum().backward()
-        found.append([y, x.grad, weight.grad, None if b is None else b.grad])
+        found.append([y, x.grad, *(p.grad for p in layer.parameters())])
     for ours, theirs in zip(*found, strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None:
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
-def test_autocast_keeps_its_own_products():
-    layer, x = nn.Linear(4, 3), torch.randn(2, 4)
-    with FastLinear(), torch.autocast("cpu", torch.bfloat16):
-        assert layer(x).dtype == torch.bfloat16
+@onednn
+def test_products_equal_torchs():
+    a, b = torch.randn(9, 4), torch.randn(9, 7)
+    torch.testing.assert_close(product(a.t(), b.t()), a.t() @ b, rtol=1e-5, atol=1e-5)
+    for x, y in ((a, b), (b, a), (a[:2], b[:2])):
+        torch.testing.assert_close(transposed_product(x, y), x.t() @ y, rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_inside_has_the_gradients_that_it_has_outside(tiny_model):
-    ids = torch.arange(40).view(2, 20)
-    gradients = []
-    for context in (FastLinear(), torch.enable_grad()):
-        tiny_model.zero_grad()
-        with context:
-            loss = tiny_model(ids)["last_hidden_state"].square().mean()
-        loss.backward()
-        gradients.append(
-            {n: p.grad for n, p in tiny_model.named_parameters() if p.grad is not None}
-        )
-    ours, theirs = gradients
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+@onednn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 3, 8, 40])
+def test_packed_weights_give_the_same_and_follow_a_changed_weight(dtype, rows):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(16, 24).to(dtype), torch.randn(rows, 16).to(dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    with torch.no_grad(), FastLinears(layer):
+        for _ in range(2):
+            for _ in range(CALLS_BEFORE_PACKING + 3):
+                expected = F.linear(x, layer.weight, layer.bias)
+                torch.testing.assert_close(layer(x), expected, rtol=tolerance, atol=tolerance)
+            layer.weight.mul_(-3.0)  # in the middle of packed calls
+        layer.weight = nn.Parameter(torch.randn_like(layer.weight))
+        expected = F.linear(x, layer.weight, layer.bias)
+        torch.testing.assert_close(layer(x), expected, rtol=tolerance, atol=tolerance)
 
 
-def test_arguments_by_name_and_empty_ones_are_torchs_own_business():
-    x, weight = torch.randn(2, 3), torch.randn(4, 3)
-    with FastLinear(), torch.no_grad():
-        assert torch.equal(F.linear(x, weight=weight), x @ weight.T)
-        assert F.linear(x[:0], weight).shape == (0, 4)
-    assert torch.equal(fast_linear_module.fast_product(x[:0], x[:0]), torch.zeros(3, 3))
+class Subclass(nn.Linear):
+    pass
 
 
-def test_only_a_float32_model_on_a_cpu_pays_for_the_context():
-    assert isinstance(fast_linears(nn.Linear(2, 2)), FastLinear)
-    for other in (nn.Linear(2, 2).bfloat16(), nn.Linear(2, 2, device="meta")):
-        assert not isinstance(fast_linears(other), FastLinear)
+def swapped(model) -> set[str]:
+    with faster(model):
+        return {name for name, m in model.named_modules() if "forward" in vars(m)}
+
+
+@onednn
+def test_only_plain_layers_are_swapped_and_only_inside():
+    model = nn.ModuleDict({name: nn.Linear(3, 3) for name in ("plain", "hooked", "pruned", "own")})
+    model["subclass"], model["double"] = Subclass(3, 3), nn.Linear(3, 3).double()
+    model["hooked"].register_forward_hook(lambda *_: torch.zeros(1))
+    nn.utils.prune.l1_unstructured(model["pruned"], "weight", amount=0.5)
+    model["own"].forward = lambda x: x
+    assert swapped(model) == {"plain", "hooked", "own"}  # "own" has had its own before
+    with faster(model):
+        assert model["hooked"](torch.ones(2, 3)).shape == (1,)
+        assert torch.equal(model["own"](torch.ones(2, 3)), torch.ones(2, 3))
+    assert {n for n, m in model.named_modules() if "forward" in vars(m)} == {"own"}
+    with pytest.raises(KeyError), faster(model):
+        raise KeyError
+    assert "forward" not in vars(model["plain"])
+
+
+@onednn
+def test_a_copy_made_inside_computes_with_its_own_weights():
+    layer, x = nn.Linear(4, 4), torch.randn(5, 4)
+    with torch.no_grad(), faster(layer):
+        copied = copy.deepcopy(layer)
+        layer.weight.zero_()
+        layer.bias.zero_()
+        assert layer(x).abs().max() == 0 < copied(x).abs().max()
+
+
+def test_other_inputs_are_torchs_own_business():
+    layer = nn.Linear(3, 4)
+    with faster(layer), torch.no_grad():
+        assert layer(torch.ones(0, 3)).shape == (0, 4)
+        assert layer(torch.ones(3)).shape == (4,)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(torch.ones(2, 3)).dtype == torch.bfloat16
+
+
+def test_gpt2_fast_0_turns_everything_off(monkeypatch):
+    monkeypatch.setenv("GPT2_FAST", "0")
+    assert not is_on() and swapped(nn.Linear(2, 2)) == set()
+    calls = []
+    in_chunks(lambda x: (calls.append(len(x)), x)[1], torch.ones(10), size=3)
+    assert calls == [10]
+
+
+def test_chunks_are_joined_in_order_with_gradients():
+    x = torch.arange(10.0, requires_grad=True)
+    calls = []
+    y = in_chunks(lambda x: (calls.append(len(x)), x**2)[1], x, size=4)
+    assert y.tolist() == [n**2 for n in range(10)] and calls == [4, 4, 2]
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0 * n for n in range(10)] and sorted(calls) == [2, 2, 4, 4, 4, 4]
+
+
+def test_memory_contexts_nest_and_end():
+    for _ in range(2):
+        with memory_reused(torch.device("cpu")), memory_reused(torch.device("cpu")):
+            assert torch.ones(1_000_000).sum() == 1_000_000
+    with memory_reused(torch.device("meta")):
+        pass

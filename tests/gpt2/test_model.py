@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from config import GPT2Config
-from gpt2.attention import KeyValueCache
+from gpt2.cache import KeyValueCache
 from gpt2.model import GPT2Model
 from tests.hugging_face import (
     batch_of,
@@ -224,15 +224,15 @@ def test_an_id_outside_the_vocabulary_is_named(bad, tiny_model):
 
 def test_a_sequence_longer_than_the_positions_is_a_clear_error(tiny_model):
     ids = torch.ones(1, 65, dtype=torch.long)
-    with pytest.raises(ValueError, match="65 columns, but this model has only 64 positions"):
+    with pytest.raises(ValueError, match="reaches 65 positions, but this model has 64"):
         tiny_model(ids, torch.ones_like(ids))
 
 
 def test_positions_past_the_end_are_a_clear_error_behind_a_cache_too(tiny_model):
     ids = torch.ones(1, 40, dtype=torch.long)
-    cache = KeyValueCache(tiny_model.config, 1, 80)
+    cache = KeyValueCache()
     tiny_model(ids, None, cache)
-    with pytest.raises(ValueError, match="reaches position 79, but this model has only 64"):
+    with pytest.raises(ValueError, match="reaches 80 positions, but this model has 64"):
         tiny_model(ids, None, cache)
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -12,9 +11,9 @@ from accelerate import Accelerator, data_loader
 from torch import nn
 
 from gpt2.checkpoints import Checkpoints, Progress
-from gpt2.loss import count_labels, next_token_loss
+from gpt2.loss import next_token_loss
 from gpt2.samplers import ShuffledRows
-from gpt2.train import ProgressBar, train
+from gpt2.train import train
 from optim.adamw import AdamW
 from tests import ROOT
 from tests.hugging_face import batch_of, small_model
@@ -73,8 +72,8 @@ def test_averaging_the_batches_instead_would_be_caught():
         averaged,
         batches,
         accumulate=2,
-        loss_fn=lambda model, batch, _: next_token_loss(model, batch) / 2,
-        count_fn=count_labels,
+        loss_fn=lambda model, batch, reduction: next_token_loss(model, batch) / 2,
+        count_fn=lambda batch: 0.5,
     )
     assert not torch.allclose(weights(whole), weights(averaged), atol=1e-5)
 
@@ -100,7 +99,7 @@ def test_it_equals_a_plain_loop_written_out():
     assert torch.equal(weights(model), weights(plain))
 
 
-def test_the_callback_hears_of_every_step_in_order():
+def test_callbacks_are_called_after_every_step_in_order():
     heard = []
     history = run(make_model(), uneven_batches(5), epochs=3, accumulate=2, callbacks=[heard.append])
     assert heard == history and all(isinstance(p, Progress) for p in heard)
@@ -148,14 +147,14 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights():
     model = make_model()
     before = []
 
-    def explode(model, batch, num_labels):
+    def explode(model, batch, reduction):
         if len(before) == 2:
-            return next_token_loss(model, batch, num_labels) * float("nan")
+            return next_token_loss(model, batch, reduction) * float("nan")
         before.append(weights(model))
-        return next_token_loss(model, batch, num_labels)
+        return next_token_loss(model, batch, reduction)
 
     with pytest.raises(FloatingPointError, match="loss is nan at step 3; lower the learning rate"):
-        run(model, uneven_batches(), loss_fn=explode, count_fn=count_labels)
+        run(model, uneven_batches(), loss_fn=explode)
     assert weights(model).isfinite().all()
 
 
@@ -182,8 +181,8 @@ def test_the_loop_knows_nothing_of_gpt2():
     xs = torch.randn(40, 3)
     batches = [{"x": x, "y": x @ torch.tensor([[1.0], [-2.0], [0.5]])} for x in xs.split(4)]
 
-    def squared_error(model, batch, num_labels):
-        return ((model(batch["x"]) - batch["y"]) ** 2).sum() / num_labels
+    def squared_error(model, batch, reduction):
+        return nn.functional.mse_loss(model(batch["x"]), batch["y"], reduction=reduction)
 
     history = run(
         model,
@@ -194,17 +193,6 @@ def test_the_loop_knows_nothing_of_gpt2():
         count_fn=lambda batch: len(batch["y"]),
     )
     assert history[-1].loss < 1e-3 < history[0].loss
-
-
-def test_padding_can_be_counted_as_the_course_does():
-    batches = uneven_batches(2)
-    history = run(
-        make_model(),
-        batches,
-        loss_fn=partial(next_token_loss, count_padding=True),
-        count_fn=partial(count_labels, count_padding=True),
-    )
-    assert [p.num_labels for p in history] == [2 * (b["input_ids"].size(1) - 1) for b in batches]
 
 
 def test_gradients_left_over_from_before_do_not_leak_in():
@@ -221,8 +209,6 @@ def test_what_can_not_train_is_a_clear_error():
         train(model, uneven_batches(), AdamW(other.parameters()))
     with pytest.raises(ValueError, match="no batch to train on"):
         run(model, [])
-    with pytest.raises(ValueError, match="give loss_fn and count_fn together"):
-        run(model, uneven_batches(), loss_fn=next_token_loss)
     (batch,) = uneven_batches(1)
     unlabelled = {**batch, "labels": torch.full_like(batch["input_ids"], -100)}
     with pytest.raises(ValueError, match="no token of step 2 has a label"):
@@ -235,27 +221,10 @@ def test_zero_epochs_or_batches_are_a_clear_error(bad):
         run(make_model(), uneven_batches(), **bad)
 
 
-def test_the_bar_shows_the_mean_loss_and_ends_full(capsys):
-    history = run(make_model(), uneven_batches(5), callbacks=[ProgressBar("toy", every=2)])
-    mean = sum(p.loss for p in history) / 5
-    last = capsys.readouterr().err.split("\r")[-1]
-    assert last.startswith("toy: 100%") and "5/5" in last and f"mean {mean:.3f}" in last
-    assert "lr 1.0e-02" in last and "GiB" in last and "tokens/s" in last
-
-
-def test_the_bar_of_a_resumed_training_starts_where_it_was_and_shows_a_note(capsys):
-    history = run(make_model(), uneven_batches(5))
-    bar = ProgressBar("toy", every=1, note=lambda: "dev 0.5")
-    for progress in history[2:]:
-        bar(progress)
-    lines = capsys.readouterr().err.split("\r")
-    assert "2/5" in lines[1] and "5/5" in lines[-1] and "dev 0.5" in lines[-1]
-
-
 def test_bf16_ends_close_to_float32_and_leaves_the_model_as_it_was(tmp_path):
     """In a process of its own: accelerate keeps one precision per process."""
     script = (
-        "import torch; from accelerate import Accelerator; import test_train as t;"
+        "import torch; from accelerate import Accelerator; import tests.gpt2.test_train as t;"
         "model = t.make_model(dtype=torch.float32); forward = model.forward;"
         "history = t.train(model, t.uneven_batches(), t.AdamW(model.parameters(), lr=1e-2),"
         " epochs=3, accelerator=Accelerator(cpu=True, mixed_precision='bf16'));"
@@ -348,7 +317,7 @@ def test_stopped_after_every_step_it_ends_at_the_same_bits(tmp_path):
     assert torch.equal(got[0], expected[0]) and got[1] == expected[1]
 
 
-def test_resuming_tells_the_callbacks_of_the_last_step_again_and_a_finished_one_no_more(tmp_path):
+def test_resuming_calls_the_callbacks_for_the_last_step_again(tmp_path):
     run_it = Resumable(tmp_path, ordered_by_epoch)
     with pytest.raises(Killed):
         run_it(stop_after(4))
@@ -374,7 +343,7 @@ def test_a_corrupt_last_checkpoint_costs_steps_but_no_bits(tmp_path):
     last = max((tmp_path / "stopped").glob("checkpoint-*.pt"))
     last.write_bytes(last.read_bytes()[:-100])
     heard = []
-    with pytest.warns(UserWarning, match="can't be read"):
+    with pytest.warns(UserWarning, match="damaged"):
         got = stopped(lambda p: heard.append(p.step))
     assert heard[0] == 4 and torch.equal(got[0], expected[0])
 
@@ -391,14 +360,13 @@ def test_bf16_may_follow_float32_in_one_process():
 def test_tokens_are_counted_without_pads():
     history = run(make_model(), uneven_batches(3), accumulate=3)
     assert history[0].num_tokens == sum(int(b["attention_mask"].sum()) for b in uneven_batches(3))
-    assert history[0].memory > 2**20
 
 
 def test_two_processes_learn_what_one_does(tmp_path):
     """Four batches on two processes are the same steps as two batches accumulated by two."""
     script = tmp_path / "two.py"
     script.write_text(
-        "import sys, torch; from accelerate import Accelerator; import test_train as t\n"
+        "import sys, torch; from accelerate import Accelerator; import tests.gpt2.test_train as t\n"
         "assert Accelerator().num_processes == 2\n"
         "model = t.make_model()\n"
         "rows = torch.utils.data.DataLoader(t.rows_of(t.uneven_batches(4)), batch_size=2)\n"
@@ -423,7 +391,7 @@ def rows_of(batches):
 
 
 def in_process(command):
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = str(ROOT)
     result = subprocess.run(
         command,
         capture_output=True,
