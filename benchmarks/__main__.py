@@ -2,9 +2,9 @@
 
     python -m benchmarks [NAME ...] [--device cpu|cuda] [--quick] [--xnli FOLDER] [--text FILE]
 
-Without names all benchmarks run that the device has. Every result says how many times as fast we
-are as each peer (the median over the turns), what was asked, and how near it is to what this
-machine's largest matrix product and copy reach, measured in the same run. With --save they go to
+Without names all benchmarks of the device run. Every result says how many times as fast we are as
+each peer (the median over the turns), and how near it is to what this machine's largest matrix
+product and copy reach, measured in the same run. With --save they go to
 benchmarks/results/DEVICE.json, those of other names stay; --table prints what is there.
 """
 
@@ -43,7 +43,9 @@ def main(arguments=None) -> None:
     everything = [*NAMES["cpu"], "cuda"]
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(everything))
     parser.add_argument("--device", choices=NAMES, default="cpu")
-    parser.add_argument("--quick", action="store_true", help="seconds, and no figure to keep")
+    parser.add_argument(
+        "--quick", action="store_true", help="run through in seconds, without figures"
+    )
     parser.add_argument("--xnli", type=existing, default=Options.xnli, help="default: the sample")
     parser.add_argument("--text", type=existing, default=Options.text, help="default: pretrain.txt")
     parser.add_argument("--turns", type=int, default=3)
@@ -62,7 +64,7 @@ def main(arguments=None) -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU here; leave it out for the CPU's figures")
     if args.quick and args.save:
-        parser.error("--quick makes no figures to keep; leave --save or --quick out")
+        parser.error("--quick makes no figures to save; leave --save or --quick out")
     names = args.names or NAMES[args.device]
     if len(names) > 1:  # each in a process of its own: memory that one has used serves the next
         settings = ["--device", args.device, "--xnli", args.xnli, "--text", args.text]
@@ -84,7 +86,7 @@ def main(arguments=None) -> None:
         result = hold(contest, turns, ceilings, args.device)
         print(report.describe(contest.name, result), flush=True)
         if args.save:
-            report.keep(args.device, contest.name, {**result, "ceilings": ceilings})
+            report.store(args.device, contest.name, {**result, "ceilings": ceilings})
 
 
 if __name__ == "__main__":

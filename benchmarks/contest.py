@@ -24,20 +24,19 @@ class Timed:
 class Contest:
     """One piece of work and the ways to do it.
 
-    `ways` maps a name to a function of the turn (0, 1, ...) that does the work; `asked` the names
-    of two ways to how many times as fast the first shall be, and `least` a way to what it shall
-    reach for itself: "per_second" or "of_ceiling", and the number. `flop`, and by way `traffic`,
-    are the operations and bytes of the work as it is plainly done: they say how far from the
-    machine's ceiling that is (a way that shares work may lie above it). `agree` gets what
-    the ways returned last, and says what is to be known of it.
+    `ways` maps a name to a function of the turn (0, 1, ...) that does the work, `compare` lists
+    pairs of names (ours, peer) whose ratio is reported, `rates` names whose own rate is. `flop`,
+    and by way `traffic`, are the operations and bytes of the work as it is plainly done: they say
+    how far from the machine's ceiling that is (a way that shares work may lie above it). `agree`
+    receives what the ways returned last and returns what to report of it.
     """
 
     name: str
     unit: str
-    amount: float  # of units that each call does
+    amount: float  # units that each call does
     ways: dict[str, Callable[[int], object]]
-    asked: dict[tuple[str, str], float] = field(default_factory=dict)
-    least: dict[str, tuple[str, float]] = field(default_factory=dict)
+    compare: list[tuple[str, str]] = field(default_factory=list)
+    rates: list[str] = field(default_factory=list)
     flop: float | None = None
     traffic: dict[str, float] = field(default_factory=dict)
     agree: Callable[[dict[str, object]], dict] = lambda returned: {}
@@ -45,20 +44,20 @@ class Contest:
 
 
 def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str = "cpu") -> dict:
-    """The contest's result: a dict that can become JSON."""
+    """Run the contest and return its result, a dict that can become JSON."""
     seconds: dict[str, list[float]] = {name: [] for name in contest.ways}
     returned: dict[str, object] = {}
     for turn in tqdm(range(-contest.warm, turns), desc=contest.name, ncols=100):
         for name, way in contest.ways.items():
             usual_memory()
             wait(device)
-            began = time.perf_counter()
-            found = way(turn)
+            started = time.perf_counter()
+            result = way(turn)
             wait(device)
-            took = time.perf_counter() - began
-            if isinstance(found, Timed):
-                took, found = found.seconds, found.returned
-            returned[name] = found
+            took = time.perf_counter() - started
+            if isinstance(result, Timed):
+                took, result = result.seconds, result.returned
+            returned[name] = result
             if turn >= 0:
                 seconds[name].append(took)
     ways = {}
@@ -71,7 +70,7 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
         if name in contest.traffic:
             ways[name]["of_copy"] = contest.traffic[name] / median / ceilings["copy"]
     ratios = []
-    for (ours, peer), asked in contest.asked.items():
+    for ours, peer in contest.compare:
         each = [b / a for a, b in zip(seconds[ours], seconds[peer], strict=True)]
         ratios.append(
             {
@@ -80,7 +79,6 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
                 "times_as_fast": statistics.median(each),
                 "lowest": min(each),
                 "highest": max(each),
-                "asked": asked,
             }
         )
     return {
@@ -89,10 +87,7 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
         "turns": turns,
         "ways": ways,
         "ratios": ratios,
-        "least": [
-            {"way": way, "what": what, "reached": ways[way][what], "asked": asked}
-            for way, (what, asked) in contest.least.items()
-        ],
+        "rates": contest.rates,
         "agreement": contest.agree(returned),
     }
 
@@ -120,18 +115,17 @@ def quickest(work: Callable, device: str, turns: int = 7) -> float:
     times = []
     for _ in range(turns):
         wait(device)
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
         wait(device)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return min(times)
 
 
 def usual_memory() -> None:
-    """Have the C library (glibc) give memory back as it does by itself in a long-running process.
+    """Set the C library's (glibc's) memory limits as they are in any long-running process.
 
-    Training of ours asks it to keep what is freed (`utils.keep_freed_memory`), for the whole
-    process: without this, whatever runs after it would profit, too.
+    Training of ours changes them for its own time (`gpt2.fast.memory_reused`).
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):

@@ -28,7 +28,7 @@ def contests(options: Options) -> Iterator[Contest]:
     for batch in (1, 8):
         ids = torch.randint(50257, (batch, PROMPT), generator=torch.Generator().manual_seed(batch))
         ids = ids.to(options.device)
-        ways, asked, traffic = {}, {}, {}
+        ways, compare, traffic = {}, [], {}
         for precision, (theirs, mine) in networks.items():
             ways[f"transformers, {precision}"] = lambda turn, m=theirs, ids=ids: by_transformers(
                 m, ids, new
@@ -36,7 +36,7 @@ def contests(options: Options) -> Iterator[Contest]:
             ways[f"ours, {precision}"] = lambda turn, m=mine, ids=ids: generate(
                 m, ids, max_new_tokens=new, eos=-1
             )
-            asked[f"ours, {precision}", f"transformers, {precision}"] = 1.5
+            compare.append((f"ours, {precision}", f"transformers, {precision}"))
             # Every step reads all the weights once.
             size = 2 if precision == "bf16" else 4
             traffic |= dict.fromkeys(list(ways)[-2:], float(new * weights * size))
@@ -51,7 +51,7 @@ def contests(options: Options) -> Iterator[Contest]:
             }
 
         name = f"generation, batch {batch}"
-        yield Contest(name, "tokens", batch * new, ways, asked, traffic=traffic, agree=agree)
+        yield Contest(name, "tokens", batch * new, ways, compare, traffic=traffic, agree=agree)
 
 
 def by_transformers(model, ids, new: int):

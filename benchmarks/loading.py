@@ -96,8 +96,8 @@ def contests(options: Options) -> Iterator[Contest]:
             "rows",
             rows,
             {name: way(name) for name in WAYS},
-            asked={("first", "row by row"): 5.0},
-            least={"first": ("per_second", rows / 20), "again": ("per_second", rows)},
+            compare=[("first", "row by row")],
+            rates=["first", "again"],
             agree=lambda found: {f"peak GB, {name}": found[name] for name in ("first", "again")},
             warm=False,
         )

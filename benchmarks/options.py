@@ -29,9 +29,8 @@ class Options:
         return supports_compile()
 
     def dataset(self, split: str, lang: str = "en", **changes) -> XNLIDataset:
-        return XNLIDataset.in_folder(
-            self.xnli, split, lang, **{"tokenizer": load_tokenizer(), **changes}
-        )
+        settings = {"tokenizer": load_tokenizer(), "verbose": False, **changes}
+        return XNLIDataset.in_folder(self.xnli, split, lang, **settings)
 
     def batches(self, size: int, count: int) -> list[dict]:
         """The first English training pairs, in the file's order."""

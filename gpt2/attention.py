@@ -73,16 +73,18 @@ class CausalSelfAttention(nn.Module):
             weights = self.dropout(self.attention_weights(key, query, attention_mask))
             context = weights @ value  # (B, h, T, d)
         else:
-            mask = None
+            mask, is_causal = None, False
             if attention_mask is not None or 1 < T < S:
                 mask = self._complete_mask(key, query, attention_mask)
+            elif T > 1:
+                is_causal = True
             context = F.scaled_dot_product_attention(
                 query,
                 key,
                 value,
                 attn_mask=mask,
                 dropout_p=self.dropout.p if self.training else 0.0,
-                is_causal=mask is None and T > 1,
+                is_causal=is_causal,
             )
         return rearrange(context, "B h T d -> B T (h d)")
         # END SOLUTION

@@ -103,9 +103,8 @@ class GPT2Model(GPTPreTrainedModel):
         hidden_states = self.final_layer_norm(hidden_states)
         if cache is not None:
             cache.length += T
-        columns = torch.arange(T, device=input_ids.device)
+        rows, columns = (torch.arange(n, device=input_ids.device) for n in (B, T))
         last_column = (columns * (attention_mask[:, start:] != 0)).argmax(dim=1)
-        rows = torch.arange(B, device=input_ids.device)
         return {
             "last_hidden_state": hidden_states,
             "last_token": hidden_states[rows, last_column],
@@ -134,8 +133,8 @@ class GPT2Model(GPTPreTrainedModel):
                 f"input_ids reaches {longest} positions, but this model has {positions}; cut the "
                 "text, and pass a mask of 0 and 1"
             )
-        outside = (input_ids < 0) | (input_ids >= self.config.vocab_size) if on_cpu else None
-        if outside is not None and outside.any():
+        outside = (input_ids < 0) | (input_ids >= self.config.vocab_size)
+        if on_cpu and outside.any():
             row, column = outside.nonzero()[0].tolist()
             raise ValueError(
                 f"input_ids[{row}, {column}] = {input_ids[row, column].item()} is outside the "

@@ -19,6 +19,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def compiled_anew():
+    yield
+    torch.compiler.reset()
+
+
 def make_model(dropout=0.0):
     return small_model(hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0).train()
 

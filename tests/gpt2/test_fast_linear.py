@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 from gpt2.fast import faster, in_chunks, is_on, memory_reused
 from gpt2.fast.linear import CALLS_BEFORE_PACKING, FastLinears, product, transposed_product
@@ -82,9 +83,9 @@ def swapped(model) -> set[str]:
 @onednn
 def test_only_plain_layers_are_swapped_and_only_inside():
     model = nn.ModuleDict({name: nn.Linear(3, 3) for name in ("plain", "hooked", "pruned", "own")})
-    model["subclass"], model["double"] = Subclass(3, 3), nn.Linear(3, 3).double()
+    model["subclass"], model["float64"] = Subclass(3, 3), nn.Linear(3, 3).double()
     model["hooked"].register_forward_hook(lambda *_: torch.zeros(1))
-    nn.utils.prune.l1_unstructured(model["pruned"], "weight", amount=0.5)
+    prune.l1_unstructured(model["pruned"], "weight", amount=0.5)
     model["own"].forward = lambda x: x
     assert swapped(model) == {"plain", "hooked", "own"}  # "own" has had its own before
     with faster(model):
