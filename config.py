@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 
-from utils import atomic_write
+from utils import atomic_write, checkpoint_files
 
-# Hugging Face's names for the same things, in its config.json files.
+# Our name -> Hugging Face's for the same setting in config.json.
 HF_NAMES = {
     "hidden_size": "n_embd",
     "num_hidden_layers": "n_layer",
@@ -20,7 +20,28 @@ HF_NAMES = {
     "attention_probs_dropout_prob": "attn_pdrop",
     "hidden_dropout_prob": "resid_pdrop",
 }
+# Hugging Face's settings that change the mathematics, with the only value that GPT-2 has.
+PUBLISHED = {
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "tie_word_embeddings": True,
+    "add_cross_attention": False,
+    "is_encoder_decoder": False,
+    "quantization_config": None,
+}
+# Settings that say nothing about the model, or what another setting says already.
+REDUNDANT = (
+    *("model_type", "architectures", "n_ctx", "embd_pdrop", "transformers_version"),
+    *("torch_dtype", "dtype", "_name_or_path", "_attn_implementation_autoset"),
+)
 ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu")
+GPT2_VOCABULARY = 50257  # its last token, 50256, is end-of-text
+
+
+def _check_choice(settings, name: str, *accepted: str) -> None:
+    if getattr(settings, name) not in accepted:
+        choices = ", ".join(f'"{choice}"' for choice in accepted)
+        raise ValueError(f"{name} must be one of {choices}; got {getattr(settings, name)!r}")
 
 
 class PretrainedConfig:
@@ -40,33 +61,37 @@ class PretrainedConfig:
     def __eq__(self, other) -> bool:
         return type(self) is type(other) and self.to_dict() == other.to_dict()
 
-    __hash__ = None  # settings can be changed, so they are no dictionary key
+    __hash__ = None  # settings can change, so they cannot be a dictionary's key
 
     def save_pretrained(self, folder) -> None:
-        """Write `folder/config.json`, whole or not at all."""
+        """Write `folder/config.json`; an error leaves the old file as it was."""
         text = self.to_json()
         with atomic_write(Path(folder) / "config.json") as path:
             path.write_text(text, encoding="utf-8")
 
     def to_json(self) -> str:
-        """The text of config.json; TypeError names a setting that JSON can't hold."""
+        """Return the text of config.json; TypeError names a setting that JSON cannot hold."""
         settings = self.to_dict()
         for name, value in settings.items():
             try:
                 json.dumps(value)
-            except TypeError as error:
-                raise TypeError(f"config.{name}={value!r} can't be saved: {error}") from error
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"config.{name}={value!r} cannot be saved: {error}") from error
         return json.dumps(settings, indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def from_pretrained(cls, path):
-        """The configuration in `path`, a `config.json` or the folder that holds one."""
-        path = Path(path)
-        if path.is_dir():
-            path = path / "config.json"
+    def from_pretrained(cls, name_or_path):
+        """Read a configuration: a `config.json`, the folder that holds one, or a hub name.
+
+        Raises FileNotFoundError, ConnectionError (offline and not cached), or ValueError for a
+        file that is not this model's configuration.
+        """
+        path = Path(name_or_path)
         if not path.is_file():
+            path = checkpoint_files(name_or_path)("config.json")
+        if path is None:
             raise FileNotFoundError(
-                f"{path}: no such file; give the folder that save_pretrained wrote"
+                f"{name_or_path}: no config.json there; give a folder that save_pretrained wrote"
             )
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
@@ -84,11 +109,12 @@ class PretrainedConfig:
 class GPT2Config(PretrainedConfig):
     """The shape of a GPT-2; the defaults are the 124M model's (handout section 3.2).
 
-    `attn_implementation` picks how attention is computed: "sdpa" is torch's fused kernel,
-    "eager" the handout's formula line by line. `intermediate_size=None` means 4·hidden_size.
-    Further keyword arguments are kept as attributes.
+    `intermediate_size=None` means 4·hidden_size. `attn_implementation` is "sdpa" (torch's fused
+    kernel) or "eager" (the handout's formula). `activation_function` has Hugging Face's names:
+    "gelu_new" (also "gelu_pytorch_tanh", "gelu_fast") is the tanh form of GELU, as in GPT-2,
+    "gelu" the exact one, and "relu". Further keyword arguments become attributes.
 
-    Raises ValueError, naming the field, for sizes that can't make a model.
+    Raises ValueError, naming the field, for settings that cannot make a model.
     """
 
     model_type = "gpt2"
@@ -134,6 +160,9 @@ class GPT2Config(PretrainedConfig):
         self._check()
 
     def _check(self) -> None:
+        def number(value) -> bool:
+            return isinstance(value, int | float) and not isinstance(value, bool)
+
         for name in (
             "vocab_size",
             "hidden_size",
@@ -152,25 +181,18 @@ class GPT2Config(PretrainedConfig):
             )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < 1:
+            if not number(value) or not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value!r}")
         for name in ("initializer_range", "layer_norm_eps"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not value > 0:
+            if not number(value) or not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive, got {value!r}")
-        if self.attn_implementation not in ("eager", "sdpa"):
-            raise ValueError(
-                f'attn_implementation must be "eager" or "sdpa", got {self.attn_implementation!r}'
-            )
-        if self.activation_function not in ACTIVATIONS:
-            raise ValueError(
-                f"activation_function must be one of {', '.join(ACTIVATIONS)}, "
-                f"got {self.activation_function!r}"
-            )
+        _check_choice(self, "attn_implementation", "eager", "sdpa")
+        _check_choice(self, "activation_function", *ACTIVATIONS)
 
     @classmethod
     def from_dict(cls, settings: dict, source: str = "config"):
-        """From our names or Hugging Face's; of two for the same thing, ours counts.
+        """Make a configuration from our names or Hugging Face's; where both are there, from ours.
 
         Raises ValueError for a checkpoint whose mathematics is not GPT-2's.
         """
@@ -179,39 +201,42 @@ class GPT2Config(PretrainedConfig):
                 f'{source}: model_type is "{settings["model_type"]}", not "gpt2"; '
                 "give a GPT-2 checkpoint"
             )
-        for name, needed in (
-            ("scale_attn_by_inverse_layer_idx", False),
-            ("scale_attn_weights", True),
-            ("tie_word_embeddings", True),
-        ):
-            if settings.get(name, needed) != needed:
-                raise ValueError(f"{source}: {name}={settings[name]} is not GPT-2 as published")
-        settings = dict(settings)
+        for name, published in PUBLISHED.items():
+            if settings.get(name, published) != published:
+                raise ValueError(
+                    f"{source}: {name}={settings[name]}, but this GPT-2 can only compute "
+                    f"{name}={published}; give another checkpoint"
+                )
+        settings = {name: value for name, value in settings.items() if name not in REDUNDANT}
         for ours, theirs in HF_NAMES.items():
             value = settings.pop(theirs, None)
             if ours not in settings and value is not None:
                 settings[ours] = value
-        for name in ("model_type", "architectures", "n_ctx", "embd_pdrop"):
-            settings.pop(name, None)
-        for name in ("transformers_version", "torch_dtype", "dtype", "_name_or_path"):
-            settings.pop(name, None)
-        if settings.get("pad_token_id", 0) is None:
-            del settings["pad_token_id"]
+        if settings.get("pad_token_id") is None:
+            settings.pop("pad_token_id", None)
+            if isinstance(settings.get("eos_token_id"), int):
+                settings["pad_token_id"] = settings["eos_token_id"]
         try:
             return cls(**settings)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
 
     def to_dict(self) -> dict:
-        """Our names and Hugging Face's side by side, so that either library reads the file."""
-        settings = super().to_dict()
-        settings.update({theirs: settings[ours] for ours, theirs in HF_NAMES.items()})
-        settings.update(
-            model_type="gpt2",
-            architectures=["GPT2LMHeadModel"],
-            embd_pdrop=self.hidden_dropout_prob,
-        )
-        return settings
+        """Return our names and Hugging Face's side by side, so that either library reads them.
+
+        The ids of end-of-text are GPT-2's for its own vocabulary; for another one they are null
+        unless they were set, since the vocabulary's size does not say which token it is.
+        """
+        end_of_text = GPT2_VOCABULARY - 1 if self.vocab_size == GPT2_VOCABULARY else None
+        return {
+            "bos_token_id": end_of_text,
+            "eos_token_id": end_of_text,
+            **super().to_dict(),
+            **{theirs: getattr(self, ours) for ours, theirs in HF_NAMES.items()},
+            "model_type": "gpt2",
+            "architectures": ["GPT2LMHeadModel"],
+            "embd_pdrop": self.hidden_dropout_prob,
+        }
 
 
 @dataclass(frozen=True)
@@ -226,13 +251,13 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for each in fields(self):
-            if each.type in (int, float, int | None, float | None):
-                optional = each.type in (int | None, float | None)
-                self._check(each.name, each.type in (int, int | None), optional)
+        for setting in fields(self):
+            if setting.type in (int, float, int | None, float | None):
+                optional = setting.type in (int | None, float | None)
+                self._check(setting.name, setting.type in (int, int | None), optional)
 
     def _check(self, name: str, whole: bool, optional: bool) -> None:
-        """ValueError for what is no number where one is needed, or none that makes sense."""
+        """Raise ValueError unless the setting is a number in its range."""
         value = getattr(self, name)
         if value is None and optional:
             return
@@ -254,7 +279,7 @@ class PretrainingSettings(TrainingSettings):
     """A TrainingSettings with the model to start from scratch and the length of its texts."""
 
     max_len: int = 128  # tokens
-    model: dict = field(default_factory=dict)  # what GPT2Config gets
+    model: dict = field(default_factory=dict)  # the arguments of GPT2Config
 
 
 TOY_PRETRAINING = PretrainingSettings(
@@ -277,43 +302,35 @@ TOY_PRETRAINING = PretrainingSettings(
 
 @dataclass(frozen=True)
 class FinetuningSettings(TrainingSettings):
-    """A TrainingSettings for NLI: what is learnt from, and the recipe's options."""
+    """A TrainingSettings for NLI: the training data and the recipe's options."""
 
     languages: tuple[str, ...] = ("en",)
-    subset: float = 1.0  # of every language: the first rows, a share or (above 1) a count
-    per_label: int | None = None  # rows of each label, drawn by the seed, out of the subset
-    examples: int | None = None  # rows an epoch, of all languages together; None: each row once
-    temperature: float = 1.0  # of languages' shares: 1 in proportion, larger more equal
+    subset: float = 1.0  # the first rows of every language: a share, or a count if above 1
+    per_label: int | None = None  # rows of each label, sampled with the seed, out of the subset
+    examples: int | None = None  # rows per epoch, over all languages; None: every row once
+    temperature: float = 1.0  # of the languages' shares: 1 is proportional, larger is more equal
     max_length: int = 1024  # tokens
     token_budget: int | None = None  # batches of similar lengths instead of batch_size rows
-    accumulate: int = 1  # batches a step
+    accumulate: int = 1  # batches per optimizer step
     schedule: str = "constant"  # of the learning rate; or "linear" or "cosine", down to 0
     warmup: float = 0.0  # share of the steps
     max_grad_norm: float | None = None
-    precision: str = "float32"  # or "bf16", or "auto": bf16 where the machine multiplies in it
-    compile: bool = False  # the blocks by torch.compile, for a GPU; dropout draws other numbers
+    precision: str = "float32"  # or "bf16", or "auto": bf16 where the hardware has it
+    compile: bool = False  # torch.compile the blocks, on a GPU; dropout differs then
 
     def __post_init__(self):
         super().__post_init__()
         if not self.languages or isinstance(self.languages, str):
             raise ValueError(f'languages must be a tuple such as ("en",), got {self.languages!r}')
         object.__setattr__(self, "languages", tuple(self.languages))
-        if self.schedule not in ("constant", "linear", "cosine"):
-            raise ValueError(
-                f'schedule must be "constant", "linear" or "cosine", got {self.schedule!r}'
-            )
+        _check_choice(self, "schedule", "constant", "linear", "cosine")
+        _check_choice(self, "precision", "float32", "bf16", "auto")
         if self.warmup >= 1:
             raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
         if self.temperature < 1:
             raise ValueError(f"temperature must be at least 1, got {self.temperature}")
         if self.token_budget is not None and (self.examples is not None or self.temperature != 1):
-            raise ValueError(
-                "token_budget makes batches of every row once; leave examples and temperature out"
-            )
-        if self.precision not in ("float32", "bf16", "auto"):
-            raise ValueError(
-                f'precision must be "float32", "bf16" or "auto", got {self.precision!r}'
-            )
+            raise ValueError("token_budget reads every row once; leave out examples, temperature")
 
 
 FINETUNE_ENGLISH = FinetuningSettings(  # handout section 4.3
@@ -328,6 +345,4 @@ FINETUNE_FAST = replace(  # for a GPU: fewer, larger steps, in bfloat16
     max_grad_norm=1.0,
     precision="auto",
 )
-
-
 FINETUNE_TOY = replace(FINETUNE_ENGLISH, epochs=3, learning_rate=3e-4)  # for the toy model

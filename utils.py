@@ -141,32 +141,30 @@ def atomic_write(path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-# ---- The Hugging Face hub ----------------------------------------------------------------------
+# ---- Checkpoints: a folder, or a repository of the Hugging Face hub ----------------------------
 
 PATIENCE = 5.0  # seconds for the hub's first answer
 
 
-def check_hub_reachable(name: str) -> None:
-    """Raise ConnectionError, saying what to do, if the hub does not answer one short request.
+def checkpoint_files(name_or_path) -> Callable[[str], Path | None]:
+    """Return a function: file name -> its local path, or None where the checkpoint has none.
 
-    `hf_hub_download` would try six times over half a minute before it says so.
+    `name_or_path` is a folder or a hub name; what the hub has is downloaded into its cache. In the
+    project folder "gpt2" is also the package's folder, so the name of a model size means the hub
+    unless the folder has a config.json.
+
+    Raises ValueError for a file instead of a folder; the function raises FileNotFoundError where
+    there is no such checkpoint and ConnectionError where it is not cached and can't be fetched.
     """
-    try:
-        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-    except Exception as error:  # the HTTP library's own classes differ between hub releases
-        raise ConnectionError(
-            f'"{name}" is no local folder, is not in the local cache ({constants.HF_HUB_CACHE}), '
-            f"and the Hugging Face hub can't be reached ({type(error).__name__}); "
-            "give a local folder, or connect to the network once so that it can be cached"
-        ) from None
+    folder = Path(name_or_path)
+    if folder.is_file():
+        raise ValueError(f"{folder}: a file; give the folder that holds it and config.json")
+    if folder.is_dir() and (str(folder) not in MODEL_SIZES or (folder / "config.json").is_file()):
+        return lambda file: folder / file if (folder / file).is_file() else None
+    return _hub_files(str(name_or_path))
 
 
-def hub_fetcher(name: str) -> Callable[[str], Path | None]:
-    """Return a function from a file name of the hub's repository `name` to a local copy or None.
-
-    It raises FileNotFoundError if there is no such repository and ConnectionError if the file is
-    not cached and can't be fetched.
-    """
+def _hub_files(name: str) -> Callable[[str], Path | None]:
     canonical = f"openai-community/{name}" if name in MODEL_SIZES else name
 
     def fetch(file: str) -> Path | None:
@@ -188,6 +186,24 @@ def hub_fetcher(name: str) -> Callable[[str], Path | None]:
             return None
 
     return fetch
+
+
+def check_hub_reachable(name: str) -> None:
+    """Raise ConnectionError, saying what to do, if the hub does not answer one short request.
+
+    `hf_hub_download` would try six times over half a minute before it says so.
+    """
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception as error:  # the HTTP library's own classes differ between hub releases
+        raise ConnectionError(
+            f'"{name}" is no local folder, is not in the local cache ({constants.HF_HUB_CACHE}), '
+            f"and the Hugging Face hub can't be reached ({type(error).__name__}); "
+            "give a local folder, or connect to the network once so that it can be cached"
+        ) from None
+
+
+# ---- The machine -------------------------------------------------------------------------------
 
 
 def supports_bf16() -> bool:

@@ -1,6 +1,6 @@
-"""Weights in and out: Hugging Face's GPT-2 files and our modules; safe to read, whole on disk.
+"""Load and save weights in Hugging Face's format: the table of names, checked files, safe reading.
 
-Nothing here runs code that a file brings: weights are read with safetensors, or with torch's
+Nothing here runs code from a file: weights are read with safetensors, or with torch's
 `weights_only` unpickler.
 """
 
@@ -8,26 +8,47 @@ import json
 import pickle
 import re
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from copy import copy
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from config import GPT2Config
-from utils import MODEL_SIZES, atomic_write, hub_fetcher
+from utils import atomic_write, checkpoint_files
 
-# Our module name -> Hugging Face's, inside one layer. HF keeps query, key and value side by side
-# in `attn.c_attn`, and stores every matrix transposed (its Conv1D computes x·W, not x·Wᵀ).
-LAYER_NAMES = {
-    "attention_layer_norm": "ln_1",
-    "attention_dense": "attn.c_proj",
-    "out_layer_norm": "ln_2",
-    "interm_dense": "mlp.c_fc",
-    "out_dense": "mlp.c_proj",
-}
-TOP_NAMES = {"word_embedding": "wte", "pos_embedding": "wpe", "final_layer_norm": "ln_f"}
+# Hugging Face stores every matrix transposed, since its Conv1D computes x·W and not x·Wᵀ, and the
+# matrices of query, key and value side by side in one. Elsewhere there is one part.
+TABLE = "part row column -> (part row) column"
+MATRIX = "part row column -> column (part row)"
+VECTOR = "part row -> (part row)"
+NAMES = (  # ours, Hugging Face's, the shape of ours, and how ours becomes theirs
+    ("word_embedding.weight", "wte.weight", ("vocab", "hidden"), TABLE),
+    ("pos_embedding.weight", "wpe.weight", ("positions", "hidden"), TABLE),
+    ("final_layer_norm.weight", "ln_f.weight", ("hidden",), VECTOR),
+    ("final_layer_norm.bias", "ln_f.bias", ("hidden",), VECTOR),
+)
+LAYER_NAMES = (  # after "gpt_layers.0." and "h.0."
+    ("attention_layer_norm.weight", "ln_1.weight", ("hidden",), VECTOR),
+    ("attention_layer_norm.bias", "ln_1.bias", ("hidden",), VECTOR),
+    ("self_attention.{part}.weight", "attn.c_attn.weight", ("hidden", "hidden"), MATRIX),
+    ("self_attention.{part}.bias", "attn.c_attn.bias", ("hidden",), VECTOR),
+    ("attention_dense.weight", "attn.c_proj.weight", ("hidden", "hidden"), MATRIX),
+    ("attention_dense.bias", "attn.c_proj.bias", ("hidden",), VECTOR),
+    ("out_layer_norm.weight", "ln_2.weight", ("hidden",), VECTOR),
+    ("out_layer_norm.bias", "ln_2.bias", ("hidden",), VECTOR),
+    ("interm_dense.weight", "mlp.c_fc.weight", ("wide", "hidden"), MATRIX),
+    ("interm_dense.bias", "mlp.c_fc.bias", ("wide",), VECTOR),
+    ("out_dense.weight", "mlp.c_proj.weight", ("hidden", "wide"), MATRIX),
+    ("out_dense.bias", "mlp.c_proj.bias", ("hidden",), VECTOR),
+)
+PARTS = ("query", "key", "value")
 CHANGEABLE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attn_implementation")
 WEIGHT_FILES = (  # in order of preference; an index names the shards
     "model.safetensors",
@@ -35,92 +56,108 @@ WEIGHT_FILES = (  # in order of preference; an index names the shards
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+FIXES = {  # part of an unexpected name -> what to do before saving
+    "_mask": "make the pruning permanent with torch.nn.utils.prune.remove(module, name)",
+    "parametrizations.": "call torch.nn.utils.parametrize.remove_parametrizations(module, name)",
+    "base_layer.": "merge the adapters into the weights with peft's merge_and_unload()",
+    "": "undo the change of these modules, or save model.state_dict() with torch.save",
+}
 
 
-# ---- The name map ------------------------------------------------------------------------------
+# ---- The name table ----------------------------------------------------------------------------
 
 
 def from_hugging_face(weights: dict[str, Tensor], config: GPT2Config) -> dict[str, Tensor]:
-    """Our state dict from Hugging Face's, every name and shape checked.
+    """Return our state dict from Hugging Face's, with or without the prefix "transformer.".
 
-    Raises ValueError that names a weight which is missing, left over, or of the wrong shape.
+    The tied matrix may be stored as wte.weight, as lm_head.weight or as both. Raises ValueError
+    that names the weights which are missing, unexpected, of the wrong shape or not finite.
     """
-    weights = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
-    # Buffers of old transformers releases (the causal mask), and the tied output projection.
     weights = {
-        name: tensor
+        name.removeprefix("transformer."): tensor
         for name, tensor in weights.items()
-        if not re.fullmatch(r"h\.\d+\.attn\.(bias|masked_bias)", name)
+        if not re.search(r"\.attn\.(bias|masked_bias)$", name)  # old releases' causal mask
     }
-    head = weights.pop("lm_head.weight", None)
-    if (
-        head is not None
-        and "wte.weight" in weights
-        and not torch.equal(head, weights["wte.weight"])
-    ):
-        raise ValueError("lm_head.weight differs from wte.weight, but GPT-2 ties them")
-
-    def take(name: str, *shape: int) -> Tensor:
-        if name not in weights:
-            raise ValueError(f"weight {name} is missing from the checkpoint")
-        tensor = weights.pop(name)
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"weight {name} has shape {list(tensor.shape)}, but config.json says {list(shape)}"
-            )
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise ValueError(f"weight {name} ({tensor.dtype}) holds what is no finite number")
-        return tensor
-
-    hidden, wide = config.hidden_size, config.intermediate_size
-    state = {
-        "word_embedding.weight": take("wte.weight", config.vocab_size, hidden),
-        "pos_embedding.weight": take("wpe.weight", config.max_position_embeddings, hidden),
-        "final_layer_norm.weight": take("ln_f.weight", hidden),
-        "final_layer_norm.bias": take("ln_f.bias", hidden),
-    }
-    for i in range(config.num_hidden_layers):
-        ours, theirs = f"gpt_layers.{i}.", f"h.{i}."
-        matrix = take(theirs + "attn.c_attn.weight", hidden, 3 * hidden)
-        bias = take(theirs + "attn.c_attn.bias", 3 * hidden)
-        for part, name in enumerate(("query", "key", "value")):
-            columns = slice(part * hidden, (part + 1) * hidden)
-            state[f"{ours}self_attention.{name}.weight"] = matrix[:, columns].t()
-            state[f"{ours}self_attention.{name}.bias"] = bias[columns]
-        for our_name, their_name in LAYER_NAMES.items():
-            if our_name.endswith("norm"):
-                state[f"{ours}{our_name}.weight"] = take(f"{theirs}{their_name}.weight", hidden)
-                state[f"{ours}{our_name}.bias"] = take(f"{theirs}{their_name}.bias", hidden)
-                continue
-            rows = wide if our_name == "out_dense" else hidden
-            columns = wide if our_name == "interm_dense" else hidden
-            matrix = take(f"{theirs}{their_name}.weight", rows, columns)
-            state[f"{ours}{our_name}.weight"] = matrix.t()
-            state[f"{ours}{our_name}.bias"] = take(f"{theirs}{their_name}.bias", columns)
-    if weights:
-        raise ValueError(f"the checkpoint has weights that GPT-2 has not: {', '.join(weights)}")
-    return {name: tensor.contiguous() for name, tensor in state.items()}
+    if "lm_head.weight" in weights:
+        head = weights.pop("lm_head.weight")
+        if not torch.equal(weights.setdefault("wte.weight", head), head):
+            raise ValueError("lm_head.weight differs from wte.weight, but GPT-2 ties them")
+    rows = list(_rows(config))
+    _check_names(weights, [theirs for _, theirs, _, _ in rows])
+    state = {}
+    for ours, theirs, shape, pattern in rows:
+        sizes = rearrange(torch.empty(len(ours), *shape, device="meta"), pattern).shape
+        _check_tensor(theirs, weights[theirs], sizes)
+        before, after = pattern.split(" -> ")
+        parts = rearrange(weights[theirs], f"{after} -> {before}", part=len(ours))
+        state.update(zip(ours, (part.contiguous() for part in parts), strict=True))
+    return state
 
 
-def to_hugging_face(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face's state dict (of GPT2LMHeadModel) from ours: the way back."""
+def to_hugging_face(state: dict[str, Tensor], config: GPT2Config) -> dict[str, Tensor]:
+    """Return Hugging Face's state dict (of GPT2LMHeadModel) from ours, also a compiled model's.
+
+    Raises ValueError, saying how to fix it, for a state dict that is not exactly this GPT-2's.
+    """
+    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+    rows = list(_rows(config))
+    try:
+        _check_names(state, [name for ours, *_ in rows for name in ours])
+    except ValueError as error:
+        fix = next(fix for part, fix in FIXES.items() if part in str(error))
+        raise ValueError(f"{error}; {fix}") from None
     weights = {}
-    for ours, theirs in TOP_NAMES.items():
-        for kind in ("weight", "bias"):
-            if f"{ours}.{kind}" in state:
-                weights[f"{theirs}.{kind}"] = state[f"{ours}.{kind}"]
-    i = 0
-    while f"gpt_layers.{i}.self_attention.query.weight" in state:
-        ours, theirs = f"gpt_layers.{i}.", f"h.{i}."
-        parts = [f"{ours}self_attention.{name}." for name in ("query", "key", "value")]
-        weights[theirs + "attn.c_attn.weight"] = torch.cat([state[p + "weight"] for p in parts]).t()
-        weights[theirs + "attn.c_attn.bias"] = torch.cat([state[p + "bias"] for p in parts])
-        for our_name, their_name in LAYER_NAMES.items():
-            weight = state[f"{ours}{our_name}.weight"]
-            weights[f"{theirs}{their_name}.weight"] = weight.t() if weight.dim() == 2 else weight
-            weights[f"{theirs}{their_name}.bias"] = state[f"{ours}{our_name}.bias"]
-        i += 1
-    return {f"transformer.{name}": tensor.contiguous() for name, tensor in weights.items()}
+    for ours, theirs, shape, pattern in rows:
+        for name in ours:
+            _check_tensor(name, state[name], shape)
+        parts = [state[name].detach().cpu() for name in ours]
+        weights[f"transformer.{theirs}"] = rearrange(parts, pattern).contiguous()
+    return weights
+
+
+def _rows(config: GPT2Config) -> Iterator[tuple[list[str], str, tuple[int, ...], str]]:
+    """Yield the table's row for every tensor of a model: our names, theirs, our shape, pattern."""
+    sizes = {
+        "vocab": config.vocab_size,
+        "positions": config.max_position_embeddings,
+        "hidden": config.hidden_size,
+        "wide": config.intermediate_size,
+    }
+    rows = [("", "", *row) for row in NAMES]
+    for i in range(config.num_hidden_layers):
+        rows += [(f"gpt_layers.{i}.", f"h.{i}.", *row) for row in LAYER_NAMES]
+    for our_prefix, their_prefix, ours, theirs, shape, pattern in rows:
+        parts = PARTS if "{part}" in ours else ("",)
+        names = [our_prefix + ours.format(part=part) for part in parts]
+        yield names, their_prefix + theirs, tuple(sizes[letter] for letter in shape), pattern
+
+
+def _check_names(weights: dict, expected: list[str]) -> None:
+    missing = [name for name in expected if name not in weights]
+    unexpected = sorted(weights.keys() - set(expected))
+    if missing or unexpected:
+        faults = [f"missing {_some(missing)}"] if missing else []
+        faults += [f"unexpected {_some(unexpected)}"] if unexpected else []
+        raise ValueError(f"the weights are not those that config.json says: {', '.join(faults)}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+
+
+def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    if not plain or tensor.is_meta:
+        raise ValueError(
+            f"weight {name} is a {type(tensor).__name__} on {tensor.device}, not a plain tensor "
+            "with numbers; save the model before it is quantized or distributed"
+        )
+    if tensor.shape != torch.Size(shape):
+        raise ValueError(
+            f"weight {name} has shape {list(tensor.shape)}, but config.json says {list(shape)}"
+        )
+    if not tensor.is_floating_point() or not tensor.float().isfinite().all():
+        raise ValueError(f"weight {name} ({tensor.dtype}) has values that are not finite numbers")
 
 
 def drop_unused_course_weights(module, state_dict: dict, prefix: str, *_) -> None:
@@ -134,26 +171,29 @@ def drop_unused_course_weights(module, state_dict: dict, prefix: str, *_) -> Non
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of one .safetensors or .bin/.pt file; ValueError if it can't be trusted."""
+    """Return the tensors of a .safetensors, .bin or .pt file.
+
+    Raises ValueError for a file that is damaged, would run code, or holds something else.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: not a whole safetensors file ({error}); fetch it again"
+            f"{path}: not a whole safetensors file ({error}); {_fetch_again(path)}"
         ) from error
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):  # it names a function to call
             raise ValueError(
-                f"{path}: not loaded, because this pickle asks to run code; "
-                "only load weights (a dictionary of tensors, or a safetensors file)"
+                f"{path}: not loaded, because this pickle would run code; "
+                "give a dictionary of tensors, or a safetensors file"
             ) from error
-        raise ValueError(f"{path}: not a whole torch file; fetch it again") from error
+        raise ValueError(f"{path}: not a whole torch file; {_fetch_again(path)}") from error
     except (PermissionError, MemoryError):
         raise
-    except Exception as error:  # a torn file makes torch.load raise almost anything
-        raise ValueError(f"{path}: not a whole torch file; fetch it again") from error
+    except Exception as error:  # a damaged file makes torch.load raise almost anything
+        raise ValueError(f"{path}: not a whole torch file; {_fetch_again(path)}") from error
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
     ):
@@ -161,35 +201,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # noqa: E741
-    """See `GPT2Model.from_pretrained`."""
-    folder = Path(name_or_path)
-    # Run from the repository, "gpt2" is also this package's folder: a size means the hub then.
-    if folder.is_dir() and (str(folder) not in MODEL_SIZES or (folder / "config.json").is_file()):
-        fetch, source = _from_folder(folder), str(folder)
-    elif folder.is_file():
-        raise ValueError(f"{folder}: a file; give the folder that holds it and config.json")
-    else:
-        fetch, source = hub_fetcher(str(name_or_path)), str(name_or_path)
+def _fetch_again(path: Path) -> str:
+    with open(path, "rb") as file:
+        pointer = file.read(20) == b"version https://git-"
+    return "it is a Git LFS pointer: run git lfs pull" if pointer else "fetch it again"
 
-    path = fetch("config.json")
-    if path is None:
-        raise FileNotFoundError(
-            f"{source}: no config.json there; give a folder that save_pretrained wrote"
-        )
-    config = GPT2Config.from_pretrained(path)
+
+def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # noqa: E741
+    """Load a model of class `cls`; see `GPT2Model.from_pretrained`."""
+    fetch, source = checkpoint_files(name_or_path), str(name_or_path)
+    config = GPT2Config.from_pretrained(name_or_path)
     given = {"hidden_size": d, "num_hidden_layers": l, "num_attention_heads": num_heads}
     for field, value in given.items():
         if value is not None and value != getattr(config, field):
             raise ValueError(
-                f"{field}={value} was asked for, but {source} has {getattr(config, field)}"
+                f"{field}={value} does not agree with {source}, which has {getattr(config, field)}"
             )
     for name, value in settings.items():
         if name not in CHANGEABLE:
             raise ValueError(f"{name}= can't be changed on loading, only {', '.join(CHANGEABLE)}")
         setattr(config, name, value)
     config = GPT2Config(**vars(config))
-
     try:
         state = from_hugging_face(_read_all(fetch, source), config)
     except ValueError as error:
@@ -201,7 +233,7 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
     return model.requires_grad_(True).eval()
 
 
-def _read_all(fetch, source: str) -> dict[str, Tensor]:
+def _read_all(fetch: Callable[[str], Path | None], source: str) -> dict[str, Tensor]:
     for name in WEIGHT_FILES:
         path = fetch(name)
         if path is None:
@@ -219,7 +251,7 @@ def _read_all(fetch, source: str) -> dict[str, Tensor]:
 
 
 def _shards(index: Path) -> list[str]:
-    """The file names that an index lists, each once."""
+    """Return the file names that an index lists, without repetition."""
     try:
         shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         outside = [shard for shard in shards if Path(shard).name != shard]
@@ -230,35 +262,43 @@ def _shards(index: Path) -> list[str]:
     return shards
 
 
-def _from_folder(folder: Path):
-    def fetch(name: str) -> Path | None:
-        path = folder / name
-        return path if path.is_file() else None
-
-    return fetch
-
-
 # ---- Writing -----------------------------------------------------------------------------------
 
 
-def save(model, folder) -> None:
-    """See `GPT2Model.save_pretrained`. Both files are moved into place once both are whole."""
+def save(model, folder, tokenizer=None) -> None:
+    """Write config.json, model.safetensors and the tokenizer's files, if it is given.
+
+    transformers' AutoModelForCausalLM and AutoTokenizer load the folder. All files are moved into
+    place once every one is complete. Raises ValueError, with the fix, for a model that has other
+    weights than its configuration says.
+    """
     folder = Path(folder)
-    config = model.config.to_json()
-    weights = to_hugging_face({name: t.detach().cpu() for name, t in model.state_dict().items()})
-    with (
-        atomic_write(folder / "config.json") as config_path,
-        atomic_write(folder / "model.safetensors") as weights_path,
-    ):
-        config_path.write_text(config, encoding="utf-8")
+    try:
+        weights = to_hugging_face(model.state_dict(), model.config)
+    except ValueError as error:
+        raise ValueError(f"{type(model).__name__} cannot be saved: {error}") from None
+    config = copy(model.config)
+    if tokenizer is not None:
+        config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, tokenizer.bos_token_id
+        if tokenizer.pad_token_id is not None:
+            config.pad_token_id = tokenizer.pad_token_id
+    text = config.to_json()
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+        for file in temporary.iterdir():
+            shutil.copyfile(file, stack.enter_context(atomic_write(folder / file.name)))
+        stack.enter_context(atomic_write(folder / "config.json")).write_text(text, "utf-8")
+        path = stack.enter_context(atomic_write(folder / "model.safetensors"))
         try:
-            save_file(weights, weights_path, metadata={"format": "pt"})
+            save_file(weights, path, metadata={"format": "pt"})
         except SafetensorError as error:
             raise _unwritable(folder) from error
 
 
 def write_torch(value, path: Path) -> None:
-    """torch.save, but a file that can't be written whole is an OSError that says so."""
+    """Call torch.save; raise OSError that says so where the file cannot be written completely."""
     try:
         torch.save(value, path)
     except RuntimeError as error:  # torch's writer does not pass on what went wrong
@@ -268,5 +308,5 @@ def write_torch(value, path: Path) -> None:
 def _unwritable(folder: Path) -> OSError:
     free = shutil.disk_usage(folder).free / 2**30
     return OSError(
-        f"{folder}: can't be written, {free:.1f} GiB are free; make room there and start again"
+        f"{folder}: cannot be written, {free:.1f} GiB are free; make room there and start again"
     )

@@ -90,7 +90,7 @@ def test_a_bad_combination_names_the_field(bad, message):
     ("settings", "message"),
     [
         ({"model_type": "bloom"}, 'model_type is "bloom"'),
-        ({"activation_function": "gelu"}, "tanh form"),
+        ({"activation_function": "silu"}, "activation_function must be one of"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
     ],
 )

@@ -118,7 +118,7 @@ def test_sizes_come_from_the_checkpoint_and_given_ones_must_agree(folder):
     model = GPT2Model.from_pretrained(folder, d=24, l=3, num_heads=3, hidden_dropout_prob=0.0)
     assert model.config.hidden_size == 24 and model.config.hidden_dropout_prob == 0.0
     assert not model.training
-    with pytest.raises(ValueError, match=r"hidden_size=768 was asked for, but .* has 24"):
+    with pytest.raises(ValueError, match=r"hidden_size=768 does not agree with .* has 24"):
         GPT2Model.from_pretrained(folder, d=768)
 
 
@@ -139,7 +139,7 @@ def test_a_model_pt_of_the_courses_code_loads_and_everything_else_is_strict(tiny
 
 def test_a_missing_weight_is_named(change_weights):
     folder = change_weights(lambda weights: weights.pop("transformer.h.1.mlp.c_fc.bias"))
-    with pytest.raises(ValueError, match=r"h\.1\.mlp\.c_fc\.bias is missing"):
+    with pytest.raises(ValueError, match=r"missing h\.1\.mlp\.c_fc\.bias"):
         GPT2Model.from_pretrained(folder)
 
 
@@ -156,7 +156,7 @@ def test_a_weight_too_many_is_named(change_weights):
     def add(weights):
         weights["transformer.h.3.ln_1.weight"] = torch.ones(24)
 
-    with pytest.raises(ValueError, match=r"GPT-2 has not: h\.3\.ln_1\.weight"):
+    with pytest.raises(ValueError, match=r"unexpected h\.3\.ln_1\.weight"):
         GPT2Model.from_pretrained(change_weights(add))
 
 
@@ -252,7 +252,7 @@ def test_a_config_that_can_not_be_saved_leaves_the_old_checkpoint_whole(tiny_mod
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     tiny_model.config.folder = tmp_path
     torch.nn.init.zeros_(tiny_model.word_embedding.weight)
-    with pytest.raises(TypeError, match=r"config\.folder=.* can't be saved"):
+    with pytest.raises(TypeError, match=r"config\.folder=.* cannot be saved"):
         tiny_model.save_pretrained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -269,7 +269,7 @@ def test_weights_that_are_no_finite_numbers_are_refused(spoil, change_weights):
     def change(weights):
         weights["transformer.ln_f.bias"] = spoil(weights["transformer.ln_f.bias"])
 
-    with pytest.raises(ValueError, match=r"weight ln_f\.bias .* no finite number"):
+    with pytest.raises(ValueError, match=r"weight ln_f\.bias .* not finite numbers"):
         GPT2Model.from_pretrained(change_weights(change))
 
 
@@ -295,7 +295,7 @@ def test_the_name_map_is_its_own_inverse():
         max_position_embeddings=5,
     )
     state = GPT2Model(config).state_dict()
-    again = weights.from_hugging_face(weights.to_hugging_face(state), config)
+    again = weights.from_hugging_face(weights.to_hugging_face(state, config), config)
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], state[name]) for name in state)
 
