@@ -1,13 +1,14 @@
 """Configurations: defaults, both libraries' names, and errors that name the field."""
 
 import json
+from pathlib import Path
 
 import pytest
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import TOY_PRETRAINING, GPT2Config, TrainingSettings
+from config import ACTIVATIONS, TOY_PRETRAINING, GPT2Config, TrainingSettings
 
 
 def test_the_defaults_are_hugging_faces_gpt2():
@@ -66,6 +67,72 @@ def test_hugging_faces_file_is_read(tmp_path):
     assert config.intermediate_size == 384 and config.hidden_dropout_prob == 0.3
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_activation_comes_back_from_either_librarys_file(activation, tmp_path):
+    transformers.GPT2Config(activation_function=activation).save_pretrained(tmp_path / "theirs")
+    config = GPT2Config.from_pretrained(tmp_path / "theirs")
+    assert config.activation_function == activation
+    config.save_pretrained(tmp_path / "ours")
+    assert (
+        transformers.GPT2Config.from_pretrained(tmp_path / "ours").activation_function == activation
+    )
+
+
+def test_activation_is_given_by_keyword_only():
+    assert GPT2Config().activation_function == "gelu_new"
+    with pytest.raises(TypeError):
+        GPT2Config(*[1] * 11, "sdpa", "relu")
+
+
+def test_padding_is_the_checkpoints_own_end_of_text(tmp_path):
+    for pad, expected in ((None, 7), (3, 3)):
+        transformers.GPT2Config(vocab_size=9, eos_token_id=7, pad_token_id=pad).save_pretrained(
+            tmp_path
+        )
+        assert GPT2Config.from_pretrained(tmp_path).pad_token_id == expected
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Put a config.json into a cache of the hub, offline; the working directory is empty."""
+
+    def put(repository, **settings):
+        folder = tmp_path / "cache" / f"models--{repository.replace('/', '--')}"
+        (folder / "snapshots" / "0").mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("0")
+        (folder / "snapshots" / "0" / "config.json").write_text(json.dumps(settings))
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return put
+
+
+def test_a_hub_name_is_read_from_the_cache(cached):
+    cached("openai-community/gpt2-medium", n_embd=1024, n_layer=24, n_head=16)
+    cached("owner/name", n_embd=64, n_head=4)
+    assert GPT2Config.from_pretrained("gpt2-medium").num_hidden_layers == 24
+    assert GPT2Config.from_pretrained("owner/name").hidden_size == 64
+    with pytest.raises(ConnectionError, match='"gpt2" is no local folder'):
+        GPT2Config.from_pretrained("gpt2")
+
+
+def test_the_folder_gpt2_means_the_hub_until_it_has_a_config(cached):
+    cached("openai-community/gpt2", n_embd=768)
+    Path("gpt2").mkdir()
+    assert GPT2Config.from_pretrained("gpt2").hidden_size == 768
+    GPT2Config(hidden_size=24).save_pretrained("gpt2")
+    assert GPT2Config.from_pretrained("gpt2").hidden_size == 24
+
+
+def test_a_path_without_a_config_is_a_clear_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json there; give a folder"):
+        GPT2Config.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="neither a folder here nor a model"):
+        GPT2Config.from_pretrained(tmp_path / "nothing" / "here")
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -78,7 +145,11 @@ def test_hugging_faces_file_is_read(tmp_path):
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob must be"),
         ({"attention_probs_dropout_prob": -0.1}, "attention_probs_dropout_prob must be"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps must be"),
-        ({"attn_implementation": "flash"}, "attn_implementation must be"),
+        ({"layer_norm_eps": float("inf")}, "layer_norm_eps must be"),
+        ({"layer_norm_eps": True}, "layer_norm_eps must be"),
+        ({"hidden_dropout_prob": "0.1"}, "hidden_dropout_prob must be"),
+        ({"attn_implementation": "flash"}, 'attn_implementation must be one of "eager", "sdpa"'),
+        ({"activation_function": "silu"}, 'activation_function must be one of "gelu_new", '),
     ],
 )
 def test_a_bad_combination_names_the_field(bad, message):
@@ -92,6 +163,10 @@ def test_a_bad_combination_names_the_field(bad, message):
         ({"model_type": "bloom"}, 'model_type is "bloom"'),
         ({"activation_function": "silu"}, "activation_function must be one of"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
+        ({"scale_attn_weights": False}, "scale_attn_weights=False"),
+        ({"add_cross_attention": True}, "add_cross_attention=True"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings=False"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config="),
     ],
 )
 def test_a_checkpoint_of_other_mathematics_is_refused(settings, message, tmp_path):

@@ -1,5 +1,6 @@
-"""Weights in and out: parity both ways, every broken file a clear error, nothing half-written."""
+"""Loading and saving: parity both ways, clear errors, everything or nothing."""
 
+import copy
 import http.server
 import json
 import os
@@ -10,10 +11,17 @@ import threading
 import time
 from pathlib import Path
 
+import peft
 import pytest
 import torch
+import torchao
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from config import GPT2Config
 from gpt2 import weights
@@ -52,9 +60,7 @@ def change_weights(folder):
     return change
 
 
-def test_what_we_save_transformers_loads_to_the_same_logits_and_we_to_the_same_bits(
-    tiny_model, tmp_path
-):
+def test_a_saved_model_loads_in_transformers_and_here(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors"]
     ours = GPT2Model.from_pretrained(tmp_path)
@@ -94,7 +100,7 @@ def as_bin(name):
     return name.replace("model", "pytorch_model").replace("safetensors", "bin")
 
 
-def test_names_without_prefix_and_the_old_mask_buffers_are_understood(reference, change_weights):
+def test_names_without_prefix_and_old_mask_buffers_load(reference, change_weights):
     def as_openai(weights):
         for name in list(weights):
             weights[name.removeprefix("transformer.")] = weights.pop(name)
@@ -108,13 +114,11 @@ def test_names_without_prefix_and_the_old_mask_buffers_are_understood(reference,
 
 
 def test_half_precision_checkpoints_load_as_float32(reference, tmp_path):
-    import copy
-
     copy.deepcopy(reference).to(torch.bfloat16).save_pretrained(tmp_path)
     assert {p.dtype for p in GPT2Model.from_pretrained(tmp_path).parameters()} == {torch.float32}
 
 
-def test_sizes_come_from_the_checkpoint_and_given_ones_must_agree(folder):
+def test_given_sizes_must_agree_with_the_checkpoint(folder):
     model = GPT2Model.from_pretrained(folder, d=24, l=3, num_heads=3, hidden_dropout_prob=0.0)
     assert model.config.hidden_size == 24 and model.config.hidden_dropout_prob == 0.0
     assert not model.training
@@ -122,7 +126,7 @@ def test_sizes_come_from_the_checkpoint_and_given_ones_must_agree(folder):
         GPT2Model.from_pretrained(folder, d=768)
 
 
-def test_a_model_pt_of_the_courses_code_loads_and_everything_else_is_strict(tiny_model, tmp_path):
+def test_the_courses_model_pt_loads_and_the_load_is_strict(tiny_model, tmp_path):
     state = tiny_model.state_dict()
     state["pooler_dense.weight"], state["pooler_dense.bias"] = torch.ones(24, 24), torch.ones(24)
     state["position_ids"] = torch.arange(64)[None]
@@ -182,7 +186,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize("save", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(save, folder):
+def test_a_pickle_that_would_run_code_is_refused(save, folder):
     (folder / "model.safetensors").unlink()
     save({"transformer.wte.weight": Harmful()}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pytorch_model\.bin: not "):
@@ -232,7 +236,7 @@ def test_a_folder_without_a_config_and_a_file_are_clear_errors(folder):
         GPT2Model.from_pretrained(folder)
 
 
-def test_a_save_that_fails_leaves_the_old_checkpoint_whole(tiny_model, tmp_path, monkeypatch):
+def test_a_save_that_fails_leaves_the_old_checkpoint(tiny_model, tmp_path, monkeypatch):
     tiny_model.save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -247,7 +251,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_whole(tiny_model, tmp_path,
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_config_that_can_not_be_saved_leaves_the_old_checkpoint_whole(tiny_model, tmp_path):
+def test_an_unsavable_config_leaves_the_old_checkpoint(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     tiny_model.config.folder = tmp_path
@@ -284,20 +288,252 @@ def test_a_bin_file_cut_anywhere_is_a_clear_error(zipped, reference, tmp_path):
             weights.read_weights(path)
 
 
-def test_the_name_map_is_its_own_inverse():
-    torch.manual_seed(0)
+# ---- The name table ----------------------------------------------------------------------------
+
+
+@given(
+    sizes=st.tuples(*[st.integers(1, 9)] * 3),
+    layers=st.integers(1, 3),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+)
+def test_the_name_table_is_its_own_inverse(sizes, layers, shape):
+    vocabulary, positions, wide = sizes
     config = GPT2Config(
-        vocab_size=11,
-        hidden_size=6,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=10,
-        max_position_embeddings=5,
+        vocab_size=vocabulary,
+        max_position_embeddings=positions,
+        intermediate_size=wide,
+        num_hidden_layers=layers,
+        num_attention_heads=shape[0],
+        hidden_size=shape[0] * shape[1],
     )
     state = GPT2Model(config).state_dict()
-    again = weights.from_hugging_face(weights.to_hugging_face(state, config), config)
+    theirs = weights.to_hugging_face(state, config)
+    again = weights.from_hugging_face(theirs, config)
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], state[name]) for name in state)
+    with torch.device("meta"):
+        reference = transformers.GPT2LMHeadModel(transformers.GPT2Config(**config.to_dict()))
+    shapes = {name: tensor.shape for name, tensor in reference.state_dict().items()}
+    del shapes["lm_head.weight"]  # tied
+    assert {name: tensor.shape for name, tensor in theirs.items()} == shapes
+
+
+@pytest.mark.parametrize("stored", ["wte", "lm_head", "both"])
+def test_the_tied_matrix_loads_from_either_name(stored, reference, change_weights):
+    def rename(weights):
+        matrix = weights.pop("transformer.wte.weight")
+        if stored != "lm_head":
+            weights["transformer.wte.weight"] = matrix
+        if stored != "wte":
+            weights["lm_head.weight"] = matrix.clone()
+
+    ours = GPT2Model.from_pretrained(change_weights(rename))
+    assert torch.equal(ours.word_embedding.weight, reference.transformer.wte.weight)
+
+
+@pytest.mark.parametrize(
+    "activation", ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu"]
+)
+def test_every_activation_agrees_with_transformers(activation, tmp_path):
+    reference = reference_model(activation_function=activation, n_inner=40, spread=0.5)
+    ours = ours_from(reference, tmp_path / "theirs")
+    assert ours.config.activation_function == activation
+    ours.save_pretrained(tmp_path / "ours")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    real = BATCH[1].bool()
+    for model in (reference, theirs):
+        with torch.no_grad():
+            expected = model(BATCH[0], attention_mask=BATCH[1]).logits[real]
+        torch.testing.assert_close(logits(ours)[real], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_git_lfs_pointer_is_named_with_the_command(folder):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (folder / "model.safetensors").write_bytes(pointer)
+    with pytest.raises(ValueError, match="Git LFS pointer: run git lfs pull"):
+        GPT2Model.from_pretrained(folder)
+
+
+# ---- Everything is saved, or nothing -----------------------------------------------------------
+
+
+def pruned(model):
+    prune.random_unstructured(model.gpt_layers[1].interm_dense, "weight", 0.5)
+
+
+def parametrized(model):
+    parametrizations.weight_norm(model.gpt_layers[1].out_dense)
+
+
+def adapted(model):
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
+    peft.inject_adapter_in_model(config, model)
+
+
+def quantized(model):
+    torchao.quantize_(model, torchao.quantization.Int8DynamicActivationInt8WeightConfig())
+
+
+def with_a_head(model):
+    model.classifier = nn.Linear(24, 3)
+
+
+def with_a_scale(model):
+    model.gpt_layers[0].scale = nn.Parameter(torch.ones(1))
+
+
+def with_one_layer_more(model):
+    model.gpt_layers.append(copy.deepcopy(model.gpt_layers[0]))
+
+
+def with_one_layer_less(model):
+    del model.gpt_layers[2]
+
+
+def without_a_bias(model):
+    model.gpt_layers[0].interm_dense.bias = None
+
+
+def with_one_token_more(model):
+    model.word_embedding = nn.Embedding(102, 24)
+
+
+def with_another_config(model):
+    model.config.intermediate_size = 48
+
+
+def without_numbers(model):
+    model.final_layer_norm = model.final_layer_norm.to("meta")
+
+
+def with_nan(model):
+    nn.init.constant_(model.final_layer_norm.bias, float("nan"))
+
+
+def of_integers(model):
+    del model.final_layer_norm.bias
+    model.final_layer_norm.register_buffer("bias", torch.zeros(24, dtype=torch.int8))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (pruned, r"missing gpt_layers\.1\.interm_dense\.weight, unexpected .*weight_mask.*prune"),
+        (parametrized, r"missing gpt_layers\.1\.out_dense\.weight, .*remove_parametrizations"),
+        (adapted, r"and 9 more, .*query\.base_layer.*merge_and_unload"),
+        (quantized, r"weight gpt_layers\.0.* not a plain tensor.* before it is quantized"),
+        (with_a_head, r"unexpected classifier\.bias, classifier\.weight; .* torch\.save"),
+        (with_a_scale, r"unexpected gpt_layers\.0\.scale;"),
+        (with_one_layer_more, r"unexpected gpt_layers\.3\."),
+        (with_one_layer_less, r"missing gpt_layers\.2\."),
+        (without_a_bias, r"missing gpt_layers\.0\.interm_dense\.bias;"),
+        (with_one_token_more, r"word_embedding\.weight has shape \[102, 24\].* says \[101, 24\]"),
+        (with_another_config, r"interm_dense\.weight has shape \[96, 24\].* says \[48, 24\]"),
+        (without_numbers, r"final_layer_norm\.weight is a Tensor on meta"),
+        (with_nan, r"final_layer_norm\.bias \(torch\.float32\) has values .* not finite"),
+        (of_integers, r"final_layer_norm\.bias \(torch\.int8\)"),
+    ],
+)
+def test_a_model_that_is_not_its_config_is_refused(change, message, tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    change(tiny_model)
+    with pytest.raises(ValueError, match=message):
+        tiny_model.save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def merge_adapters(model):
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, peft.tuners.lora.LoraLayer):
+                child.merge()
+                setattr(module, name, child.get_base_layer())
+
+
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        (pruned, lambda model: prune.remove(model.gpt_layers[1].interm_dense, "weight")),
+        (
+            parametrized,
+            lambda model: parametrize.remove_parametrizations(
+                model.gpt_layers[1].out_dense, "weight"
+            ),
+        ),
+        (adapted, merge_adapters),
+    ],
+)
+def test_the_fix_that_the_error_names_saves_the_model(change, fix, tiny_model, tmp_path):
+    change(tiny_model)
+    expected = logits(tiny_model)
+    fix(tiny_model)
+    tiny_model.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(GPT2Model.from_pretrained(tmp_path)), expected)
+
+
+@pytest.mark.parametrize("part", ["model", "layer", "linear"])
+def test_a_compiled_model_is_saved_as_it_is(part, tiny_model, tmp_path):
+    model, layer = tiny_model, tiny_model.gpt_layers[0]
+    expected = logits(tiny_model)
+    if part == "model":
+        model = torch.compile(tiny_model)
+    elif part == "layer":
+        tiny_model.gpt_layers[0] = torch.compile(layer)
+    else:
+        layer.interm_dense = torch.compile(layer.interm_dense)
+    weights.save(model, tmp_path)
+    assert torch.equal(logits(GPT2Model.from_pretrained(tmp_path)), expected)
+
+
+def test_layers_that_share_weights_are_saved_twice(tiny_model, tmp_path):
+    tiny_model.gpt_layers[2] = tiny_model.gpt_layers[0]
+    tiny_model.save_pretrained(tmp_path)
+    assert torch.equal(logits(GPT2Model.from_pretrained(tmp_path)), logits(tiny_model))
+
+
+# ---- What we save, other tools read ------------------------------------------------------------
+
+
+def small_tokenizer(**special):
+    words = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "cat", "sees"])}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+
+
+def test_transformers_loads_the_saved_tokenizer(tiny_model, tokenizer, tmp_path):
+    tiny_model.save_pretrained(tmp_path, tokenizer)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = "Premise: The cat sees.\nHypothesis: ∅ 𝄞"
+    assert theirs(text)["input_ids"] == tokenizer(text)["input_ids"] != []
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    "special", [{"eos_token": "</s>"}, {"eos_token": "</s>", "bos_token": "<s>"}]
+)
+def test_transformers_stops_at_the_tokenizers_end_of_text(special, tmp_path):
+    model = GPT2Model(GPT2Config(vocab_size=5, hidden_size=8, num_attention_heads=2)).eval()
+    with torch.no_grad():
+        model.word_embedding.weight.zero_()[2] = 1.0  # "</s>" has the only logit above 0
+        model.final_layer_norm.bias.fill_(1.0)
+    model.save_pretrained(tmp_path, small_tokenizer(**special))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    prompt = tokenizer("cat sees", return_tensors="pt")["input_ids"]
+    assert theirs.generate(prompt, max_new_tokens=9, do_sample=False).tolist() == [[3, 4, 2]]
+    assert theirs.config.bos_token_id == tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize(("vocabulary", "end_of_text"), [(50257, 50256), (101, None)])
+def test_only_gpt2s_vocabulary_has_an_end_of_text_by_default(vocabulary, end_of_text, tmp_path):
+    model = GPT2Model(GPT2Config(vocabulary, 8, 1, 1))
+    model.save_pretrained(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert theirs.config.eos_token_id == theirs.config.bos_token_id == end_of_text
+    assert theirs.generation_config.eos_token_id == end_of_text
+    assert GPT2Model.from_pretrained(tmp_path).config == model.config
 
 
 # ---- The hub, by a server of our own -----------------------------------------------------------
@@ -363,7 +599,7 @@ def hub(folder):
     server.server_close()
 
 
-def test_from_the_hub_once_and_then_from_the_cache_without_a_network(hub, reference, tmp_path):
+def test_the_hub_is_read_once_then_the_cache_offline(hub, reference, tmp_path):
     expected = f"weight {reference.transformer.wte.weight.double().sum().item()}"
     online = in_subprocess("gpt2", tmp_path / "cache", HF_ENDPOINT=hub)
     assert expected in online.stdout, online.stderr
@@ -379,7 +615,7 @@ def test_a_name_that_the_hub_does_not_know_is_a_clear_error(hub, tmp_path):
 @pytest.mark.parametrize(
     "environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
 )
-def test_offline_and_not_cached_says_so_and_what_to_do_within_seconds(environment, tmp_path):
+def test_offline_and_not_cached_is_an_error_within_seconds(environment, tmp_path):
     before = time.perf_counter()
     result = in_subprocess("gpt2-medium", tmp_path / "cache", **environment)
     import_and_all = time.perf_counter() - before
