@@ -1,11 +1,11 @@
-"""One check for each exercise of the handout: what it got beside what it expected, and a hint.
+"""One check for each exercise of the handout: the result beside what was expected, and a hint.
 
     from grading.checks import check
-    check()              # all of them, as a table
+    check()              # all of them
     check("attention")   # one
 
 The notebook and the tests call the same functions. What is expected comes from transformers, from
-float64 NumPy, or from formulas written out in expected.py, never from the package that is checked.
+float64 NumPy, or from formulas written out in expected.py, never from the package under test.
 """
 
 from collections.abc import Callable
@@ -45,10 +45,9 @@ CHECKS: dict[str, Callable[[Findings], None]] = {
 
 
 def check(*exercises: str, config: GPT2Config | None = None) -> Report:
-    """The checks of these exercises, or of all; ValueError for a name that is none.
+    """Run the checks of these exercises, or of all; ValueError for an unknown name.
 
-    `config` is the shape that the sanity check of the whole model takes; the 124M shape is
-    what the handout means.
+    `config` is the model's shape in the sanity check, by default GPT-2's (124M), as in the handout.
     """
     if unknown := [name for name in exercises if name not in CHECKS]:
         raise ValueError(f"no exercise {unknown[0]!r}; there are {', '.join(CHECKS)}")
@@ -57,6 +56,6 @@ def check(*exercises: str, config: GPT2Config | None = None) -> Report:
 
 
 def check_function(exercise: str, config: GPT2Config | None = None) -> Callable[[Findings], None]:
-    """The check of an exercise, that of the whole model for this shape."""
+    """Return the check of an exercise; the sanity check is for a model of this shape."""
     function = CHECKS[exercise]
     return partial(function, config=config) if function is check_model else function

@@ -1,4 +1,4 @@
-"""Makes cases.safetensors: what is right, and what the usual mistakes give. For instructors.
+"""Make cases.safetensors: expected results, and those of the usual mistakes. For instructors.
 
     python -m grading.expected
 
@@ -32,7 +32,7 @@ class Cases:
         self.hints: dict[str, list[str]] = {}
 
     def add(self, name: str, inputs: dict, expected, mistakes: dict | None = None) -> None:
-        """A case; a mistake that gives what is right would say nothing and is an error."""
+        """Add a case; AssertionError for a mistake whose result is the expected one."""
         mistakes = mistakes or {}
         parts = {**inputs, "expected": expected}
         parts |= {f"mistake {i}": wrong for i, wrong in enumerate(mistakes.values())}
@@ -44,7 +44,7 @@ class Cases:
         self.hints[name] = list(mistakes)
 
     def without_answers(self) -> "Cases":
-        """The inputs alone: zeros for what is expected, and no mistakes."""
+        """Return the inputs alone: zeros for what is expected, and no mistakes."""
         bare = Cases()
         for name in self.hints:
             parts = {k: t for k, t in self.tensors.items() if k.startswith(f"{name}|")}
@@ -59,7 +59,7 @@ class Cases:
 
 
 def fresh_cases(seed: int) -> Cases:
-    """Cases of this seed, or of the next one that leaves no tie and hides no mistake."""
+    """Return cases of this seed, or of the next in which no tie occurs and every mistake shows."""
     while True:
         try:
             return all_cases(seed)
@@ -68,11 +68,12 @@ def fresh_cases(seed: int) -> Cases:
 
 
 def all_cases(seed: int = 0) -> Cases:
-    """Cases from these random numbers; AssertionError where a mistake would go unseen."""
+    """Return the cases of a seed; AssertionError where a mistake would not show."""
     cases = Cases()
     reference = hugging_face_model(GPT2Config(**SMALL), spread=0.4, seed=seed)
     state = weights.from_hugging_face(reference.state_dict(), GPT2Config(**SMALL))
     cases.add("model", state, torch.zeros(()))
+    masks(cases)
     attention(cases)
     add(cases)
     layer(cases, reference)
@@ -87,43 +88,86 @@ def all_cases(seed: int = 0) -> Cases:
 # ---- Section 3.2 -------------------------------------------------------------------------------
 
 
+def masks(cases: Cases) -> None:
+    """What each of T queries, the last of S positions, may not see: -1 there, else 0."""
+    pads = torch.tensor([[False] * 5, [True, True, False, False, False]]).view(2, 1, 1, 5)
+    for name, T in (("square", 5), ("a cache", 2), ("pads", 3)):
+        seen = torch.ones(T, 5, dtype=torch.bool)
+        future = ~seen.tril(5 - T)
+        mistakes = {
+            "a position sees later ones": torch.zeros_like(future),
+            "a position sees the one after it": ~seen.tril(5 - T + 1),
+            "a position does not see itself": ~seen.tril(5 - T - 1),
+            "0 and the smallest number are exchanged": seen.tril(5 - T),
+            "rows are queries, columns the positions that they see": ~seen.triu(),
+        }
+        if T < 5:
+            mistakes["the T queries are the last of the S positions, not the first"] = ~seen.tril()
+        inputs = {"shape": torch.tensor([T, 5])}
+        if name == "pads":
+            inputs["padding_mask"] = LOW * pads
+            mistakes = {text: wrong | pads for text, wrong in mistakes.items()}
+            mistakes["the padding mask is missing"] = future.expand(2, 1, T, 5)
+            mistakes["the causal mask is missing"] = pads.expand(2, 1, T, 5)
+            future = future | pads
+        results = {text: -wrong.float() for text, wrong in mistakes.items()}
+        cases.add(f"causal mask: {name}", inputs, -future.float(), results)
+
+
 def attention(cases: Cases) -> None:
     B, h, T, d = 2, 3, 5, 4
     key, query, value = (1.5 * torch.randn(B, h, T, d) for _ in range(3))
-    rows = {
-        "no mask": [0.0] * T,
-        "no pads": [0.0] * T,
-        "pads on the right": [0.0, 0.0, 0.0, LOW, LOW],
-    }
-    rows["pads on the left"] = rows["pads on the right"][::-1]
+    left = [LOW, LOW, 0.0, 0.0, 0.0]
+    rows = {"no mask": [0.0] * T, "no pads": [0.0] * T, "pads on the right": left[::-1]}
+    rows |= dict.fromkeys(("pads on the left", "both masks", "a cache"), left)
     slips = {
-        "the scores grow with the width of a head; the formula has a remedy": {"scale": 1.0},
-        "which width does the formula scale by: the whole state's, or a head's?": {
+        "the scores are divided by the square root of a head's width": {"scale": 1.0},
+        "the width in the denominator is a head's, not the whole state's": {
             "scale": 1 / math.sqrt(h * d)
         },
         "a position sees later ones": {"causal": False},
         "a position sees the one after it": {"diagonal": 1},
         "a position does not see itself": {"diagonal": -1},
-        "the heads come out mixed: which axis belongs to them?": {"mixed": True},
     }
+    mixed = {"the heads come out mixed: which axis belongs to them?": {"mixed": True}}
     with_pads = {
         "pads are seen": {"padding": False},
-        "masked positions keep a weight: when does the mask come in?": {"late": True},
+        "add the mask before the softmax, not after it": {"late": True},
     }
+    over_queries = {"the softmax is over the keys, not over the queries": {"axis": -2}}
     for name, row in rows.items():
         mask = torch.tensor([row, [0.0] * T]).view(B, 1, 1, T)
-        real = mask.view(B, T) == 0
-        arguments = (query, key, value, mask)
-        mistakes = {**slips, **(with_pads if name == "pads on the left" else {})}
-        inputs = {"key": key, "query": query, "value": value, "real": real}
-        if name != "no mask":
+        real, queries = mask.view(B, T) == 0, query
+        mistakes = {**slips, **mixed, **(with_pads if name == "pads on the left" else {})}
+        if name == "a cache":
+            real, queries = real[:, -2:], query[:, :, -2:]
+            mistakes["the queries are the last of the positions, not the first"] = {"diagonal": -3}
+            mistakes |= {"a position does not see itself": {"diagonal": -1}}
+        inputs = {"key": key, "query": queries, "value": value, "real": real}
+        if name == "both masks":
+            future = ~torch.ones(T, T, dtype=torch.bool).tril()
+            inputs["mask"] = mask.masked_fill(future, LOW)
+        elif name != "no mask":
             inputs["mask"] = mask
+        arguments = (queries, key, value, mask)
         cases.add(
             f"attention: {name}",
             inputs,
             attention_by_hand(*arguments)[real],
             {text: attention_by_hand(*arguments, **slip)[real] for text, slip in mistakes.items()},
         )
+    mask = torch.tensor([left, [0.0] * T]).view(B, 1, 1, T)
+    real = mask.view(B, T) == 0
+    slips |= with_pads | over_queries
+    cases.add(
+        "attention weights",
+        {"key": key, "query": query, "mask": mask, "real": real},
+        weights_by_hand(query, key, mask).transpose(1, 2)[real],
+        {
+            text: weights_by_hand(query, key, mask, **slip).transpose(1, 2)[real]
+            for text, slip in slips.items()
+        },
+    )
     T = 8
     key, query = torch.randn(1, 1, T, T), torch.randn(1, 1, T, T)
     value, mask = torch.eye(T).view(1, 1, T, T), torch.zeros(1, 1, 1, T)
@@ -134,24 +178,26 @@ def attention(cases: Cases) -> None:
     )
 
 
-def attention_by_hand(
-    query, key, value, mask, *, scale=None, causal=True, diagonal=0, padding=True, late=False,
-    mixed=False,
-) -> Tensor:  # fmt: skip
-    """softmax(QKᵀ/√d + masks)·V, heads merged, [B, T, h·d]; or with one of the usual mistakes."""
-    B, h, T, d = query.shape
+def weights_by_hand(
+    query, key, mask, *, scale=None, causal=True, diagonal=0, padding=True, late=False, axis=-1
+) -> Tensor:
+    """Return softmax(QKᵀ/√d + masks), [B, h, T, S]; or with one of the usual mistakes."""
+    T, S, d = query.size(-2), key.size(-2), query.size(-1)
     scores = query @ key.transpose(-1, -2) * (1 / math.sqrt(d) if scale is None else scale)
-    hidden = torch.zeros(B, 1, T, T, dtype=torch.bool)
+    hidden = torch.zeros(1, 1, T, S, dtype=torch.bool)
     if causal:
-        hidden = hidden | ~torch.ones(T, T, dtype=torch.bool).tril(diagonal)
+        hidden = hidden | ~torch.ones(T, S, dtype=torch.bool).tril(S - T + diagonal)
     if padding:
         hidden = hidden | (mask < 0)
     if late:
-        weights = scores.softmax(dim=-1).masked_fill(hidden, 0.0)
-    else:
-        weights = scores.masked_fill(hidden, -1e30).softmax(dim=-1)
-    merged = weights @ value
-    return merged.reshape(B, T, h * d) if mixed else merged.transpose(1, 2).reshape(B, T, h * d)
+        return scores.softmax(dim=axis).masked_fill(hidden, 0.0)
+    return scores.masked_fill(hidden, -1e30).softmax(dim=axis)
+
+
+def attention_by_hand(query, key, value, mask, *, mixed=False, **slip) -> Tensor:
+    """Return the weighted values, heads merged, [B, T, h·d]; or with one of the usual mistakes."""
+    merged = weights_by_hand(query, key, mask, **slip) @ value
+    return (merged if mixed else merged.transpose(1, 2)).reshape(len(query), query.size(2), -1)
 
 
 def add(cases: Cases) -> None:
@@ -197,11 +243,11 @@ def layer(cases: Cases, reference) -> None:
             {"x": x, "mask": mask, "real": real},
             expected,
             {
-                "a block of GPT-2 normalises before its parts, not after them": by_hand(post=True),
+                "a block of GPT-2 normalizes before its parts, not after them": by_hand(post=True),
                 "the two layer norms are exchanged": by_hand(block.ln_2, block.ln_1),
                 "the first layer norm is missing": by_hand(norm1=nothing),
                 "the second layer norm is missing": by_hand(norm2=nothing),
-                "which form of GELU was GPT-2 trained with?": by_hand(bend=F.gelu),
+                "GPT-2 was trained with the tanh form of GELU": by_hand(bend=F.gelu),
                 "the activation is missing": by_hand(bend=nothing),
                 "the first residual connection is missing": by_hand(skip1=0),
                 "the second residual connection is missing": by_hand(skip2=0),
@@ -220,9 +266,9 @@ def embedding(cases: Cases, state: dict[str, Tensor]) -> None:
         {
             "the positions are missing": words[ids],
             "the tokens are missing": places[:6].expand(3, 6, -1),
-            "the first position has number 0": words[ids] + places[1:7],
-            "the two are added": words[ids] * places[:6],
-            "the sum is scaled, which GPT-2 doesn't do": (words[ids] + places[:6])
+            "the first position is 0": words[ids] + places[1:7],
+            "the two embeddings are added, not multiplied": words[ids] * places[:6],
+            "GPT-2 does not scale the embeddings": (words[ids] + places[:6])
             * math.sqrt(SMALL["hidden_size"]),
             "positions count along a row, not along the batch": words[ids] + places[:3, None],
         },
@@ -243,8 +289,8 @@ def embedding(cases: Cases, state: dict[str, Tensor]) -> None:
             {
                 "logits, not probabilities": logits.softmax(-1),
                 "logits, not log-probabilities": logits.log_softmax(-1),
-                "the likeliest token is chosen later": logits.argmax(-1),
-                "the state has been normalised already": normed @ words.T,
+                "logits, not the most probable token": logits.argmax(-1),
+                "the state has been normalized already": normed @ words.T,
             },
         )
 

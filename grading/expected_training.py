@@ -17,9 +17,9 @@ def adamw(cases, seed: int) -> None:
     gradients *= np.geomspace(0.01, 10, 12)[:, None, None]
     slips = {
         "the bias is corrected twice": {"corrections": 2},
-        "epsilon stands outside of the root": {"eps_inside": True},
+        "epsilon is added outside the root": {"eps_inside": True},
         "the root is missing": {"root": False},
-        "the gradient is to be squared for the second moment": {"squared": False},
+        "the second moment takes the squared gradient": {"squared": False},
     }
     decays = {
         "the update comes first, the decay after it": {"decay_first": True},
@@ -30,10 +30,10 @@ def adamw(cases, seed: int) -> None:
     for name, hyper in SETTINGS.items():
         mistakes = dict(slips) if hyper["correct_bias"] else dict(list(slips.items())[1:])
         if hyper["eps"] < 0.1:  # too little to tell
-            del mistakes["epsilon stands outside of the root"]
+            del mistakes["epsilon is added outside the root"]
         if hyper["weight_decay"]:
             mistakes |= decays
-        mistakes["is the bias corrected, and only when asked for?"] = {
+        mistakes["correct the bias if, and only if, correct_bias"] = {
             "correct_bias": not hyper["correct_bias"]
         }
         cases.add(
@@ -91,7 +91,7 @@ def loss(cases, reference) -> None:
             "position i predicts token i + 1, not token i": torch.cat(unshifted).mean(),
             "position i predicts token i + 1, and not its own": torch.cat(early).mean(),
             "the mean over the tokens, not their sum": torch.cat(each).sum(),
-            "every token weighs the same, not every row": torch.stack(
+            "every token has the same weight, not every row": torch.stack(
                 [losses.mean() for losses in each]
             ).mean(),
         }
@@ -103,6 +103,12 @@ def loss(cases, reference) -> None:
             torch.cat(each).mean(),
             mistakes,
         )
+        if side == "right":
+            names = {"sum": torch.cat(each).sum(), "none": torch.cat(each).flatten()}
+            hints = {"sum": "the sum over the tokens, not their mean", "none": ""}
+            for name, expected in names.items():
+                slip = {hints[name]: torch.cat(each).mean()} if hints[name] else {}
+                cases.add(f"loss: {name}", {"ids": padded, "mask": mask}, expected, slip)
     # Fine-tuning: only the last token of each row has a label.
     mask = (torch.arange(8) < torch.tensor([[8], [6], [4]])).long()
     padded = ids.masked_fill(mask == 0, SMALL["pad_token_id"])
@@ -120,7 +126,7 @@ def loss(cases, reference) -> None:
         {"ids": padded, "mask": mask, "labels": labels},
         torch.stack(at_label).mean(),
         {
-            "the whole text is learnt, not the label alone": torch.cat(whole).mean(),
+            "only the label counts, not the whole text": torch.cat(whole).mean(),
             "a label is predicted from the position before it": torch.stack(at_itself).mean(),
             "the mean over the labels, not their sum": torch.stack(at_label).sum(),
         },
@@ -134,40 +140,50 @@ def log_probabilities(reference, text: Tensor) -> Tensor:
 
 
 def steps(cases, reference) -> None:
-    """Four optimizer steps, with the mistakes that a loop can make."""
+    """Steps of the optimizer, with the mistakes that a loop can make."""
     batches = torch.randint(SMALL["vocab_size"] - 1, (4, 3, 9))
-    batches[2:] = batches[:2]  # seen again: a loop that learns does better
+    batches[2:] = batches[:2]  # again, with a lower loss after learning
 
-    def losses(forget=True, step=True, sign=1.0) -> Tensor:
+    def losses(rows, forget=True, step=True, sign=1.0) -> Tensor:
         model = hugging_face_model(GPT2Config(**SMALL), spread=0.4)
         model.load_state_dict(reference.state_dict())
         optimizer = HandoutAdamW(model.parameters())
-        found = []
-        for row in batches:
+        results = []
+        for row in rows:
             logits = model(row).logits
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), row[:, 1:].flatten())
-            found.append(loss.item())
+            results.append(loss.item())
             if forget:
                 model.zero_grad()
             (sign * loss).backward()
             if step:
                 optimizer.step()
-        return torch.tensor(found)
+        return torch.tensor(results)
 
     cases.add(
-        "steps",
+        "steps: 1",
         {"batches": batches},
-        losses(),
+        losses(batches),
         {
-            "a step must forget the gradients of the one before": losses(forget=False),
-            "nothing is learnt: is there a step after the backward pass?": losses(step=False),
-            "the loss grows": losses(sign=-1.0),
+            "clear the gradients of the step before": losses(batches, forget=False),
+            "nothing is learned: call the optimizer after the backward pass": losses(
+                batches, step=False
+            ),
+            "the loss grows": losses(batches, sign=-1.0),
         },
+    )
+    pairs = batches.view(2, 6, 9)
+    half = batches.view(2, 2, 3, 9)[:, -1]
+    cases.add(
+        "steps: 2",
+        {"batches": batches},
+        losses(pairs),
+        {"all batches of a step count, not the last alone": losses(half)},
     )
 
 
 class HandoutAdamW:
-    """The formulas of section 3.3, of STEPS."""
+    """The formulas of section 3.3, with the settings STEPS."""
 
     def __init__(self, parameters):
         self.parameters = list(parameters)
@@ -186,12 +202,12 @@ class HandoutAdamW:
 
 
 def generation(cases, reference) -> None:
-    """Greedy continuations of three prompts by 12 tokens, and by how much the choice is clear."""
+    """Greedy continuations of three prompts by 12 tokens; AssertionError for a tie."""
     for number, prompt in enumerate(([11, 12, 13, 14, 15], [21, 22], [31])):
         ids = list(prompt)
         for _ in range(12):
             top = log_probabilities(reference, torch.tensor(ids))[-1].topk(2)
-            assert top.values[0] - top.values[1] > 1e-3, "a tie, which rounding would decide"
+            assert top.values[0] - top.values[1] > 1e-3, "a tie"
             ids.append(int(top.indices[0]))
         inputs = {"prompt": torch.tensor(prompt), "end": torch.tensor(ids[len(prompt) + 2])}
         cases.add(f"generation: {number}", inputs, torch.tensor(ids))

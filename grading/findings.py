@@ -1,4 +1,4 @@
-"""What a check finds: what was got beside what was expected, and a hint; and how it is shown."""
+"""The findings of checks: what came out beside what was expected, a hint, and how it is shown."""
 
 import html
 import traceback
@@ -16,7 +16,7 @@ MARKS = {"passed": "OK", "failed": "FAIL", "to do": "TODO", "waits": "WAIT"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """One comparison of a check."""
 
     what: str
     got: str
@@ -27,11 +27,11 @@ class Finding:
 
 @dataclass
 class Findings:
-    """All that one check found; `state` is a key of MARKS."""
+    """The findings of one check; `state` is a key of MARKS."""
 
     exercise: str
     found: list[Finding] = field(default_factory=list)
-    problem: str = ""  # why it did not come to its end
+    problem: str = ""  # why it stopped early
     state_if_stopped: str = ""
 
     @property
@@ -45,15 +45,15 @@ class Findings:
         return next((finding for finding in self.found if not finding.passed), None)
 
     def observe(self, produce: Callable, *arguments) -> Any:
-        """What the code under test gives: `produce(*arguments)`, or what was recorded of it.
+        """Return what the code under test gives: `produce(*arguments)`, or its recorded value.
 
-        A check calls that code nowhere else, and gets plain values from it: tensors, numbers,
-        texts, and lists and dictionaries of them (see grading.recording).
+        A check calls that code nowhere else. Values are plain: tensors, numbers, texts, and lists
+        and dictionaries of them (see grading.recording).
         """
         return produce(*arguments)
 
     def true(self, what: str, passed: bool, got: str, expected: str, hint: str = "") -> bool:
-        """Note something that holds or doesn't; returns whether it does."""
+        """Note whether something holds; return it."""
         passed = bool(passed)
         self.found.append(Finding(what, got, expected, passed, "" if passed else hint))
         return passed
@@ -94,7 +94,7 @@ class Findings:
         )
 
     def line(self) -> tuple[str, str, str, str]:
-        """Mark, exercise, what was got beside what was expected, hint."""
+        """Return mark, exercise, result beside what was expected, and hint."""
         mark = MARKS[self.state]
         if self.problem:
             return mark, self.exercise, self.problem, ""
@@ -107,7 +107,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Report:
-    """Several checks; `print` it, or leave it as a notebook cell's last line."""
+    """Several checks, in one line if all have passed, else in a line each with hints.
+
+    `print` it, or leave it as the last line of a notebook cell.
+    """
 
     checks: list[Findings]
 
@@ -118,10 +121,18 @@ class Report:
     def __bool__(self) -> bool:
         return self.passed
 
+    def lines(self) -> list[tuple[str, str, str, str]]:
+        """Return mark, exercise, text and hint of every line."""
+        if not self.passed or not self.checks:
+            return [each.line() for each in self.checks]
+        names = ", ".join(each.exercise for each in self.checks)
+        count = sum(len(each.found) for each in self.checks)
+        return [(MARKS["passed"], names, f"{count} of {count} as expected", "")]
+
     def __str__(self) -> str:
         lines = []
-        for mark, exercise, text, hint in (each.line() for each in self.checks):
-            lines.append(f"[{mark:4s}] {exercise:22s} {text}")
+        for mark, exercise, text, hint in self.lines():
+            lines.append(f"[{mark:4s}] {exercise}: {text}")
             if hint:
                 lines.append(f"       hint: {hint}")
         return "\n".join(lines)
@@ -144,7 +155,7 @@ class Report:
     def _repr_html_(self) -> str:
         colors = {"OK": "#1b7f3b", "FAIL": "#b3261e", "TODO": "#666666", "WAIT": "#666666"}
         rows = []
-        for mark, exercise, text, hint in (each.line() for each in self.checks):
+        for mark, exercise, text, hint in self.lines():
             text, hint = html.escape(text), html.escape(hint)
             hint = f"<br><i>Hint: {hint}</i>" if hint else ""
             rows.append(
@@ -158,7 +169,7 @@ class Report:
 def run(
     exercise: str, function: Callable[[Findings], None], findings: Findings | None = None
 ) -> Findings:
-    """What a check finds, whatever the code that it looks at does short of ending the process."""
+    """Return a check's findings; an error of the code under test is one of them."""
     findings = findings or Findings(exercise)
     try:
         function(findings)
@@ -173,7 +184,7 @@ def run(
 
 
 def describe(error: BaseException) -> str:
-    """An error's type, text and place, in a line."""
+    """Return an error's type, text and place in one line."""
     if isinstance(error, Reported):
         return str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
@@ -181,4 +192,4 @@ def describe(error: BaseException) -> str:
 
 
 class Reported(Exception):
-    """An error of the code under test that another process has described already."""
+    """An error of the code under test, described by the process in which it happened."""

@@ -6,37 +6,69 @@ from torch import Tensor, nn
 
 from config import GPT2Config
 from gpt2 import weights
-from gpt2.attention import CausalSelfAttention
+from gpt2.attention import CausalSelfAttention, causal_mask
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2Model
 from grading.cases import SMALL, Case, case, small_model
 from grading.findings import Findings
 
-ATTENTION_MASKS = ("no mask", "no pads", "pads on the right", "pads on the left")
 LINE_BY_LINE = "compare with section 3.2, line by line"
+MASKS = ("square", "a cache", "pads")
+ATTENTION = ("no mask", "no pads", "pads on the right", "pads on the left", "both masks", "a cache")
 
 
 def check_attention(findings: Findings) -> None:
-    """CausalSelfAttention.attention: the values, with and without pads, and what is dropped."""
+    """causal_mask, attention_weights and attention: values, pads, a cache, and dropout."""
+    for name in MASKS:
+        given = case(f"causal mask: {name}")
+        mask = findings.observe(_mask, given)
+        if not findings.shape(f"causal mask, {name}: shape", mask, given.expected.shape):
+            return
+        hidden = mask.clamp(min=-1.0)  # the number that hides a position may be any low one
+        hint = "0 where a query may look, the smallest number of the dtype elsewhere"
+        if not findings.close(
+            f"causal mask, {name}", hidden, given.expected, hints=given.mistakes, hint=hint
+        ):
+            return
+    given = case("attention weights")
+    weights, real = findings.observe(_weights, given), given.inputs["real"]
+    if not findings.shape("weights: shape", weights, (2, 3, 5, 5), "keep the heads apart"):
+        return
+    if not findings.close(
+        "weights", weights.transpose(1, 2)[real], given.expected, hints=given.mistakes,
+        hint=LINE_BY_LINE,
+    ):  # fmt: skip
+        return
     for implementation in ("eager", "sdpa"):
-        for name in ATTENTION_MASKS:
+        for name in ATTENTION:
             given = case(f"attention: {name}")
             real = given.inputs["real"]
             got = findings.observe(_attend, {**SMALL, "hidden_size": 12}, implementation, given)
-            if not findings.shape(f"{name}: shape", got, (2, 5, 12), "merge the heads again"):
+            if not findings.shape(f"{name}: shape", got, (*real.shape, 12), "merge the heads"):
                 return
             if not findings.close(
                 name, got[real], given.expected, hints=given.mistakes, hint=LINE_BY_LINE
             ):
                 return
-        findings.true(
-            "a row of pads makes no NaN",
-            not got.isnan().any(),
-            "NaN",
-            "numbers",
-            "a softmax over nothing but -inf",
-        )
+            if not findings.true(
+                f"{name}: no NaN",
+                not got.isnan().any(),
+                "NaN",
+                "numbers",
+                "the softmax of a row that is -inf everywhere is NaN; a mask must stay finite",
+            ):
+                return
         _check_attention_dropout(findings, implementation)
+
+
+def _mask(given: Case) -> Tensor:
+    T, S = given.inputs["shape"].tolist()
+    return causal_mask(T, S, given.inputs.get("padding_mask"))
+
+
+def _weights(given: Case) -> Tensor:
+    module = CausalSelfAttention(GPT2Config(**{**SMALL, "hidden_size": 12})).eval()
+    return module.attention_weights(*(given.inputs[name] for name in ("key", "query", "mask")))
 
 
 def _check_attention_dropout(findings: Findings, implementation: str) -> None:
@@ -55,7 +87,7 @@ def _check_attention_dropout(findings: Findings, implementation: str) -> None:
         0 < int(kept.sum()) < weights,
         f"{int(kept.sum())} weights kept",
         f"some of {weights}",
-        "some weights are to be dropped in training, with self.dropout",
+        "apply self.dropout to the weights",
     )
     findings.close(
         "what dropout keeps",
@@ -83,7 +115,7 @@ def check_add(findings: Findings) -> None:
         "the input is left as it was",
         left,
         before,
-        hint="an operation in place writes into what the residual connection needs",
+        hint="an operation in place overwrites what the residual connection needs",
         atol=0,
     )
     got, _ = findings.observe(_add, given, True)
@@ -96,7 +128,7 @@ def check_add(findings: Findings) -> None:
         0.2 < dropped.float().mean() < 0.8,
         f"{dropped.float().mean():.0%} dropped",
         "about 50%",
-        "dropout is for what is added, and only for that",
+        "dropout applies to what is added, and only to that",
     )
     whole = (given.expected - before) / 0.5
     findings.close(
@@ -124,7 +156,7 @@ def check_layer(findings: Findings) -> None:
         got = findings.observe(_layer, number, x, mask)
         if not findings.shape(f"block {number}: shape", got, x.shape):
             return
-        hint = "normalise, attend, add; normalise, widen, bend, add"
+        hint = "norm, attention, add; norm, interm_dense, activation, add with out_dense"
         if not findings.close(
             f"block {number}", got[real], given.expected, hints=given.mistakes, hint=hint, atol=1e-4
         ):
@@ -136,7 +168,7 @@ def check_layer(findings: Findings) -> None:
             one.shape == other.shape and (one != other).any(),
             "twice the same",
             "two different outputs",
-            "both additions have a dropout of their own",
+            "each of the two additions has its own dropout",
         )
 
 
@@ -164,7 +196,7 @@ def check_embed(findings: Findings) -> None:
         0 < dropped < 0.5,
         f"{dropped:.0%} dropped",
         "about 10%",
-        "the embeddings have a dropout of their own",
+        "apply self.embed_dropout to the sum",
     )
 
 
@@ -180,7 +212,7 @@ def check_hidden_state_to_token(findings: Findings) -> None:
         logits, learns = findings.observe(_project, given.inputs["hidden"])
         if not findings.close(
             f"logits of {name}", logits, given.expected, hints=given.mistakes,
-            hint="the embedding's own weights, transposed",
+            hint="multiply by the transposed token embedding",
         ):  # fmt: skip
             return
     findings.true(
@@ -188,7 +220,7 @@ def check_hidden_state_to_token(findings: Findings) -> None:
         learns,
         "no gradient",
         "a gradient",
-        "the product must not leave the graph (no .data, no .detach())",
+        "keep the product in the graph (no .data, no .detach())",
     )
 
 
@@ -205,8 +237,8 @@ def _project(hidden: Tensor) -> tuple[Tensor, bool]:
 def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
     """The handout's sanity check: hidden states against transformers' with the same weights.
 
-    The batch has unequal rows, padded on the right and then on the left. Within 1e-4: the exact
-    GELU, say, is off by more. By default the model has the 124M shape.
+    The batch has unequal rows, padded on the right and then on the left. The tolerance of 1e-4
+    is less than the error of, say, the exact GELU. By default the model has the 124M shape.
     """
     config = config or GPT2Config()
     reference = hugging_face_model(config)
@@ -222,9 +254,9 @@ def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
             expected = reference.transformer(
                 ids, attention_mask=real.long(), position_ids=positions
             ).last_hidden_state
-        hint = "the checks of its parts say more"
+        hint = "the checks of the parts say more"
         if side == "left":
-            hint = "a row padded on the left has its first position where its first token is"
+            hint = "in a row padded on the left, position 0 is its first token"
         what = f"hidden states, padded on the {side}"
         if not findings.shape(what, got["last_hidden_state"], expected.shape):
             return
@@ -234,14 +266,14 @@ def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
             f"last_token, padded on the {side}",
             got["last_token"],
             expected[torch.arange(3), columns],
-            hint="the last token is the last that the mask calls real",
+            hint="the last token is the last one whose mask is 1",
             atol=1e-4,
         )
 
 
 @torch.no_grad()
 def _read(reference, config: GPT2Config, ids: Tensor, masks: list[Tensor]) -> list[dict]:
-    """What our model with the weights of theirs makes of the ids, under each mask."""
+    """Return our model's outputs, with their weights, under each mask."""
     model = GPT2Model(config).eval()
     model.load_state_dict(weights.from_hugging_face(reference.state_dict(), config))
     return [dict(model(ids, mask)) for mask in masks]
@@ -250,9 +282,9 @@ def _read(reference, config: GPT2Config, ids: Tensor, masks: list[Tensor]) -> li
 def hugging_face_model(
     config: GPT2Config, spread: float = 0.1, seed: int = 0
 ) -> transformers.GPT2LMHeadModel:
-    """transformers' GPT-2 of this shape, with random weights that hide no mix-up.
+    """Return transformers' GPT-2 of this shape, with random weights in which every mistake shows.
 
-    `spread` is their standard deviation: wider than 0.02, so that a GELU's bend is reached.
+    `spread` is their standard deviation: above 0.02, so that a GELU is not linear.
     """
     torch.manual_seed(seed)
     reference = transformers.GPT2LMHeadModel(

@@ -1,12 +1,12 @@
 """One check for each result of the handout, as there is one for each exercise.
 
     from grading import results as graded
-    graded.toy_curve(run, baselines)  # in a notebook: what the run claims, checked, as a table
-    graded.check_claim(name, claim)   # in the grader: the same check of what a notebook claims
+    graded.toy_curve(run, baselines)  # in a notebook: the run's claim and its check
+    graded.check_claim(name, claim)   # in the grader: the same check of a notebook's claim
 
-A claim is plain data: numbers, names, the run's folder and the profile's note. The grader takes
-claims from notebooks that anybody may have written, so a check reads whatever JSON can hold and
-finds fault with it. It leans on nothing in the package whose results it checks.
+A claim is plain data: numbers, names, the run's folder and the profile's note. The grader reads
+claims from untrusted notebooks, so a check accepts any JSON value and names what is wrong with it.
+It uses nothing of the package whose results it checks.
 """
 
 import math
@@ -40,7 +40,7 @@ CHANCE = 1 / 3
 
 @dataclass(frozen=True)
 class Result:
-    """A claim and what its check found; a notebook cell shows it as a table, a line a finding."""
+    """A claim and its check's findings; a notebook cell shows the check's report."""
 
     name: str
     claim: dict
@@ -48,7 +48,7 @@ class Result:
 
     @property
     def report(self) -> Report:
-        return Report([_Line(self.name, [finding]) for finding in self.findings.found])
+        return Report([self.findings])
 
     def __str__(self) -> str:
         return str(self.report)
@@ -62,17 +62,8 @@ class Result:
         return {"text/plain": str(self), "text/html": self.report._repr_html_(), MIME: payload}
 
 
-class _Line(Findings):
-    """One finding of a result, shown in full also where it is as expected."""
-
-    def line(self) -> tuple[str, str, str, str]:
-        (finding,) = self.found
-        text = f"{finding.what}: got {finding.got}, expected {finding.expected}"
-        return super().line()[0], self.exercise, text, finding.hint
-
-
 def check_claim(name, claim) -> Findings:
-    """What the check of this result finds in a claim; either may be anything that JSON holds."""
+    """Return the findings on a claim; name and claim may be any JSON value."""
     if not isinstance(name, str) or name not in RESULTS:
         found = Findings(short(name))
         found.true("result", False, short(name), f"one of {', '.join(RESULTS)}")
@@ -230,29 +221,31 @@ def _toy_curve(found: Findings, claim: dict) -> None:
     train, held_out = claim["train_loss"], claim["held_out_loss"]
     got = f"{len(train)} of training, {len(held_out)} held-out"
     whole = len(train) == len(held_out) > 1
-    if not found.true("losses", whole, got, "one of each for two epochs or more", "did it end?"):
+    if not found.true(
+        "losses", whole, got, "one of each for two epochs or more", "is the run finished?"
+    ):
         return
     found.true(
         "first step",
         abs(claim["first_loss"] - UNIFORM) < 0.5,
         f"{claim['first_loss']:.2f} nats a token",
         f"about ln 50257 = {UNIFORM:.2f}",
-        "how likely should a model find each token before it has learnt anything? Look at what it "
-        "starts from, and at which targets count",
+        "which probability should an untrained model give to each token? Look at the initial "
+        "weights, and at which targets count",
     )
     found.true(
         "training loss",
         all(before > after > 0 for before, after in pairwise(train)),
         _numbers(train),
         "each epoch's mean below the last one's",
-        "do the gradients belong to this batch alone, and does a step change the weights?",
+        "are the gradients those of this batch alone, and does a step change the weights?",
     )
     found.true(
         "held-out loss",
         0 < held_out[-1] < claim["unigram"] < UNIFORM,
         f"{_numbers(held_out)}; unigram entropy {claim['unigram']:.2f}",
         f"at the end below the unigram entropy, which is below {UNIFORM:.2f}",
-        "what would a model reach that has seen only how frequent each token is?",
+        "the unigram entropy is what a model reaches that knows only token frequencies",
     )
 
 
@@ -280,7 +273,7 @@ def _fertility(found: Findings, claim: dict) -> None:
             lowest["language"] == "en" and lowest["fertility"] >= 1,
             f"{lowest['language']} {lowest['fertility']:.2f}",
             "English, and at least 1 token a word",
-            "of which text did the tokenizer learn its units? Count one pair by hand",
+            "on which language was the tokenizer trained? Count the tokens of one pair by hand",
         )
 
 
@@ -296,7 +289,7 @@ def _selection(found: Findings, claim: dict) -> None:
     missing = [lang for lang in chosen if known.count(lang) != 1]
     got = f"{known.count(missing[0])} of {missing[0]}" if missing else short(known)
     fits = not missing and set(known) <= set(LANGUAGES)
-    hint = "what is the choice founded on?"
+    hint = "the choice of languages needs their zero-shot accuracies"
     if found.true("zero-shot accuracies", fits, got, "one of each chosen language", hint):
         _figures(found, rows, "test", claim["note"])
         rows = [row for row in rows if row["language"] in chosen]
@@ -317,7 +310,7 @@ def _comparison(found: Findings, claim: dict) -> None:
         not wrong,
         f"{there.count(wrong[0])} of {', '.join(wrong[0])}" if wrong else short(chosen),
         f"of each chosen language: {'; '.join(SETTINGS)}",
-        "which model answered which test set? Settings keep their handed-out names",
+        "which model was evaluated on which test set? Use the settings' names as handed out",
     )
     _figures(found, claim["rows"], "test", claim["note"])
 
@@ -346,7 +339,7 @@ def _figures(found: Findings, rows: list[dict], split: str, note: str) -> None:
     shown = wrong or rows[0]
     got = f"{shown['language']} {shown['n']:,}" + ("" if wrong else more)
     expected = f"the {pairs:,} of the {split} set"
-    if not found.true("pairs", not wrong, got, expected, "were rows left out, or read twice?"):
+    if not found.true("pairs", not wrong, got, expected, "were rows left out or read twice?"):
         return
     wrong = next((row for row in rows if not _consistent(row)), None)
     shown = wrong or rows[0]
@@ -383,7 +376,7 @@ def _above_chance(found: Findings, what: str, rows: list[dict], note: str) -> No
         limits or best["low"] > CHANCE,
         f"{best['language']} {_figure(best)}",
         expected,
-        "how does the dev loss compare with a guess's? Look at what the answers are",
+        "compare the dev loss with ln 3, the loss of guessing, and look at the predictions",
     )
 
 
