@@ -2,11 +2,12 @@
 
     python run_notebook.py [default_final_project.ipynb] [--in-place] [--out FOLDER]
 
-Prints a line for each group of cells (a heading and what follows it) as it goes. The profile
-comes from GPT2_PROFILE, as in the notebook itself.
+Prints after how many seconds each section starts. GPT2_PROFILE and the other variables of
+`experiments.profiles.choose_profile` select weights and data.
 """
 
 import argparse
+import re
 import time
 from pathlib import Path
 
@@ -21,16 +22,13 @@ ROOT = Path(__file__).parent
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", nargs="?", default="default_final_project.ipynb")
-    parser.add_argument("--in-place", action="store_true", help="also keep the outputs in the file")
-    parser.add_argument("--out", type=Path, default=ROOT / "out", help="folder (default: out)")
+    parser.add_argument("--in-place", action="store_true", help="save the outputs in it, too")
+    parser.add_argument("--out", type=Path, default=ROOT / "out", help="default: out")
     args = parser.parse_args()
     source = ROOT / args.notebook
     notebook = nbformat.read(source, as_version=4)
-    started = time.perf_counter()
     failure = None
     try:
         execute(notebook)
@@ -42,49 +40,51 @@ def main() -> int:
     write(report, HTMLExporter().from_notebook_node(notebook)[0])
     if failure:
         print(failure)
-        print(f"stopped at an error; what ran is in {executed} and {report}")
+        print(f"stopped at this error; the cells before it are in {executed} and {report}")
         return 1
     if args.in_place:
         write(source, nbformat.writes(notebook) + "\n")
-    print(f"{time.perf_counter() - started:.0f} s in all")
-    print(f"notebook {executed}")
-    print(f"report   {report}")
+    print(f"notebook {executed}\nreport   {report}")
     return 0
 
 
 def execute(notebook) -> None:
-    """Run every cell, and say of each group of cells how long it took."""
-    client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
-    )
-    group, began = "start", time.perf_counter()
+    """Run every cell; print after how many seconds each section starts."""
+    resources, started = {"metadata": {"path": str(ROOT)}}, time.perf_counter()
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=resources)
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
-            if cell.cell_type == "markdown" and cell.source.startswith("#"):
-                if index:
-                    print(f"{time.perf_counter() - began:6.1f} s  {group}", flush=True)
-                group, began = cell.source.splitlines()[0].lstrip("# "), time.perf_counter()
             if cell.cell_type == "code":
                 client.execute_cell(cell, index)
-        print(f"{time.perf_counter() - began:6.1f} s  {group}", flush=True)
+            elif cell.source.startswith("#"):
+                heading = cell.source.splitlines()[0].lstrip("# ")
+                print(f"{time.perf_counter() - started:6.1f} s  {heading}", flush=True)
+    print(f"{time.perf_counter() - started:6.1f} s  end")
 
 
 def clean(notebook) -> None:
-    """Take out what differs from run to run, and all but the last state of a progress bar."""
+    """Remove what differs between runs or machines, and all but the last state of a bar."""
+    notebook.metadata.pop("language_info", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        streams = {}
-        for output in list(cell.get("outputs", [])):
+        outputs, streams = [], {}
+        for output in cell.get("outputs", []):
             if output.output_type != "stream":
-                continue
-            text = streams.setdefault(output.name, output)
-            if text is not output:
-                text.text += output.text
-                cell.outputs.remove(output)
+                outputs.append(output)
+                for kind in {"text/html", "text/plain"} & output.get("data", {}).keys():
+                    # pandas gives a styled table a random name, Python an object its address
+                    text = re.sub(r"\bT_[0-9a-f]{5}(?=\W|_)", f"T_{cell.id}", output.data[kind])
+                    output.data[kind] = re.sub(r" at 0x[0-9a-f]+", "", text)
+            elif output.name in streams:
+                streams[output.name].text += output.text
+            else:
+                outputs.append(streams.setdefault(output.name, output))
         for output in streams.values():
-            lines = output.text.split("\n")
-            output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
-    notebook.metadata.pop("language_info", None)
+            lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
+            # A library's warning names its place on this machine.
+            output.text = "\n".join(line for line in lines if "site-packages" not in line)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in outputs if output.get("text") != ""]
 
 
 def write(path: Path, text: str) -> None:
