@@ -2,9 +2,9 @@
 
     python -m data.openwebtext --lines 5778 --out pretrain.txt
 
-Streams Skylion007/openwebtext through the `datasets` library, so that only the few megabytes
-that are needed come over the network, and writes one paragraph a line. `--source` takes a local
-folder of data files with a `text` column instead.
+Streams Skylion007/openwebtext through the `datasets` library (pip install datasets), so that only
+the few megabytes that are needed come over the network, and writes one paragraph a line.
+`--source` takes a local folder of data files with a `text` column instead.
 """
 
 import argparse
@@ -20,7 +20,7 @@ SOURCE = "Skylion007/openwebtext"
 
 
 def paragraphs(documents: Iterable[str], shortest: int = 20) -> Iterator[str]:
-    """The paragraphs of at least `shortest` characters, white space folded to single spaces."""
+    """Yield the paragraphs of at least `shortest` characters, white space folded to one space."""
     for document in documents:
         for line in document.split("\n"):
             paragraph = " ".join(line.split())
@@ -29,11 +29,17 @@ def paragraphs(documents: Iterable[str], shortest: int = 20) -> Iterator[str]:
 
 
 def stream_documents(source: str = SOURCE) -> Iterator[str]:
-    """The texts of a data set on the hub, or of a local folder's data files.
+    """Yield the texts of a data set on the hub, or of a local folder's data files.
 
-    Raises ConnectionError where the hub can't be reached, ValueError without a `text` column.
+    Raises ImportError without the `datasets` library, ConnectionError where the hub can't be
+    reached, and ValueError without a `text` column.
     """
-    from datasets import load_dataset
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise ImportError(
+            f"reading {source} needs the datasets library: pip install datasets"
+        ) from error
 
     if not Path(source).is_dir():
         check_hub_reachable(source)
@@ -44,13 +50,16 @@ def stream_documents(source: str = SOURCE) -> Iterator[str]:
 
 
 def write_text(out, lines: int, source: str = SOURCE) -> int:
-    """Write `lines` paragraphs to `out`, whole or not at all; returns how many there were."""
+    """Write at most `lines` paragraphs to `out`, all or none; return how many there were.
+
+    Raises ValueError where the source has no text.
+    """
     if lines < 1:
         raise ValueError(f"lines must be at least 1, got {lines}")
     count = 0
     with atomic_write(out) as path, open(path, "w", encoding="utf-8", newline="\n") as file:
-        found = islice(paragraphs(stream_documents(source)), lines)
-        for paragraph in tqdm(found, total=lines, unit="line", ncols=100):
+        first = islice(paragraphs(stream_documents(source)), lines)
+        for paragraph in tqdm(first, total=lines, unit="line", ncols=100):
             file.write(paragraph + "\n")
             count += 1
         if count == 0:

@@ -89,3 +89,10 @@ def test_what_can_not_be_built_leaves_no_file(tmp_path):
     with pytest.raises(ConnectionError, match="can't be reached"):
         write_text(tmp_path / "out.txt", 7)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_without_the_datasets_library_the_error_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ImportError, match="needs the datasets library: pip install datasets"):
+        write_text(tmp_path / "out.txt", 7, str(tmp_path))
+    assert not list(tmp_path.iterdir())
