@@ -1,4 +1,4 @@
-"""Beam search: the likeliest sequence among those that a few running ones lead to."""
+"""Beam search: the most probable sequence among those that a few running ones lead to."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from gpt2.decoding import Context, Decoding, penalize_repetition
 
 
 def beam_search(context: Context, max_new_tokens: int, eos: int, decoding: Decoding) -> Tensor:
-    """The best continuation of each row, ids [B, new], filled up with `eos` where it is shorter.
+    """Return the best continuation of each row, ids (B, new), filled up with `eos`.
 
     Every step extends each of `num_beams` running sequences by every token and ranks them by
     summed log-probability. A sequence that ends with `eos` among the best `num_beams` is
