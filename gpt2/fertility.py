@@ -5,21 +5,15 @@ Handout section 5.2; Rust et al. 2021 (fertility, continued words); Petrov et al
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
+from importlib import import_module
 
 import pandas as pd
 
-from gpt2.tokenizer import (
-    backend_of,
-    check_tokenizer,
-    cuts_at_spaces,
-    split_at_spaces,
-    texts_whole,
-)
+from gpt2.tokenizer import check_tokenizer, encode_texts
 from gpt2.xnli import XNLIDataset
 
-CHUNK = 10_000  # texts that are tokenized at a time
-UNSPACED = ("zh", "th")  # languages that are written without spaces between words
+# Languages written without spaces between words: the package and its function that finds words.
+SEGMENTERS = {"zh": ("rjieba", "cut"), "th": ("pythainlp", "word_tokenize")}
 
 
 def compute_fertility(dataset: XNLIDataset, tokenizer, max_samples: int | None = None) -> float:
@@ -29,10 +23,7 @@ def compute_fertility(dataset: XNLIDataset, tokenizer, max_samples: int | None =
     there is no word.
     """
     texts = _texts(dataset, max_samples)
-    words = sum(len(text.split()) for text in texts)
-    if words == 0:
-        raise ValueError(f"no word in {len(texts) // 2} pairs, so there is no fertility")
-    return count_tokens(texts, tokenizer) / words
+    return sum(count_tokens(texts, tokenizer)) / _count_words(texts)
 
 
 def fertility_table(
@@ -53,83 +44,61 @@ def fertility_table(
     - tokens per character, tokens per byte (UTF-8)
     - premium: tokens on `parallel` over those of the same texts in English
 
-    Raises ImportError that names the package where a segmenter is missing.
+    Where the segmenter of zh or th is not installed, a line names it and both of its measures
+    are NaN.
     """
     if "en" not in parallel:
         raise ValueError("parallel needs English (en): the premium is over its tokens")
-    english = count_tokens(_texts(parallel["en"]), tokenizer)
+    english = sum(count_tokens(_texts(parallel["en"]), tokenizer))
     rows = {}
     for lang, dataset in languages.items():
         texts = _texts(dataset, max_samples)
-        tokens = count_tokens(texts, tokenizer)
-        words = Counter(word for text in texts for word in segment(text, lang))
-        pieces = _lengths([f" {word}" for word in words], tokenizer)
-        continued = sum(count for count, n in zip(words.values(), pieces, strict=True) if n > 1)
-        rows[lang] = {
-            "fertility": compute_fertility(dataset, tokenizer, max_samples),
-            "tokens per word": tokens / words.total(),
-            "continued words": continued / words.total(),
+        tokens = sum(count_tokens(texts, tokenizer))
+        row = {
+            "fertility": tokens / _count_words(texts),
+            "tokens per word": float("nan"),
+            "continued words": float("nan"),
             "tokens per character": tokens / sum(map(len, texts)),
             "tokens per byte": tokens / sum(len(text.encode()) for text in texts),
-            "premium": count_tokens(_texts(parallel[lang]), tokenizer) / english,
+            "premium": sum(count_tokens(_texts(parallel[lang]), tokenizer)) / english,
         }
+        if (segment := _segmenter(lang)) is not None:
+            words = Counter(w for text in texts for w in segment(text) if w.strip())
+            pieces = count_tokens([f" {word}" for word in words], tokenizer)
+            continued = sum(n for n, count in zip(words.values(), pieces, strict=True) if count > 1)
+            row["tokens per word"] = tokens / words.total()
+            row["continued words"] = continued / words.total()
+        rows[lang] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def count_tokens(texts: Sequence[str], tokenizer) -> int:
-    """Return how many tokens the texts have together; special tokens are text and not added."""
+def count_tokens(texts: Sequence[str], tokenizer) -> list[int]:
+    """Return how many tokens each text has; special tokens are text and not added."""
     check_tokenizer(tokenizer)
-    if not cuts_at_spaces(backend_of(tokenizer)):
-        return sum(_lengths(texts, tokenizer))
-    split = [split_at_spaces(text) for text in texts]
-    pieces = Counter(words[0] for words in split)
-    times = Counter(chain.from_iterable(words[1:] for words in split))
-    # Words that occur equally often make one text, which is faster than one text per word.
-    of_count: dict[int, list[str]] = {}
-    for word, count in times.items():
-        of_count.setdefault(count, []).append(f" {word}")
-    for count, words in of_count.items():
-        for i in range(0, len(words), 100):
-            pieces["".join(words[i : i + 100])] += count
-    lengths = _lengths(list(pieces), tokenizer)
-    return sum(count * n for count, n in zip(pieces.values(), lengths, strict=True))
+    return list(map(len, encode_texts(tokenizer, texts)))
 
 
-def _lengths(texts: Sequence[str], tokenizer) -> list[int]:
-    """Return how many tokens each text has."""
-    backend, lengths = backend_of(tokenizer), []
-    with texts_whole(backend):
-        for start in range(0, len(texts), CHUNK):
-            chunk = list(texts[start : start + CHUNK])
-            lengths += map(len, backend.encode_batch_fast(chunk, add_special_tokens=False))
-    return lengths
+def _count_words(texts: Sequence[str]) -> int:
+    words = sum(len(text.split()) for text in texts)
+    if words == 0:
+        raise ValueError(f"no word in {len(texts) // 2} pairs, so there is no fertility")
+    return words
 
 
-def segment(text: str, lang: str) -> list[str]:
-    """Return the words of a text: by white space, in zh by rjieba and in th by pythainlp."""
-    if lang not in UNSPACED:
-        return text.split()
-    return [word for word in _segmenter(lang)(text) if word.strip()]
-
-
-def _segmenter(lang: str) -> Callable[[str], list[str]]:
-    package = {"zh": "rjieba", "th": "pythainlp"}[lang]
+def _segmenter(lang: str) -> Callable[[str], list[str]] | None:
+    """Return what cuts a text into words; print what to install and return None without it."""
+    if lang not in SEGMENTERS:
+        return str.split
+    package, function = SEGMENTERS[lang]
     try:
-        if lang == "zh":
-            import rjieba
-
-            return rjieba.cut
-        from pythainlp.tokenize import word_tokenize
-
-        return word_tokenize
-    except ImportError as error:
-        raise ImportError(
-            f"words of {lang} need a segmenter: pip install {package} -c constraints.txt"
-        ) from error
+        return getattr(import_module(package), function)
+    except ImportError:
+        print(f"words of {lang} need a segmenter: pip install {package} -c constraints.txt")
+        return None
 
 
 def _texts(dataset: XNLIDataset, max_samples: int | None = None) -> list[str]:
     if max_samples is not None and max_samples < 1:
         raise ValueError(f"max_samples must be at least 1, got {max_samples}")
-    data = dataset.data.head(max_samples) if max_samples is not None else dataset.data
+    data = dataset.data if max_samples is None else dataset.data.head(max_samples)
     return [*data["premise"], *data["hypo"]]

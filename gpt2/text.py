@@ -9,23 +9,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, random_split
 
 from gpt2.samplers import ShuffledRows
-from gpt2.tokenizer import check_tokenizer, pad_id, prefix_ids
+from gpt2.tokenizer import check_tokenizer, encode_texts, pad_id, prefix_ids
 
 
 class TextDataset(Dataset):
     """Hold the lines of a UTF-8 text file, each a document that ends with one end-of-text token.
 
-    Item i is `(input_ids, attention_mask)`, both [max_len], padded on the right; with
-    `fixed_length=False` they are only as long as the document. `collate_fn` makes a batch as
-    wide as its longest document either way. Lines of white space are left out. A document of
-    more than `max_len` tokens keeps its first `max_len`, without the end-of-text token, since it
-    does not end there; `num_truncated` and `num_tokens_cut` count what is lost.
+    Item i is `(input_ids, attention_mask)`, both [max_len], padded on the right; `collate_fn`
+    makes a batch as wide as its longest document. Lines of white space are left out. A document
+    of more than `max_len` tokens keeps its first `max_len`, without the end-of-text token, since
+    it does not end there; `num_truncated` and `num_tokens_cut` count what is lost.
 
     Raises FileNotFoundError, or ValueError for a file with no text or not in `encoding`, or a
     tokenizer without a vocabulary or an end-of-text token.
     """
 
-    def __init__(self, filepath, tokenizer, max_len, *, fixed_length=True, encoding="utf-8"):
+    def __init__(self, filepath, tokenizer, max_len, *, encoding="utf-8"):
         if max_len < 2:
             raise ValueError(f"max_len must be at least 2, got {max_len}: one token to predict")
         check_tokenizer(tokenizer)
@@ -35,21 +34,12 @@ class TextDataset(Dataset):
                 "tokenizer.eos_token = tokenizer.sep_token"
             )
         self.max_len = max_len
-        self.fixed_length = fixed_length
         self.pad_token_id = pad_id(tokenizer)
         lines = [line for line in read_lines(filepath, encoding) if line.strip()]
         if not lines:
             raise ValueError(f"{filepath}: no text in it; give a file with one document a line")
-        # A line that spells <|endoftext|> out is text, not the token.
-        texts = tokenizer(
-            lines,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            verbose=False,
-        )["input_ids"]
         prefix = prefix_ids(tokenizer)
-        documents = [[*prefix, *ids] for ids in texts]
+        documents = [[*prefix, *ids] for ids in encode_texts(tokenizer, lines)]
         self.num_truncated = sum(len(ids) >= max_len for ids in documents)
         self.num_tokens_cut = sum(max(0, len(ids) + 1 - max_len) for ids in documents)
         self.documents = [
@@ -61,21 +51,17 @@ class TextDataset(Dataset):
         return len(self.documents)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        ids = self.documents[index].long()
-        length = self.max_len if self.fixed_length else len(ids)
-        input_ids = torch.full((length,), self.pad_token_id)
-        attention_mask = torch.zeros(length, dtype=torch.long)
+        ids = self.documents[index]
+        input_ids = torch.full((self.max_len,), self.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
         input_ids[: len(ids)], attention_mask[: len(ids)] = ids, 1
         return input_ids, attention_mask
 
     def collate_fn(self, items: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         """Return `input_ids` and `attention_mask`, [B, T], T the batch's longest document."""
-        lengths = [int(mask.sum()) for _, mask in items]
-        input_ids = torch.full((len(items), max(lengths)), self.pad_token_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ((ids, _), length) in enumerate(zip(items, lengths, strict=True)):
-            input_ids[row, :length], attention_mask[row, :length] = ids[:length], 1
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
+        input_ids, attention_mask = map(torch.stack, zip(*items, strict=True))
+        width = int(attention_mask.sum(dim=1).max())
+        return {"input_ids": input_ids[:, :width], "attention_mask": attention_mask[:, :width]}
 
     def split(self, held_out: float, seed: int = 0):
         """Return a random split by document: (all but the share `held_out`, that share)."""

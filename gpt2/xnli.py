@@ -24,7 +24,7 @@ from gpt2 import prompts
 from gpt2.loss import IGNORED
 from gpt2.nli_files import LANGUAGE, find_file, read_xnli_tsv
 from gpt2.prompts import encode_pairs, label_id
-from gpt2.tokenizer import backend_of, check_tokenizer, load_tokenizer, pad_id
+from gpt2.tokenizer import check_tokenizer, load_tokenizer, pad_id
 from utils import atomic_write, fingerprint
 
 LANGUAGES = (
@@ -86,6 +86,11 @@ class XNLIDataset(Dataset):
         self.path = find_file(templates[split], lang)
         self.tokenizer = load_tokenizer("gpt2") if tokenizer is None else tokenizer
         check_tokenizer(self.tokenizer)
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise ValueError(
+                f"{type(self.tokenizer).__name__} is a slow tokenizer, written in Python; load the "
+                "model's fast one with AutoTokenizer.from_pretrained"
+            )
         self.digits = [label_id(self.tokenizer, str(label)) for label in sorted(LABEL2ID.values())]
         # The static method pads as GPT-2's tokenizer does; a loader of this set as its own does.
         self.collate_fn = partial(XNLIDataset.collate_fn, pad_token_id=pad_id(self.tokenizer))
@@ -237,7 +242,7 @@ class XNLIDataset(Dataset):
 
     def _key(self) -> str:
         """Return a name for the encoded rows that follows from everything that decides them."""
-        key = hashlib.blake2b(backend_of(self.tokenizer).to_str().encode(), digest_size=16)
+        key = hashlib.blake2b(self.tokenizer.backend_tokenizer.to_str().encode(), digest_size=16)
         for module in ("nli_files.py", "prompts.py", "tokenizer.py", "xnli.py"):
             key.update(Path(__file__).with_name(module).read_bytes())
         settings = (self.lang, self.max_length, self.subset, prompts.PROMPT, LABEL2ID)

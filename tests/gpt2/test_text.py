@@ -38,15 +38,14 @@ def test_the_courses_loader_works_on_it_unchanged(text_file, tokenizer):
         max_size=5,
     ),
     max_len=st.integers(2, 40),
-    fixed=st.booleans(),
 )
 def test_ids_are_the_tokenizers_and_cut_tokens_are_counted(
-    tmp_path_factory, tokenizer, documents, max_len, fixed
+    tmp_path_factory, tokenizer, documents, max_len
 ):
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_bytes("\n".join(documents).encode("utf-8", "surrogatepass"))
     expected = [tokenizer(d, split_special_tokens=True)["input_ids"] + [EOT] for d in documents]
-    dataset = TextDataset(path, tokenizer, max_len, fixed_length=fixed)
+    dataset = TextDataset(path, tokenizer, max_len)
     kept = [ids[mask.bool()].tolist() for ids, mask in (dataset[i] for i in range(len(dataset)))]
     assert kept == [ids[:max_len] for ids in expected]
     assert dataset.num_tokens_cut == sum(
@@ -54,13 +53,12 @@ def test_ids_are_the_tokenizers_and_cut_tokens_are_counted(
     )
     assert dataset.num_truncated == sum(len(ids) > max_len for ids in expected)
     for ids, mask in (dataset[i] for i in range(len(dataset))):
-        assert len(ids) == (max_len if fixed else mask.sum())
+        assert len(ids) == len(mask) == max_len
 
 
-@pytest.mark.parametrize("fixed", [True, False])
-def test_a_batch_is_as_wide_as_its_longest_document(fixed, text_file, tokenizer):
+def test_a_batch_is_as_wide_as_its_longest_document(text_file, tokenizer):
     path = text_file("Hello", "Hello world and more", "Good morning")
-    dataset = TextDataset(path, tokenizer, 64, fixed_length=fixed)
+    dataset = TextDataset(path, tokenizer, 64)
     (batch,) = text_loader(dataset, batch_size=3)
     assert batch["input_ids"].shape == (3, 5)
     assert batch["attention_mask"].sum(1).tolist() == [2, 5, 3]

