@@ -1,7 +1,8 @@
-"""The committed notebook follows its own rules, and its runner leaves whole files or an error."""
+"""The committed notebook follows its rules and runs; the runner leaves whole files."""
 
 import ast
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -12,7 +13,8 @@ import nbclient
 import nbformat
 import pytest
 
-from tests import ROOT
+from run_notebook import clean
+from tests import ROOT, SAMPLE
 
 NOTEBOOK = ROOT / "default_final_project.ipynb"
 
@@ -30,13 +32,14 @@ def test_it_was_executed_top_to_bottom_without_an_error(cells):
 
 def test_its_cells_are_short_and_hold_no_loops_or_plotting(cells):
     code = [cell.source for cell in cells if cell.cell_type == "code"]
-    assert statistics.median(len(source.splitlines()) for source in code) <= 8
+    lengths = [len(source.splitlines()) for source in code]
+    assert statistics.median(lengths) <= 8 and max(lengths) <= 15
     for source in code:
         assert ".backward()" not in source and "plt." not in source and "class " not in source
 
 
 def names(source: str) -> tuple[set[str], set[str]]:
-    """The names that a cell reads before it binds them, and those that it binds."""
+    """Return the names that a cell reads before it binds them, and those that it binds."""
     symbols = symtable.symtable(source, "cell", "exec").get_symbols()
     bound = {
         symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()
@@ -53,14 +56,54 @@ def names(source: str) -> tuple[set[str], set[str]]:
 
 
 def test_no_cell_reads_what_a_later_cell_binds_anew(cells):
-    """So that cells can be run again in any order that begins with those before them."""
+    """So a cell gives the same when it is run again after later ones."""
     code = [cell for cell in cells if cell.cell_type == "code"]
-    found = [names(cell.source) for cell in code]
-    for i, (read, _) in enumerate(found):
-        for j in range(i, len(found)):
-            changed = read & found[j][1]
-            changed -= {name for name in changed if not any(name in b for _, b in found[:i])}
+    used = [names(cell.source) for cell in code]
+    for i, (read, _) in enumerate(used):
+        for j in range(i, len(used)):
+            changed = read & used[j][1]
+            changed -= {name for name in changed if not any(name in b for _, b in used[:i])}
             assert not changed, f"{code[i].id} reads {changed}, which {code[j].id} binds anew"
+
+
+def test_it_shows_short_sources_and_no_long_reprs(cells):
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    shown = {
+        cell.id: [o.data.get("text/plain", "") for o in cell.outputs if "data" in o]
+        for cell in code
+    }
+    for cell in code:
+        for text in shown[cell.id]:
+            assert max(map(len, text.splitlines())) <= 200, cell.id
+            if cell.source.splitlines()[-1].startswith("show("):
+                assert len(text.splitlines()) <= 25, cell.id
+
+
+# ---- Execution -----------------------------------------------------------------------------------
+
+
+def kernel(notebook, folder, **settings):
+    """A client, and its kernel with settings for the notebook's environment."""
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": folder}}
+    )
+    return client, client.setup_kernel(env={**os.environ, "PYTHONPATH": str(ROOT), **settings})
+
+
+@pytest.mark.parametrize("last", ["model-check-run", pytest.param(None, marks=pytest.mark.all)])
+def test_cells_run_on_a_little_data(last, tmp_path):
+    """Those up to the sanity check; in `make test-all` all of them."""
+    lines = (ROOT / "pretrain.txt").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "text.txt").write_text("\n".join(lines[:60]), encoding="utf-8")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    ids = [cell.id for cell in notebook.cells]
+    end = len(ids) if last is None else ids.index(last) + 1
+    settings = {"PRETRAIN_TEXT": "text.txt", "XNLI_DIR": str(SAMPLE), "TRAIN_ROWS": "12"}
+    client, started = kernel(notebook, tmp_path, **settings)
+    with started:
+        for index, cell in enumerate(notebook.cells[:end]):
+            if cell.cell_type == "code":
+                client.execute_cell(cell, index)  # raises what the cell raises
 
 
 @pytest.mark.slow
@@ -70,14 +113,13 @@ def test_cells_run_again_show_the_same(tmp_path):
     folder = shutil.copytree(ROOT, tmp_path / "copy", ignore=not_needed)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": folder}}
-    )
+    client, started = kernel(notebook, folder, PYTHONPATH=str(folder))
     shown = []
-    with client.setup_kernel():
+    with started:
         for end in (len(code), len(code) // 3, 2 * len(code) // 3, len(code)):
             for cell in code[:end]:
                 client.execute_cell(cell, notebook.cells.index(cell))
+            clean(notebook)
             shown.append([visible(cell) for cell in code])
     for again in shown[1:]:
         for cell, first, later in zip(code, shown[0], again, strict=True):
@@ -85,9 +127,10 @@ def test_cells_run_again_show_the_same(tmp_path):
 
 
 def visible(cell) -> list[str]:
-    """The texts and figures that a cell shows, apart from progress bars."""
+    """Return the tables, texts and figures that a cell shows, without progress bars."""
     data = [output.data for output in cell.outputs if "data" in output]
-    return [d.get("image/png", d.get("text/plain", "")) for d in data]
+    kinds = ("image/png", "text/html", "text/plain")
+    return [next((d[kind] for kind in kinds if kind in d), "") for d in data]
 
 
 def test_it_names_no_path_of_the_machine_it_ran_on(cells):
@@ -122,13 +165,28 @@ def test_the_runner_leaves_notebook_and_report_and_says_where(tmp_path):
     assert "42" in (tmp_path / "small.html").read_text()
 
 
+def test_what_differs_between_runs_is_removed(tmp_path):
+    table = "import pandas, sys; pandas.DataFrame([1]).style"
+    warning = "print('/a/site-packages/b.py:1: UserWarning', file=sys.stderr); object()"
+    texts = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        assert run(tmp_path / name, table, warning).returncode == 0
+        texts.append((tmp_path / name / "small.ipynb").read_text(encoding="utf-8"))
+    cells = [json.loads(text)["cells"][1:] for text in texts]
+    outputs = [[cell["outputs"] for cell in each] for each in cells]
+    ids = [[cell["id"] for cell in each] for each in cells]
+    assert json.dumps(outputs[0]).replace(ids[0][0], ids[1][0]) == json.dumps(outputs[1])
+    assert outputs[0][1][0]["data"]["text/plain"] == ["<object>"]
+
+
 def test_a_kernel_that_dies_loses_nothing_of_what_ran_before(tmp_path):
     result = run(tmp_path, "print('so far')", "import os; os._exit(9)")
     assert result.returncode == 1 and "Kernel died" in result.stdout
     assert "so far" in (tmp_path / "small.html").read_text()
 
 
-def test_an_error_in_a_cell_is_shown_and_what_ran_is_kept(tmp_path):
+def test_an_error_in_a_cell_is_shown_after_what_ran_before(tmp_path):
     result = run(tmp_path, "print('so far')", "1 / 0")
     assert result.returncode == 1 and "ZeroDivisionError" in result.stdout
     assert "so far" in (tmp_path / "small.html").read_text()
