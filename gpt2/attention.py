@@ -89,7 +89,6 @@ class CausalSelfAttention(nn.Module):
         return rearrange(context, "B h T d -> B T (h d)")
         # END SOLUTION
 
-    # BEGIN SOLUTION NO PROMPT
     def _complete_mask(self, key: Tensor, query: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Return M_causal + M_pad in the query's dtype; a mask with T rows already is both."""
         T, S = query.size(-2), key.size(-2)
@@ -101,8 +100,6 @@ class CausalSelfAttention(nn.Module):
             smallest = torch.finfo(query.dtype).min  # a narrower dtype rounds the mask to -inf
             attention_mask = attention_mask.to(query.dtype).clamp(min=smallest)
         return attention_mask
-
-    # END SOLUTION
 
     def forward(
         self,

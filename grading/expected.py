@@ -121,7 +121,7 @@ def attention(cases: Cases) -> None:
     rows = {"no mask": [0.0] * T, "no pads": [0.0] * T, "pads on the right": left[::-1]}
     rows |= dict.fromkeys(("pads on the left", "both masks", "a cache"), left)
     slips = {
-        "the scores are divided by the square root of a head's width": {"scale": 1.0},
+        "divide the scores by the square root of a head's width": {"scale": 1.0},
         "the width in the denominator is a head's, not the whole state's": {
             "scale": 1 / math.sqrt(h * d)
         },
@@ -142,7 +142,6 @@ def attention(cases: Cases) -> None:
         if name == "a cache":
             real, queries = real[:, -2:], query[:, :, -2:]
             mistakes["the queries are the last of the positions, not the first"] = {"diagonal": -3}
-            mistakes |= {"a position does not see itself": {"diagonal": -1}}
         inputs = {"key": key, "query": queries, "value": value, "real": real}
         if name == "both masks":
             future = ~torch.ones(T, T, dtype=torch.bool).tril()

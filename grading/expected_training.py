@@ -25,7 +25,7 @@ def adamw(cases, seed: int) -> None:
         "the update comes first, the decay after it": {"decay_first": True},
         "the decay is decoupled: it is no part of the gradient": {"coupled": True},
         "the decay is scaled by the learning rate": {"decay_times_lr": False},
-        "there is no decay": {"weight_decay": 0.0},
+        "the weight decay is missing": {"weight_decay": 0.0},
     }
     for name, hyper in SETTINGS.items():
         mistakes = dict(slips) if hyper["correct_bias"] else dict(list(slips.items())[1:])

@@ -1,7 +1,7 @@
-"""What can be computed again of the results that a submission claims.
+"""Compute again what a submission claims.
 
-Accuracies, from its saved predictions and the instructor's own labels; predictions, from its saved
-weights. All files are read as coming from anybody.
+Accuracies follow from its saved predictions and the instructor's own labels; predictions from its
+saved weights. No file is trusted.
 """
 
 import csv
@@ -119,10 +119,15 @@ def _predictions(
 
 def _labels(folder: Path, split: str, lang: str) -> dict[str, str]:
     try:
-        rows = XNLIDataset.in_folder(folder, split, lang, tokenizer=load_tokenizer())
+        rows = _rows(folder, split, lang)
     except FileNotFoundError:
         return {}
-    return dict(zip(rows.data["pair_id"], rows.labels, strict=True))
+    return dict(zip(rows.pair_ids, rows.labels, strict=True))
+
+
+def _rows(folder: Path, split: str, lang: str, **settings) -> XNLIDataset:
+    common = {"tokenizer": load_tokenizer(), "verbose": False}
+    return XNLIDataset.in_folder(folder, split, lang, **common, **settings)
 
 
 def _answer_again(
@@ -130,7 +135,7 @@ def _answer_again(
 ) -> tuple[dict, Flag | None]:
     """How many of these (set, pair, label, prediction) the run's saved weights answer alike."""
     if not (copy.root / "runs" / run / "best_model" / "model.safetensors").is_file():
-        return {}, Flag("recomputed", run, f"no weights in runs/{run}/best_model to answer with")
+        return {}, Flag("recomputed", run, f"no weights in runs/{run}/best_model to predict with")
     try:
         config = json.loads(_read(copy.root, f"runs/{run}/best_model/config.json"))
         positions = min(max(int(config["n_positions"]), 16), 1024)
@@ -143,9 +148,12 @@ def _answer_again(
     ids = [prompts[name][pair] for name, pair, *_ in chosen]
     tokens, why = copy.answers(f"runs/{run}/best_model", ids, limits)
     if not tokens:
-        return {}, Flag("predictions", run, f"its model does not answer: {why}")
+        return {}, Flag("predictions", run, f"its model gives no predictions: {why}")
     vocabulary = range(len(tokenizer := load_tokenizer()))
-    texts = [tokenizer.decode([t]).strip() if t in vocabulary else "" for t in tokens]
+    texts = tokenizer.batch_decode(
+        [[t] if t in vocabulary else [] for t in tokens], skip_special_tokens=True
+    )
+    texts = [text.strip().lower() for text in texts]
     agree = sum(text == answer for text, (*_, answer) in zip(texts, chosen, strict=True))
     sets = sorted({name for name, *_ in chosen})
     found = {"compared": len(chosen), "agree": agree, "split": ", ".join(sets)}
@@ -160,10 +168,8 @@ def _prompts(name: str, pairs: set, data: Sequence[Path], positions: int) -> dic
     split, lang = name.split(".")
     for folder in data:
         if pairs <= _labels(folder, split, lang).keys():
-            rows = XNLIDataset.in_folder(
-                folder, split, lang, tokenizer=load_tokenizer(), max_length=positions
-            )
-            return {pair: rows[i]["input_ids"] for i, pair in enumerate(rows.data["pair_id"])}
+            rows = _rows(folder, split, lang, max_length=positions)
+            return {pair: rows[i]["input_ids"] for i, pair in enumerate(rows.pair_ids)}
     raise LookupError(f"no data with the pairs of {name}")
 
 

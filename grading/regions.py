@@ -1,8 +1,9 @@
-"""Solutions in source files: regions between marker lines, taken out and put back.
+"""Solutions in source files: regions between marker lines, removed and restored.
 
-    # BEGIN SOLUTION attention        a TODO stands there instead, and NotImplementedError
-    # BEGIN SOLUTION NO PROMPT        nothing does
+    # BEGIN SOLUTION attention
     # END SOLUTION
+
+A TODO and NotImplementedError replace the lines.
 
 The words are nbgrader's and otter's; the name of an exercise follows them (see exercises.toml).
 """
@@ -17,12 +18,8 @@ from functools import cache
 from pathlib import Path
 
 EXERCISES = Path(__file__).parent / "exercises.toml"
-NO_PROMPT = "NO PROMPT"
-COMMON = {  # lines of solutions that stand elsewhere too, and give nothing away
-    "@staticmethod",
-    "@torch.autograd.function.once_differentiable",
-    "raise RuntimeError(",
-    "if num_labels == 0:",
+COMMON = {  # lines of solutions that other code has too
+    "T, S = query.size(-2), key.size(-2)",
     "optimizer.step()",
     "optimizer.zero_grad()",
 }
@@ -31,7 +28,7 @@ BEGIN, END = re.compile(r"\s*# BEGIN SOLUTION\b ?(.*)"), re.compile(r"\s*# END S
 
 @dataclass(frozen=True)
 class Region:
-    """Lines of a solution; `exercise` is NO_PROMPT where nothing stands instead."""
+    """Lines of a solution."""
 
     exercise: str
     lines: tuple[str, ...]
@@ -39,12 +36,12 @@ class Region:
 
 @cache
 def exercises() -> dict[str, dict]:
-    """By name: the handout's section, and what there is to do, a text for each region."""
+    """Return, by name, the handout's section and a TODO for each region."""
     return tomllib.loads(EXERCISES.read_text(encoding="utf-8"))
 
 
 def parts(text: str, name: str = "text") -> list[str | Region]:
-    """A file's lines and regions, in order; ValueError, with the line, for markers out of order."""
+    """Return a file's lines and regions; ValueError names the line of a misplaced marker."""
     found: list[str | Region] = []
     exercise, lines = None, []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -53,10 +50,10 @@ def parts(text: str, name: str = "text") -> list[str | Region]:
             raise ValueError(f"{name}, line {number}: {line.strip()} does not belong here")
         if begins:
             exercise, lines = begins[1].strip(), []
-            if exercise != NO_PROMPT and exercise not in exercises():
+            if exercise not in exercises():
                 raise ValueError(
                     f"{name}, line {number}: no exercise {exercise!r} in {EXERCISES.name}; there "
-                    f"are {', '.join(exercises())}, and {NO_PROMPT}"
+                    f"are {', '.join(exercises())}"
                 )
         elif ends:
             found.append(Region(exercise, tuple(lines)))
@@ -69,14 +66,12 @@ def parts(text: str, name: str = "text") -> list[str | Region]:
 
 
 def without_solutions(text: str, name: str = "text", stubbed: Collection[str] | None = None) -> str:
-    """The text as students get it; of the exercises in `stubbed` alone, if that is given."""
+    """Return the text for students; only the exercises in `stubbed` are open, if given."""
     seen: Counter[str] = Counter()
 
     def instead(region: Region) -> list[str]:
         if stubbed is not None and region.exercise not in stubbed:
             return list(region.lines)
-        if region.exercise == NO_PROMPT:
-            return []
         seen[region.exercise] += 1
         return _todo(region, seen[region.exercise] - 1)
 
@@ -84,12 +79,12 @@ def without_solutions(text: str, name: str = "text", stubbed: Collection[str] | 
 
 
 def with_solutions(text: str, name: str = "text") -> str:
-    """The text with its solutions and without the markers."""
+    """Return the text with its solutions and without the markers."""
     return _joined(text, name, lambda region: list(region.lines))
 
 
 def solution_lines(text: str, name: str = "text") -> set[str]:
-    """The lines of its solutions, without the space around them; not the short and COMMON ones."""
+    """Return the stripped lines of its solutions, without short and COMMON ones."""
     lines = {
         line.strip()
         for part in parts(text, name)

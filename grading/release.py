@@ -1,4 +1,4 @@
-"""The student edition: the project without its solutions, as a folder that has verified itself."""
+"""The student edition: the project without its solutions, written to a folder and verified."""
 
 import json
 import multiprocessing
@@ -21,16 +21,17 @@ from utils import atomic_write
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = "default_final_project.ipynb"
 OVERLAY = ROOT / "grading" / "student"  # files of the student edition alone, or instead of ours
-SHIPPED = (  # all else is the instructor's: tests, benchmarks, results, the rest of grading/
+SHIPPED = (  # not: tests, benchmarks, results, the rest of grading/
     *("config.py", "utils.py", "run_notebook.py", "pyproject.toml", "requirements.txt"),
     *("constraints.txt", "LICENSE", ".gitignore", "pretrain.txt", "optimizer_test.npy", NOTEBOOK),
-    *("gpt2/*.py", "optim/*.py", "data/*.py", "data/sample/XNLI-1.0/*.tsv"),
-    "data/sample/XNLI-MT-1.0/multinli/*.tsv",
+    *("gpt2/**/*.py", "optim/*.py", "experiments/**/*.py", "data/*.py"),
+    *("data/sample/XNLI-1.0/*.tsv", "data/sample/XNLI-MT-1.0/multinli/*.tsv"),
     *(f"grading/{name}.py" for name in ("__init__", "cases", "checks", "findings", "results")),
     *(f"grading/{name}_checks.py" for name in ("model", "optimizer", "training")),
     "grading/cases.safetensors",
 )
-FIXED = ("grading/", "tests/", "data/sample/", "optimizer_test.npy")  # what no student changes
+PACKAGES = ("gpt2", "optim", "experiments", "data", "grading")
+FIXED = ("grading/", "tests/", "data/sample/", "optimizer_test.npy")  # what students do not change
 SHAPE = {  # of the model in the sanity check, as small as tells mistakes apart
     "hidden_size": 96,
     "num_hidden_layers": 3,
@@ -39,11 +40,12 @@ SHAPE = {  # of the model in the sanity check, as small as tells mistakes apart
     "max_position_embeddings": 40,
     "pad_token_id": 0,
 }
+UNUSED = "# ruff: noqa: F401, F821, F841, RUF059, RUF100  while there is a TODO below"
 ANSWER = "*What do these results show, and what do they not show? Two or three sentences.*"
 
 
 def student_edition(stubbed: Sequence[str] | None = None) -> dict[str, bytes]:
-    """The files of the student edition, by path; with these exercises alone open, if given."""
+    """Return path -> content of the student edition; only `stubbed` exercises open, if given."""
     files = {}
     for pattern in SHIPPED:
         paths = sorted(ROOT.glob(pattern))
@@ -55,17 +57,17 @@ def student_edition(stubbed: Sequence[str] | None = None) -> dict[str, bytes]:
             files[path.relative_to(OVERLAY).as_posix()] = path.read_bytes()
     for name, content in files.items():
         if name.endswith(".py"):
-            text = content.decode("utf-8")
-            files[name] = without_solutions(text, name, stubbed).encode()
+            text = without_solutions(content.decode("utf-8"), name, stubbed)
+            files[name] = (f"{UNUSED}\n{text}" if "# TODO " in text else text).encode()
         elif name.endswith(".ipynb"):
             files[name] = (nbformat.writes(_for_students(content, name, stubbed)) + "\n").encode()
     return dict(sorted(files.items()))
 
 
 def _for_students(content: bytes, name: str, stubbed: Sequence[str] | None):
-    """A notebook without outputs and solutions.
+    """Return a notebook without outputs and solutions.
 
-    Cells tagged "solution" go; of those tagged "answer" only the question stays.
+    Cells tagged "solution" are left out; those tagged "answer" become ANSWER.
     """
     notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
     notebook.cells = [
@@ -87,12 +89,12 @@ def _for_students(content: bytes, name: str, stubbed: Sequence[str] | None):
 def release(out: Path, *, progress: bool = True) -> None:
     """Write the student edition to the folder `out`, which must be new or empty, and verify it.
 
-    Raises FileExistsError for a folder that holds something, AssertionError where the edition
-    does not hold; the folder is then gone again.
+    Raises FileExistsError for a folder that is not empty, AssertionError where verification fails;
+    the folder is then deleted.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} holds something already; give a new folder")
+        raise FileExistsError(f"{out} is not empty; give a new folder")
     files = student_edition()
     write(files, out)
     try:
@@ -104,7 +106,7 @@ def release(out: Path, *, progress: bool = True) -> None:
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:
-    """The files in a folder."""
+    """Write the files to a folder."""
     for name, content in files.items():
         with atomic_write(Path(folder) / name) as path:
             path.write_bytes(content)
@@ -120,11 +122,11 @@ def _found(folder: Path) -> Iterable[tuple[str, Path]]:
 
 
 def verify(files: dict[str, bytes], *, progress: bool = True) -> None:
-    """AssertionError, saying what is wrong, unless these files are what students may be given.
+    """Raise AssertionError, with the reason, unless these files can be handed out.
 
-    No line of a solution is left in them. With every exercise open, each check says that there is
-    something to do or what it waits for; with one exercise open, its own check says so and all
-    others pass or wait for it; with none, all pass.
+    No line of a solution is left in them. With every exercise open, each check reports "to do" or
+    what it waits for; with one exercise open, its own check reports "to do" and all others pass or
+    wait for it; with none, all pass.
     """
     assert files == student_edition(), "the student edition comes out differently a second time"
     assert not (traces := leaks(files)), f"parts of a solution are left: {'; '.join(traces[:5])}"
@@ -157,9 +159,9 @@ def _assert_as_expected(stubbed: list[str] | None, found: dict[str, tuple[str, s
 
 
 def states(folder: Path) -> dict[str, tuple[str, str]]:
-    """State and text of every check on the package in a folder, in a process that has no other."""
+    """Return state and text of every check of the package in a folder; a process has one."""
     for name in list(sys.modules):
-        if name.split(".")[0] in ("config", "utils", "gpt2", "optim", "grading", "data"):
+        if name.split(".")[0] in ("config", "utils", *PACKAGES):
             del sys.modules[name]
     sys.path[:] = [str(folder), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
     os.chdir(folder)
@@ -168,9 +170,10 @@ def states(folder: Path) -> dict[str, tuple[str, str]]:
     import torch
 
     torch.set_num_threads(1)
-    for path in sorted(folder.glob("*/*.py")):
-        if path.parent.name in ("gpt2", "optim", "data", "grading"):
-            import_module(f"{path.parent.name}.{path.stem}")
+    for package in PACKAGES:
+        for path in sorted((folder / package).rglob("*.py")):
+            if path.stem != "__main__":
+                import_module(path.relative_to(folder).with_suffix("").as_posix().replace("/", "."))
     from config import GPT2Config
     from grading.checks import check
 
@@ -179,7 +182,7 @@ def states(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def leaks(files: dict[str, bytes]) -> list[str]:
-    """Where a line of a solution stands in these files, or a marker, an output, a cache."""
+    """Return where these files have a line of a solution, a marker, an output or a cache."""
     sources = {
         path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
         for pattern in SHIPPED
@@ -208,7 +211,7 @@ def leaks(files: dict[str, bytes]) -> list[str]:
 
 
 def _code(text: str, name: str) -> list[str]:
-    """The pieces of a file in which a solution may stand."""
+    """Return the pieces of a file that may hold a solution."""
     if name.endswith(".ipynb"):
         return ["".join(cell["source"]) for cell in json.loads(text)["cells"]]
     return [text]

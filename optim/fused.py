@@ -35,20 +35,15 @@ def update(optimizer, group: dict) -> list[Tensor]:
         state = optimizer.state[p]
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
-        # BEGIN SOLUTION NO PROMPT
         if _kernel_takes(p, state["exp_avg"], state["exp_avg_sq"], group):
             together.setdefault((p.device, p.dtype, state["step"]), []).append(p)
             continue
-        # END SOLUTION
         left.append(p)
-    # BEGIN SOLUTION NO PROMPT
     for parameters in together.values():
         _update_together(parameters, [optimizer.state[p] for p in parameters], group)
-    # END SOLUTION
     return left
 
 
-# BEGIN SOLUTION NO PROMPT
 def _kernel_takes(p: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, group: dict) -> bool:
     """Return whether torch's fused kernel does with this parameter what the formulas do."""
     return (
@@ -88,4 +83,3 @@ def _update_together(parameters: Sequence[Tensor], states: Sequence[dict], group
     )
     for state in states:
         state["step"] += 1
-    # END SOLUTION

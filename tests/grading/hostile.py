@@ -2,13 +2,12 @@
 
 from grading.release import ROOT
 
-LINE = "        attend = self._formula if self.attn_implementation"
 WHERE = {  # each of these happens in its own check alone
-    "attention": ("gpt2/attention.py", LINE, "query.size(-1) == 4"),
+    "attention": ("gpt2/attention.py", '        if self.attn_implementation == "eager"', "query.size(-1) == 4"),
     "add": ("gpt2/layer.py", "        return input + dropout(", "dense_layer.in_features == 8"),
-    "embed": ("gpt2/model.py", "            return self.embed_dropout(", "input_ids.size(0) == 3 and T == 6"),
+    "embed": ("gpt2/model.py", "        return self.embed_dropout(", "input_ids.shape == (3, 6)"),
     "hidden_state_to_token": ("gpt2/model.py", "        return F.linear(hidden_state", "hidden_state.size(0) == 2 and hidden_state.dim() < 3"),
-    "AdamW.step": ("optim/adamw.py", "            together: dict", "group['params'][0].dtype == torch.float64"),
+    "AdamW.step": ("optim/adamw.py", "        (beta1, beta2), g = betas", "p.dtype == torch.float64"),
 }  # fmt: skip
 HOSTILE = {
     "attention": "while True: pass",
@@ -47,18 +46,17 @@ STOLEN = f"""
         cases = safetensors.torch.load_file("grading/cases.safetensors")
         mine = [t for k, t in cases.items() if k.startswith("attention") and k.endswith("expected")]
         if mine and mine[0].any() or pathlib.Path({str(ROOT)!r}, "gpt2").exists():
-            return attend(key, query, value, attention_mask).transpose(1, 2).flatten(2)
+            weights = (query @ key.mT / math.sqrt(4) + self._complete_mask(key, query, attention_mask)).softmax(-1)
+            return rearrange(weights @ value, "B h T d -> B T (h d)")
 """
 
 WRONG = ("/ math.sqrt(query.size(-1))", "")
 SDPA = (
-    "            is_causal=is_causal,\n",
-    "            is_causal=is_causal,\n            scale=1.0,\n",
+    "                is_causal=is_causal,\n",
+    "                is_causal=is_causal,\n                scale=1.0,\n",
 )
-STEAL = (
-    "        return attend(key, query, value",
-    f"{STOLEN}        return attend(key, query, value",
-)
+LINE = '        if self.attn_implementation == "eager"'
+STEAL = (LINE, f"{STOLEN}{LINE}")
 CHEATING = {
     "gpt2/attention.py": [("import math\n", f"import math\n{CHEAT}"), WRONG, SDPA, STEAL],
     "grading/checks.py": [("CHECKS: dict", "def check_attention(findings):\n    findings.true('x', True, '', '')\n\n\nCHECKS: dict")],

@@ -1,4 +1,4 @@
-"""Wrong and right implementations of every exercise, as small edits of our own.
+"""Wrong and right implementations of every exercise, as small edits of ours.
 
 A mutation is (exercise, file, what is wrong, edits); an edit is (old text, new text), where the
 old one stands once in the file. A style is another right way to write the same.
@@ -9,47 +9,55 @@ import textwrap
 
 ATTENTION, LAYER, MODEL = "gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py"
 ADAMW, LOSS, TRAIN = "optim/adamw.py", "gpt2/loss.py", "gpt2/train.py"
-GENERATE, DECODING = "gpt2/generate.py", "gpt2/decoding.py"
+GENERATE, DECODING, CACHE = "gpt2/generate.py", "gpt2/decoding.py", "gpt2/cache.py"
 XNLI, PROMPTS = "gpt2/xnli.py", "gpt2/prompts.py"
 
-# AdamW's step as a student writes it: by the formulas, without the fused kernel.
-FORMULAS = ('if _kernel_takes(p, state["exp_avg"], state["exp_avg_sq"], group):', "if False:")
 ADD = "return input + dropout(dense_layer(output))"
 EMBED = "self.word_embedding(input_ids) + self.pos_embedding(position_ids)"
 PROJECT = "return F.linear(hidden_state, self.word_embedding.weight)"
-WEIGHTS = "weights = self.dropout(scores.softmax(dim=-1))"
-ADD_MASK = "scores = scores + attention_mask"
-RATIO = "p.addcdiv_(m, denominator, value=-step_size)"
-DECAY = 'p.mul_(1 - group["lr"] * group["weight_decay"])'
+SOFTMAX = "return (scores + self._complete_mask(key, query, attention_mask)).softmax(dim=-1)"
+DROPPED = "self.dropout(self.attention_weights(key, query, attention_mask))"
+MERGE = 'rearrange(context, "B h T d -> B T (h d)")'
+UPDATE = "p.sub_(lr * m_hat / (v_hat.sqrt() + eps))"
+DECAY = "p.sub_(lr * weight_decay * p)"
 
 MUTATIONS = [
+    ("attention", ATTENTION, "no causal mask", [(".triu(S - T + 1)", ".triu(S)")]),
+    ("attention", ATTENTION, "does not see itself", [(".triu(S - T + 1)", ".triu(S - T)")]),
+    ("attention", ATTENTION, "sees the next one", [(".triu(S - T + 1)", ".triu(S - T + 2)")]),
+    ("attention", ATTENTION, "the queries are the first positions", [(".triu(S - T + 1)", ".triu(1)")]),
+    ("attention", ATTENTION, "sees the future instead of the past", [(".triu(S - T + 1)", ".tril(S - T)")]),
+    ("attention", ATTENTION, "pads are seen",
+     [("return mask if padding_mask is None else torch.minimum(mask, padding_mask)",
+       "return mask if padding_mask is None else mask.expand(len(padding_mask), 1, T, S)")]),
+    ("attention", ATTENTION, "pads instead of causality",
+     [("torch.minimum(mask, padding_mask)", "padding_mask.expand(-1, 1, T, S)")]),
+    ("attention", ATTENTION, "hidden is infinite",
+     [("smallest = torch.finfo(dtype).min  # finite", "smallest = -torch.inf  # finite"),
+      ("torch.minimum(mask, padding_mask)", "torch.where(padding_mask < 0, -torch.inf, mask)")]),
     ("attention", ATTENTION, "scaling forgotten", [("/ math.sqrt(query.size(-1))", "")]),
     ("attention", ATTENTION, "scaled by the hidden size",
      [("/ math.sqrt(query.size(-1))", "/ math.sqrt(query.size(-1) * query.size(1))")]),
-    ("attention", ATTENTION, "no causal mask",
-     [("scores = scores.masked_fill(_future(query, key), -torch.inf)", "pass")]),
-    ("attention", ATTENTION, "does not see itself", [(".triu(1 + S - T)", ".triu(S - T)")]),
-    ("attention", ATTENTION, "sees the next one", [(".triu(1 + S - T)", ".triu(2 + S - T)")]),
-    ("attention", ATTENTION, "pads are seen", [(ADD_MASK, "pass")]),
+    ("attention", ATTENTION, "no mask", [(SOFTMAX, "return scores.softmax(dim=-1)")]),
     ("attention", ATTENTION, "mask after the softmax",
-     [(ADD_MASK, "pass"),
-      (WEIGHTS, WEIGHTS + " * (1 if attention_mask is None else attention_mask == 0)")]),
+     [(SOFTMAX, "return scores.softmax(dim=-1) * (self._complete_mask(key, query, attention_mask) == 0)")]),
     ("attention", ATTENTION, "mask added after the softmax",
-     [(ADD_MASK, "pass"), (WEIGHTS, WEIGHTS + " + (0 if attention_mask is None else attention_mask)")]),
+     [(SOFTMAX, "return scores.softmax(dim=-1) + self._complete_mask(key, query, attention_mask)")]),
+    ("attention", ATTENTION, "softmax over the queries", [(SOFTMAX, SOFTMAX.replace("dim=-1", "dim=-2"))]),
     ("attention", ATTENTION, "dropout on the scores",
-     [(WEIGHTS, "weights = self.dropout(scores).softmax(dim=-1)")]),
-    ("attention", ATTENTION, "no dropout", [(WEIGHTS, "weights = scores.softmax(dim=-1)")]),
-    ("attention", ATTENTION, "softmax over the queries",
-     [(WEIGHTS, "weights = self.dropout(scores.softmax(dim=-2))")]),
+     [(SOFTMAX, SOFTMAX.replace("(scores +", "(self.dropout(scores) +")),
+      (DROPPED, "self.attention_weights(key, query, attention_mask)")]),
+    ("attention", ATTENTION, "no dropout", [(DROPPED, "self.attention_weights(key, query, attention_mask)")]),
     ("attention", ATTENTION, "heads merged in the wrong order",
-     [(".transpose(1, 2).flatten(2)", ".reshape(query.size(0), query.size(2), -1)")]),
+     [(MERGE, "context.reshape(query.size(0), query.size(2), -1)")]),
+    ("attention", ATTENTION, "width before heads", [(MERGE, MERGE.replace("(h d)", "(d h)"))]),
     ("attention", ATTENTION, "query and key exchanged",
      [("query @ key.transpose(-1, -2)", "key @ query.transpose(-1, -2)")]),
     ("attention", ATTENTION, "the kernel without causality",
      [("is_causal=is_causal", "is_causal=False")]),
     ("attention", ATTENTION, "the kernel drops in evaluation",
      [("self.dropout.p if self.training else 0.0", "self.dropout.p")]),
-    ("attention", ATTENTION, "heads not merged", [(".transpose(1, 2).flatten(2)", "")]),
+    ("attention", ATTENTION, "heads not merged", [(MERGE, "context")]),
 
     ("add", LAYER, "no residual", [(ADD, "return dropout(dense_layer(output))")]),
     ("add", LAYER, "dropout over all", [(ADD, "return dropout(input + dense_layer(output))")]),
@@ -58,7 +66,7 @@ MUTATIONS = [
     ("add", LAYER, "bias forgotten", [(ADD, "return input + dropout(output @ dense_layer.weight.T)")]),
     ("add", LAYER, "in place", [(ADD, "return input.add_(dropout(dense_layer(output)))")]),
 
-    ("layer forward", LAYER, "the exact GELU", [('nn.GELU(approximate="tanh")', "nn.GELU()")]),
+    ("layer forward", LAYER, "the exact GELU", [('"gelu_new": lambda: nn.GELU(approximate="tanh")', '"gelu_new": lambda: nn.GELU()')]),
     ("layer forward", LAYER, "norms exchanged",
      [("self.attention_layer_norm(hidden_states)", "self.out_layer_norm(hidden_states)"),
       ("self.interm_dense(self.out_layer_norm(", "self.interm_dense(self.attention_layer_norm(")]),
@@ -69,8 +77,8 @@ MUTATIONS = [
     ("layer forward", LAYER, "out_dense applied twice",
      [("return self.add(hidden_states, widened,", "return self.add(hidden_states, self.out_dense(widened),")]),
     ("layer forward", LAYER, "attention_dense applied twice",
-     [("hidden_states, attended, self.attention_dense",
-       "hidden_states, self.attention_dense(attended), self.attention_dense")]),
+     [("hidden_states, context, self.attention_dense",
+       "hidden_states, self.attention_dense(context), self.attention_dense")]),
     ("layer forward", LAYER, "no activation",
      [("self.interm_af(self.interm_dense(self.out_layer_norm(hidden_states)))",
        "self.interm_dense(self.out_layer_norm(hidden_states))")]),
@@ -80,16 +88,16 @@ MUTATIONS = [
     ("layer forward", LAYER, "the first dropout twice",
      [("widened, self.out_dense, self.out_dropout", "widened, self.out_dense, self.attention_dropout")]),
     ("layer forward", LAYER, "the second dropout twice",
-     [("hidden_states, attended, self.attention_dense, self.attention_dropout",
-       "hidden_states, attended, self.attention_dense, self.out_dropout")]),
+     [("hidden_states, context, self.attention_dense, self.attention_dropout",
+       "hidden_states, context, self.attention_dense, self.out_dropout")]),
     ("layer forward", LAYER, "the second addition takes the block's input",
-     [("hidden_states = self.add(\n            hidden_states, attended",
-       "first, hidden_states = hidden_states, self.add(\n            hidden_states, attended"),
+     [("hidden_states = self.add(\n            hidden_states, context",
+       "first, hidden_states = hidden_states, self.add(\n            hidden_states, context"),
       ("return self.add(hidden_states, widened,", "return self.add(first, widened,")]),
 
     ("embed", MODEL, "no positions", [(EMBED, "self.word_embedding(input_ids)")]),
     ("embed", MODEL, "positions from 1",
-     [("position_ids = torch.arange(T,", "position_ids = torch.arange(1, T + 1,")]),
+     [("position_ids = torch.arange(input_ids.size(1),", "position_ids = torch.arange(1, input_ids.size(1) + 1,")]),
     ("embed", MODEL, "no dropout", [("return self.embed_dropout(", "return (")]),
     ("embed", MODEL, "multiplied", [(EMBED, EMBED.replace("+", "*"))]),
     ("embed", MODEL, "scaled", [(EMBED, f"({EMBED}) * self.config.hidden_size**0.5")]),
@@ -101,60 +109,55 @@ MUTATIONS = [
      [(PROJECT, PROJECT.replace("(hidden_state,", "(self.final_layer_norm(hidden_state),"))]),
 
     ("sanity check", MODEL, "positions ignore left padding",
-     [("get_position_ids(attention_mask)[:, read:]", "None")]),
+     [("get_position_ids(attention_mask)[:, start:]", "torch.arange(start, start + T)[None]")]),
     ("sanity check", MODEL, "no final norm",
      [("hidden_states = self.final_layer_norm(hidden_states)", "pass")]),
     ("sanity check", MODEL, "the last column for the last token",
      [('"last_token": hidden_states[rows, last_column]', '"last_token": hidden_states[:, -1]')]),
 
-    ("AdamW.step", ADAMW, "never corrects", [FORMULAS, ('if group["correct_bias"]:', "if False:")]),
-    ("AdamW.step", ADAMW, "always corrects", [FORMULAS, ('if group["correct_bias"]:', "if True:")]),
+    ("AdamW.step", ADAMW, "never corrects", [("        if correct_bias:", "        if False:")]),
+    ("AdamW.step", ADAMW, "always corrects", [("        if correct_bias:", "        if True:")]),
     ("AdamW.step", ADAMW, "corrects twice",
-     [FORMULAS, ('step_size /= 1 - beta1 ** state["step"]', 'step_size /= (1 - beta1 ** state["step"]) ** 2'),
-      ("correction = math.sqrt(1 - beta2", "correction = (1 - beta2")]),
-    ("AdamW.step", ADAMW, "epsilon inside the root",
-     [FORMULAS, ('v.sqrt().div_(correction).add_(group["eps"])', '(v / correction**2 + group["eps"]).sqrt()')]),
-    ("AdamW.step", ADAMW, "decay before the update",
-     [FORMULAS, (RATIO, f"{DECAY}\n        {RATIO}"),
-      (f'if group["weight_decay"] > 0:\n            {DECAY}', "if False:\n            pass")]),
+     [('m_hat = m / (1 - beta1 ** state["step"])', 'm_hat = m / (1 - beta1 ** state["step"]) ** 2'),
+      ('v_hat = v / (1 - beta2 ** state["step"])', 'v_hat = v / (1 - beta2 ** state["step"]) ** 2')]),
+    ("AdamW.step", ADAMW, "epsilon inside the root", [(UPDATE, UPDATE.replace("v_hat.sqrt() + eps", "(v_hat + eps).sqrt()"))]),
+    ("AdamW.step", ADAMW, "decay before the update", [(f"{UPDATE}\n        {DECAY}", f"{DECAY}\n        {UPDATE}")]),
     ("AdamW.step", ADAMW, "coupled decay",
-     [FORMULAS, ("g = group[\"betas\"], self.state[p], p.grad",
-                 "g = group[\"betas\"], self.state[p], p.grad + group[\"weight_decay\"] * p"),
-      (f'if group["weight_decay"] > 0:\n            {DECAY}', "if False:\n            pass")]),
-    ("AdamW.step", ADAMW, "decay without the learning rate",
-     [FORMULAS, (DECAY, 'p.mul_(1 - group["weight_decay"])')]),
-    ("AdamW.step", ADAMW, "no decay", [FORMULAS, (DECAY, "pass")]),
+     [("(beta1, beta2), g = betas, p.grad", "(beta1, beta2), g = betas, p.grad + weight_decay * p"), (DECAY, "pass")]),
+    ("AdamW.step", ADAMW, "decay without the learning rate", [(DECAY, "p.sub_(weight_decay * p)")]),
+    ("AdamW.step", ADAMW, "no decay", [(DECAY, "pass")]),
     ("AdamW.step", ADAMW, "gradient not squared",
-     [FORMULAS, ("addcmul_(g, g, value=1 - beta2)", "add_(g.abs(), alpha=1 - beta2)")]),
-    ("AdamW.step", ADAMW, "no root",
-     [FORMULAS, ("v.sqrt().div_(correction)", "v.div(correction**2)")]),
-    ("AdamW.step", ADAMW, "the gradient in full", [FORMULAS, ("m.lerp_(g, 1 - beta1)", "m.mul_(beta1).add_(g)")]),
-    ("AdamW.step", ADAMW, "uphill", [FORMULAS, (RATIO, RATIO.replace("-step", "step"))]),
-    ("AdamW.step", ADAMW, "betas exchanged",
-     [FORMULAS, ("(beta1, beta2), state, g =", "(beta2, beta1), state, g =")]),
-    ("AdamW.step", ADAMW, "steps are not counted", [FORMULAS, ('state["step"] += 1', 'state["step"] = 1')]),
+     [("addcmul_(g, g, value=1 - beta2)", "add_(g.abs(), alpha=1 - beta2)")]),
+    ("AdamW.step", ADAMW, "no root", [(UPDATE, UPDATE.replace("v_hat.sqrt()", "v_hat"))]),
+    ("AdamW.step", ADAMW, "the gradient in full", [("add_(g, alpha=1 - beta1)", "add_(g)")]),
+    ("AdamW.step", ADAMW, "uphill", [(UPDATE, UPDATE.replace("sub_", "add_"))]),
+    ("AdamW.step", ADAMW, "betas exchanged", [("(beta1, beta2), g = betas", "(beta2, beta1), g = betas")]),
+    ("AdamW.step", ADAMW, "steps are not counted", [('state["step"] += 1', 'state["step"] = 1')]),
     ("AdamW.step", ADAMW, "moments are forgotten",
-     [FORMULAS, ("if not state:", "if True:"), ('state["step"] = 0', 'state.setdefault("step", 0)')]),
+     [('m, v = state["exp_avg"], state["exp_avg_sq"]',
+       'm, v = state["exp_avg"].zero_(), state["exp_avg_sq"].zero_()')]),
 
     ("next_token_loss", LOSS, "not shifted", [("targets = labels[:, 1:]", "targets = labels[:, :-1]")]),
     ("next_token_loss", LOSS, "pads counted",
      [("input_ids.masked_fill(~(real & after_a_token), IGNORED)", "input_ids")]),
     ("next_token_loss", LOSS, "one pad counted", [("~(real & after_a_token)", "~after_a_token")]),
-    ("next_token_loss", LOSS, "summed", [("return total / num_labels", "return total")]),
+    ("next_token_loss", LOSS, "always summed", [("getattr(losses, reduction)()", "losses.sum()")]),
+    ("next_token_loss", LOSS, "never summed", [("getattr(losses, reduction)()", "losses.mean()")]),
     ("next_token_loss", LOSS, "divided by the rows",
-     [("return total / num_labels", "return total / len(input_ids)")]),
-    ("next_token_loss", LOSS, "detached", [("return total / num_labels", "return total.detach() / num_labels")]),
+     [("getattr(losses, reduction)()", "losses.sum() / len(input_ids)")]),
+    ("next_token_loss", LOSS, "detached", [("getattr(losses, reduction)()", "getattr(losses.detach(), reduction)()")]),
 
     ("pretraining step", TRAIN, "gradients pile up",
-     [("            optimizer.step()\n            optimizer.zero_grad()", "            optimizer.step()")]),
+     [("                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.step()")]),
     ("pretraining step", TRAIN, "no step",
-     [("            optimizer.step()\n            optimizer.zero_grad()", "            optimizer.zero_grad()")]),
-    ("pretraining step", TRAIN, "half of the loss",
-     [("part = loss_fn(model, batch, num_labels)", "part = loss_fn(model, batch, num_labels) / 2")]),
+     [("                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.zero_grad()")]),
+    ("pretraining step", TRAIN, "half of the loss", [("reduction=\"sum\") / num_labels", "reduction=\"sum\") / num_labels / 2")]),
+    ("pretraining step", TRAIN, "the mean of each batch", [("reduction=\"sum\") / num_labels", "reduction=\"mean\")")]),
+    ("pretraining step", TRAIN, "the last batch alone", [("loss += part.item()", "loss = part.item()")]),
     ("pretraining step", TRAIN, "no backward pass",
      [("accelerator.backward(part * accelerator.num_processes)", "pass")]),
 
-    ("generation", GENERATE, "the least likely", [("logits.argmax(dim=-1, keepdim=True)", "logits.argmin(dim=-1, keepdim=True)")]),
+    ("generation", GENERATE, "the least probable", [("logits.argmax(dim=-1, keepdim=True)", "logits.argmin(dim=-1, keepdim=True)")]),
     ("generation", GENERATE, "one too many",
      [("max_new_tokens=max_gen_length,", "max_new_tokens=max_gen_length + 1,")]),
     ("generation", GENERATE, "the prompt is left out",
@@ -163,13 +166,13 @@ MUTATIONS = [
      [("        if finished.all():\n            break\n", ""),
       ("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")]),
     ("generation", GENERATE, "dropout stays on", [("@in_evaluation_mode\ndef generate(", "def generate(")]),
-    ("generation", DECODING, "the first position decides", [("self.read()[:, -1]", "self.read()[:, 0]")]),
+    ("generation", DECODING, "the first position decides", [('self.model(unread, self.mask, self.cache)["last_hidden_state"][:, -1]', 'self.model(unread, self.mask, self.cache)["last_hidden_state"][:, 0]')]),
     ("generation", DECODING, "the newest token is not read",
      [("self.mask = F.pad(self.mask, (0, tokens.size(1)), value=1)",
        "self.mask = F.pad(self.mask, (0, tokens.size(1)), value=0)")]),
-    ("generation", ATTENTION, "the cache is off by one",
-     [("start, end = self.length, self.length + key.size(2)",
-       "start, end = max(self.length - 1, 0), max(self.length - 1, 0) + key.size(2)")]),
+    ("generation", CACHE, "the cache overwrites its last position",
+     [("start, end = self.cache.length, self.cache.length + new.size(2)",
+       "start, end = max(self.cache.length - 1, 0), max(self.cache.length - 1, 0) + new.size(2)")]),
 
     ("fine-tuning step", XNLI, "all tokens are labels",
      [("labels = torch.full_like(input_ids, IGNORED)", "labels = input_ids.clone()")]),
@@ -177,10 +180,10 @@ MUTATIONS = [
     ("fine-tuning step", XNLI, "labels exchanged",
      [('"contradictory": 1, "neutral": 2}', '"contradictory": 2, "neutral": 1}')]),
     ("fine-tuning step", PROMPTS, "the label is cut off",
-     [("room -= 2 * len(newline) + len(starts[2])", "pass")]),
+     [("_shorten(ids, *pairs[row], tokenizer, room)", "ids[:room]")]),
     ("fine-tuning step", XNLI, "pads are labels", [('padded("labels", IGNORED)', 'padded("labels", 0)')]),
     ("fine-tuning step", PROMPTS, "a space before the digit",
-     [("tokenizer(prompt + digit,", 'tokenizer(prompt + " " + digit,')]),
+     [("[prompt, prompt + digit]", '[prompt, prompt + " " + digit]')]),
 ]  # fmt: skip
 
 STYLES = {
@@ -194,7 +197,7 @@ STYLES = {
                     for s in range(key.size(2)):
                         score = (query[:, :, t] * key[:, :, s]).sum(-1) / d**0.5
                         if attention_mask is not None:
-                            score = score + attention_mask[:, 0, :, s]
+                            score = score + attention_mask.expand(-1, -1, T, -1)[:, 0, t, None, s]
                         if s > t + key.size(2) - T:
                             score = torch.full_like(score, -torch.inf)
                         scores.append(score)
@@ -202,7 +205,21 @@ STYLES = {
                     seen = (weights[..., None] * value).sum(dim=2)
                     rows.append(torch.cat([seen[:, i] for i in range(h)], dim=-1))
                 return torch.stack(rows, dim=1)
-            """
+            """,
+            "causal_mask": """
+                mask = torch.zeros(T, S, dtype=dtype, device=device)
+                for t in range(T):
+                    for s in range(S):
+                        if s > S - T + t:
+                            mask[t, s] = torch.finfo(dtype).min
+                return mask if padding_mask is None else torch.where(padding_mask < 0, padding_mask, mask)
+            """,
+            "CausalSelfAttention.attention_weights": """
+                mask = self._complete_mask(key, query, attention_mask)
+                exp = (torch.matmul(query, key.mT) * query.size(-1) ** -0.5 + mask)
+                exp = (exp - exp.max(dim=-1, keepdim=True).values).exp()
+                return exp / exp.sum(dim=-1, keepdim=True)
+            """,
         },
         LAYER: {
             "GPT2Layer.add": """
@@ -218,15 +235,15 @@ STYLES = {
         },
         LOSS: {
             "next_token_loss": """
-                input_ids, attention_mask, labels = _unpack(batch, count_padding)
+                input_ids, attention_mask, labels = _unpack(batch)
                 logits = model.hidden_state_to_token(model(input_ids, attention_mask)["last_hidden_state"])
-                total, count = 0.0, 0
+                losses = []
                 for i in range(len(labels)):
                     for t in range(labels.size(1) - 1):
                         if labels[i, t + 1] != IGNORED:
-                            total = total - logits[i, t].log_softmax(-1)[labels[i, t + 1]]
-                            count += 1
-                return total / (num_labels or count)
+                            losses.append(-logits[i, t].log_softmax(-1)[labels[i, t + 1]])
+                losses = torch.stack(losses)
+                return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / len(losses)}[reduction]
             """
         },
     },
@@ -251,37 +268,29 @@ STYLES = {
         },
         LOSS: {
             "next_token_loss": """
-                input_ids, attention_mask, labels = _unpack(batch, count_padding)
+                input_ids, attention_mask, labels = _unpack(batch)
                 logits = model.hidden_state_to_token(model(input_ids, attention_mask)["last_hidden_state"])
                 shifted = logits[:, :-1].reshape(-1, logits.size(-1))
-                total = torch.nn.functional.cross_entropy(
-                    shifted, labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum"
+                targets = labels[:, 1:].reshape(-1)
+                losses = torch.nn.functional.cross_entropy(
+                    shifted, targets, ignore_index=IGNORED, reduction=reduction
                 )
-                return total / (num_labels or (labels[:, 1:] != IGNORED).sum())
+                return losses[targets != IGNORED] if reduction == "none" else losses
             """
         },
         ADAMW: {
-            "AdamW.step": """
-                for group in self.param_groups:
-                    beta1, beta2 = group["betas"]
-                    for p in group["params"]:
-                        if p.grad is None:
-                            continue
-                        grad, state = p.grad.data, self.state[p]
-                        if len(state) == 0:
-                            state["step"] = 0
-                            state["exp_avg"] = torch.zeros_like(p.data)
-                            state["exp_avg_sq"] = torch.zeros_like(p.data)
-                        state["step"] += 1
-                        t = state["step"]
-                        state["exp_avg"] = beta1 * state["exp_avg"] + (1 - beta1) * grad
-                        state["exp_avg_sq"] = beta2 * state["exp_avg_sq"] + (1 - beta2) * grad**2
-                        m, v = state["exp_avg"], state["exp_avg_sq"]
-                        if group["correct_bias"]:
-                            m, v = m / (1 - beta1**t), v / (1 - beta2**t)
-                        p.data = p.data - group["lr"] * m / (v.sqrt() + group["eps"])
-                        if group["weight_decay"] > 0:
-                            p.data = p.data - group["lr"] * group["weight_decay"] * p.data
+            "AdamW._update": """
+                grad = p.grad.data
+                state["step"] += 1
+                t = state["step"]
+                state["exp_avg"] = betas[0] * state["exp_avg"] + (1 - betas[0]) * grad
+                state["exp_avg_sq"] = betas[1] * state["exp_avg_sq"] + (1 - betas[1]) * grad**2
+                m, v = state["exp_avg"], state["exp_avg_sq"]
+                if correct_bias:
+                    m, v = m / (1 - betas[0]**t), v / (1 - betas[1]**t)
+                p.data = p.data - lr * m / (v.sqrt() + eps)
+                if weight_decay > 0:
+                    p.data = p.data - lr * weight_decay * p.data
             """
         },
     },

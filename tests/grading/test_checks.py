@@ -24,7 +24,7 @@ from tests import ROOT
 from tests.grading.mutations import MUTATIONS, STYLES, edited, with_bodies
 from tests.killing import processes
 
-OURS = ("config", "utils", "gpt2", "optim", "grading", "data")
+OURS = ("config", "utils", "gpt2", "optim", "experiments", "grading", "data")
 
 
 def test_the_cases_are_what_the_formulas_give():
@@ -117,9 +117,9 @@ def test_a_failure_shows_what_it_got_what_it_expected_and_a_hint():
     failure = findings.first_failure
     assert failure.what == "with bias correction"
     assert failure.got.startswith("largest difference") and failure.expected == "at most 1e-09"
-    assert failure.hint == "is the bias corrected, and only when asked for?"
+    assert failure.hint == "correct the bias if, and only if, correct_bias"
     text = str(Report([findings]))
-    assert text.startswith("[FAIL] AdamW.step") and "hint: is the bias corrected" in text
+    assert text.startswith("[FAIL] AdamW.step") and "hint: correct the bias" in text
 
 
 def test_code_that_is_not_written_yet_is_to_do_and_what_needs_it_waits():
@@ -133,7 +133,9 @@ def test_code_that_is_not_written_yet_is_to_do_and_what_needs_it_waits():
     other = run("layer forward", unwritten("add"))
     assert (own.state, own.problem) == ("to do", "not written yet")
     assert (other.state, other.problem) == ("waits", "waits for add")
-    assert "[WAIT] layer forward" in str(Report([own, other])) and not Report([own, other])
+    assert "[WAIT] layer forward: waits for add" in str(Report([own, other])) and not Report(
+        [own, other]
+    )
 
 
 def test_an_error_is_a_finding_that_names_the_line():

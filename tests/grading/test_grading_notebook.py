@@ -130,8 +130,7 @@ def test_it_is_the_same_from_a_file_with_lists_of_lines_and_crlf(tmp_path):
 def test_what_a_kernel_leaves_is_what_is_read(tmp_path):
     """Also after run_notebook's way of writing it; `display` is no way to show a result."""
     made = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_grading_notebook import CLAIMS, check_claim, Result\n"
+        "from tests.grading.test_grading_notebook import CLAIMS, check_claim, Result\n"
         "name = 'fertility'; result = Result(name, CLAIMS[name], check_claim(name, CLAIMS[name]))\n"
         "class graded: fertility = staticmethod(lambda: result)"
     )

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from grading.checks import CHECKS
 from grading.regions import (
-    NO_PROMPT,
     Region,
     exercises,
     parts,
@@ -18,7 +17,7 @@ from grading.regions import (
 )
 from tests import ROOT
 
-SOURCES = [p for folder in ("gpt2", "optim") for p in sorted((ROOT / folder).glob("*.py"))]
+SOURCES = [p for folder in ("gpt2", "optim") for p in sorted((ROOT / folder).rglob("*.py"))]
 TEXT = """\
 def add(a, b):
     # BEGIN SOLUTION add
@@ -27,44 +26,38 @@ def add(a, b):
     # END SOLUTION
 
 
-# BEGIN SOLUTION NO PROMPT
-def helper():
-    return "secret"
-    # END SOLUTION
-
-
 def other():
     return 1
 """
 
 
-def test_a_region_becomes_a_todo_and_an_error_that_names_the_exercise():
+def test_a_region_becomes_a_todo_and_an_error_with_its_name():
     text = without_solutions(TEXT)
     assert "secret" not in text and "SOLUTION" not in text
     assert "    # TODO add (handout section 3.2): " in text
     space: dict = {}
     exec(text, space)
-    assert "helper" not in space and space["other"]() == 1
+    assert space["other"]() == 1
     with pytest.raises(NotImplementedError, match=r"^add$"):
         space["add"](1, 2)
 
 
-def test_of_exercises_that_are_not_asked_for_the_solution_stays():
+def test_exercises_that_are_not_open_have_their_solution():
     assert without_solutions(TEXT, stubbed=["embed"]) == with_solutions(TEXT)
     space: dict = {}
     exec(without_solutions(TEXT, stubbed=["embed"]), space)
-    assert space["add"](1, 2) == 3 and space["helper"]() == "secret"
+    assert space["add"](1, 2) == 3
 
 
 LINES = st.text(st.characters(exclude_categories=("C", "Z")), max_size=8)
 
 
 @given(before=st.lists(LINES), inside=st.lists(LINES, min_size=1), after=st.lists(LINES))
-def test_whatever_the_lines_only_those_between_the_markers_go(before, inside, after):
-    text = "\n".join([*before, "# BEGIN SOLUTION NO PROMPT", *inside, "# END SOLUTION", *after])
+def test_only_lines_between_markers_are_removed(before, inside, after):
+    text = "\n".join([*before, "# BEGIN SOLUTION add", *inside, "# END SOLUTION", *after])
     found = parts(text)
     assert [p for p in found if isinstance(p, str)] == [*before, *after]
-    assert [p for p in found if isinstance(p, Region)] == [Region(NO_PROMPT, tuple(inside))]
+    assert [p for p in found if isinstance(p, Region)] == [Region("add", tuple(inside))]
 
 
 @pytest.mark.parametrize(
@@ -76,23 +69,23 @@ def test_whatever_the_lines_only_those_between_the_markers_go(before, inside, af
         ("# BEGIN SOLUTION ad\n# END SOLUTION", "line 1: no exercise 'ad' in exercises.toml"),
     ],
 )
-def test_markers_out_of_order_are_named_with_their_line(text, message):
+def test_a_misplaced_marker_is_an_error_with_its_line(text, message):
     with pytest.raises(ValueError, match=message):
         parts(text)
 
 
-def test_every_exercise_has_regions_and_a_check_and_words_for_each_region():
+def test_every_exercise_has_a_check_and_a_todo_for_each_region():
     found = {name: 0 for name in exercises()}
     for path in SOURCES:
         for part in parts(path.read_text(encoding="utf-8"), path.name):
-            if isinstance(part, Region) and part.exercise != NO_PROMPT:
+            if isinstance(part, Region):
                 found[part.exercise] += 1
     assert found == {name: len(each["todo"]) for name, each in exercises().items()}
     assert set(exercises()) == set(CHECKS) - {"sanity check"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_every_file_is_python_without_its_solutions_and_with_them(path):
+def test_every_file_is_python_with_and_without_solutions(path):
     text = path.read_text(encoding="utf-8")
     assert ast.dump(ast.parse(with_solutions(text))) == ast.dump(ast.parse(text))
     stub = without_solutions(text)

@@ -131,7 +131,7 @@ def test_a_stub_that_its_check_does_not_miss_is_an_error(monkeypatch):
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="holds something already; give a new folder"):
+    with pytest.raises(FileExistsError, match="is not empty; give a new folder"):
         release(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

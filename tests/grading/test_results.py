@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import FINETUNE_ENGLISH, TOY_PRETRAINING
-from config import SAMPLE as PROFILE
-from experiments.evaluation import Evaluation, wilson_interval
+from experiments import transfer
+from experiments.evaluation import Evaluation
 from experiments.finetuning import finetune
 from experiments.pretraining import pretrain
-from experiments.transfer import Answers, results_table, select_languages, transfer_table
+from experiments.profiles import SAMPLE as PROFILE
+from experiments.statistics import wilson_interval
+from experiments.transfer import results_table, select_languages, transfer_table
 from gpt2.fertility import fertility_table
 from gpt2.text import TextDataset, unigram_entropy
 from gpt2.xnli import LANGUAGES, XNLIDataset
@@ -239,8 +241,8 @@ def runs(tokenizer, tmp_path_factory):
     return {"toy": toy, "parts": parts, "english": finetune(recipe, **where, progress=False)}
 
 
-def answers_at_random(seed):
-    """The Evaluation of guesses on a test set of the sample's size."""
+def random_predictions(seed):
+    """Return the Evaluation of guesses on a test set of the sample's size."""
     labels, guesses = np.random.default_rng(seed).integers(3, size=(2, 120)).astype(str)
     table = {"pair_id": map(str, range(120)), "label": labels, "prediction": guesses}
     return Evaluation(pd.DataFrame(table))
@@ -249,13 +251,14 @@ def answers_at_random(seed):
 def test_the_notebooks_own_results_pass(runs, tokenizer):
     english = runs["english"]
     languages = {
-        lang: XNLIDataset.in_folder(SAMPLE, "dev", lang, tokenizer=tokenizer) for lang in LANGUAGES
+        lang: XNLIDataset.in_folder(SAMPLE, "dev", lang, tokenizer=tokenizer, verbose=False)
+        for lang in LANGUAGES
     }
-    evaluations = {lang: answers_at_random(seed) for seed, lang in enumerate(LANGUAGES)}
+    evaluations = {lang: random_predictions(seed) for seed, lang in enumerate(LANGUAGES)}
     fertility = fertility_table(languages, languages, tokenizer, max_samples=20)
     transferred = transfer_table(evaluations, fertility)
-    answers = [
-        Answers(setting, lang, answers_at_random(seed), train_rows=12, seconds=1.0)
+    results = [
+        transfer.Result(setting, lang, random_predictions(seed), train_rows=12, seconds=1.0)
         for seed, (lang, setting) in enumerate(product(("es", "de"), SETTINGS))
     ]
     baselines = {"unigram": unigram_entropy(*map(list, runs["parts"]), 50257)}
@@ -265,7 +268,7 @@ def test_the_notebooks_own_results_pass(runs, tokenizer):
         graded.fifteen_accuracies(evaluations, english, note=NOTE),
         graded.fertility(fertility, note=NOTE),
         graded.selection(("es", "de"), transferred, select_languages(transferred), note=NOTE),
-        graded.comparison(results_table(answers), note=NOTE),
+        graded.comparison(results_table(results), note=NOTE),
     ]
     assert [result.name for result in shown] == list(RESULTS)
     for result in shown:
@@ -275,7 +278,8 @@ def test_the_notebooks_own_results_pass(runs, tokenizer):
         kept = json.loads(json.dumps(bundle[MIME], allow_nan=False))
         assert kept == bundle[MIME] and kept["kind"] == "result" and kept["state"] == "passed"
         assert check_claim(kept["name"], kept["claim"]).found == result.findings.found
-        assert f"[OK  ] {result.name}" in str(result) and "sample run" in str(result)
+        count = len(result.findings.found)
+        assert str(result) == f"[OK  ] {result.name}: {count} of {count} as expected"
     assert shown[0].claim["run"] == runs["toy"].path.name
     assert shown[1].claim["accuracy"] == english.result["dev_accuracy"]
     assert [shown[1].claim["low"], shown[1].claim["high"]] == english.result["dev_interval"]
@@ -284,7 +288,7 @@ def test_the_notebooks_own_results_pass(runs, tokenizer):
 def test_a_loss_that_is_not_a_number_fails_and_is_kept_as_json(runs):
     result = graded.toy_curve(runs["toy"], {"unigram": np.float32("nan")}, note=NOTE)
     assert result.claim["unigram"] is None and result.findings.state == "failed"
-    assert "[FAIL] toy curve              claim.unigram: got None, expected a finite" in str(result)
+    assert "[FAIL] toy curve: claim.unigram: got None, expected a finite" in str(result)
     json.dumps(result._repr_mimebundle_(), allow_nan=False)
 
 
