@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_the_lesson_loads_without_the_optional_libraries():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
     )
     assert result.stdout == "loaded\n", result.stderr
+
+
+def test_the_installed_project_imports_from_any_folder(tmp_path):
+    try:
+        metadata.version("gpt2-course")
+    except metadata.PackageNotFoundError:
+        pytest.skip("the project is not installed; make installs it")
+    script = (
+        "from gpt2 import GPT2Model, generate_gpt2, XNLIDataset, next_token_loss\n"
+        "from optim import AdamW; from config import GPT2Config; from utils import set_seed\n"
+        "print(GPT2Model(GPT2Config(50, 8, 1, 1)).config.vocab_size)"
+    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout == "50\n", result.stderr
 
 
 @pytest.mark.parametrize("package", ["gpt2", "optim", "experiments", "extensions"])
