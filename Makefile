@@ -5,6 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: run test test-rest test-all slow lint check notebook bench clean
@@ -42,8 +43,8 @@ notebook: $(READY)
 # The tokenizer's files go into gpt2/, so that transformers finds "gpt2" here without a network.
 $(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(INSTALL) -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	$(BIN)/python -c "from gpt2.tokenizer import install_tokenizer_files; install_tokenizer_files()"
 	touch $@
 
