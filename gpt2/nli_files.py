@@ -4,15 +4,15 @@ XNLI (dev, test), XNLI-MT (train), MultiNLI and KorNLI, as TSV or JSON lines, al
 gzip; handout section 4.2.
 """
 
-import codecs
 import gzip
 import json
-import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
+
+from gpt2.text import decode_lines
 
 COLUMNS = {  # what we call a column: what files call it
     "premise": ("premise", "sentence1"),
@@ -27,21 +27,14 @@ LABELS = {  # XNLI spells one of them differently in train than in dev and test
     "contradiction": "contradictory",
     "neutral": "neutral",
 }
-LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 NOT_TEXT = {  # how a file starts that is something else: what it is, and what to do
     b"version https://git-lfs": "a Git LFS pointer, not the data; run `git lfs pull` where it is",
     b"PK\x03\x04": "a zip archive; unpack it and give the file inside",
-    b"PAR1": "a Parquet file; convert it with pandas.read_parquet(...).to_json(..., "
-    'orient="records", lines=True)',
+    b"PAR1": "a Parquet file; convert it with pandas.read_parquet(...).to_csv(..., sep='\\t')",
     b"BZh": "compressed with bzip2; unpack it first",
     b"\xfd7zXZ": "compressed with xz; unpack it first",
     b"(\xb5/\xfd": "compressed with zstd; unpack it first",
     b"<": "an HTML or XML page, not the data; download the raw file",
-}
-BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
 }
 
 
@@ -62,38 +55,26 @@ def read_xnli_tsv(path, lang: str | None = None, subset: float = 1.0) -> pd.Data
     language that is not in it.
     """
     path = find_file(path)
-    lines = _utf8_lines(path)
-    is_json = lines[0].lstrip().startswith(b"{")
-    first = _decode(path, 1, lines[0])
-    names = _json_names(path, first) if is_json else first.split("\t")
+    names, records = _records(path)
     columns = _find_columns(path, names)
-    numbered = list(enumerate(lines, start=1))[0 if is_json else 1 :]
-    if lines[-1] == b"":
-        del numbered[-1:]  # the end of the last row
     if lang is not None and "language" in columns:
-        numbered = _of_language(path, numbered, lang, names, columns["language"], is_json)
-    premise_at, hypo_at, label_at = (columns[name] for name in ("premise", "hypo", "label"))
-    pair_id_at = columns.get("pair_id")
+        records = _of_language(path, list(records), lang, len(names), columns["language"])
     rows, skipped = [], []
-    for number, line in numbered:
+    for line, fields in records:
         if subset > 1 and len(rows) == subset:
             break
-        text = _decode(path, number, line)
-        fields = _json_fields(text, names) if is_json else text.split("\t")
         if len(fields) != len(names):
             reason = f"{len(fields)} fields, not {len(names)}" if fields else "no JSON object"
-            skipped.append((number, reason))
+            skipped.append((line, reason))
             continue
-        premise, hypo, label = fields[premise_at], fields[hypo_at], fields[label_at]
-        if not isinstance(label, str) or label not in LABELS:
-            skipped.append((number, f"label {str(label)[:20]!r}"))
-        elif not (isinstance(premise, str) and premise.strip()):
-            skipped.append((number, "no premise"))
-        elif not (isinstance(hypo, str) and hypo.strip()):
-            skipped.append((number, "no hypothesis"))
+        premise, hypo, label = (fields[columns[name]] for name in ("premise", "hypo", "label"))
+        if label not in LABELS:
+            skipped.append((line, f"label {label[:20]!r}"))
+        elif not premise.strip() or not hypo.strip():
+            skipped.append((line, f"no {'hypothesis' if premise.strip() else 'premise'}"))
         else:
-            pair_id = number if pair_id_at is None else fields[pair_id_at] or number
-            rows.append((premise, hypo, LABELS[label], str(pair_id), number))
+            pair_id = fields[columns["pair_id"]] if "pair_id" in columns else ""
+            rows.append((premise, hypo, LABELS[label], pair_id or str(line), line))
     if subset <= 1:
         del rows[max(1, int(len(rows) * subset)) :]
     data = pd.DataFrame(rows, columns=["premise", "hypo", "label", "pair_id", "line"])
@@ -122,6 +103,33 @@ def _near(lang: str, languages: Iterable[str]) -> str:
     return ", ".join(names) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
+def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the names of a file's columns, and an iterator over line numbers and fields."""
+    lines = _read_lines(path)
+    if lines[-1] == "":
+        del lines[-1]  # the end of the last row
+    if not lines[0].lstrip().startswith("{"):
+        names = lines[0].split("\t")
+        return names, ((line, text.split("\t")) for line, text in enumerate(lines[1:], start=2))
+    try:
+        names = list(json.loads(lines[0]))
+    except ValueError as error:
+        raise ValueError(f"{path}, line 1: not JSON ({error}); give one object a line") from error
+    return names, ((line, _json_fields(text, names)) for line, text in enumerate(lines, start=1))
+
+
+def _json_fields(text: str, names: list[str]) -> list[str]:
+    """Return the values of a line's object by name; [] where it is no object or broken text."""
+    try:
+        record = json.loads(text)
+        values = [record.get(name) for name in names]
+        fields = [str(value) if isinstance(value, str | int) else "" for value in values]
+        "".join(fields).encode()  # half a surrogate?
+    except (ValueError, AttributeError, RecursionError):
+        return []
+    return fields
+
+
 def _find_columns(path: Path, names: list[str]) -> dict[str, int]:
     """Return where each of COLUMNS is among the names, those that a file may lack left out."""
     columns = {}
@@ -137,55 +145,16 @@ def _find_columns(path: Path, names: list[str]) -> dict[str, int]:
     return columns
 
 
-def _json_names(path: Path, first: str) -> list[str]:
-    try:
-        return list(json.loads(first))
-    except ValueError as error:
-        raise ValueError(f"{path}, line 1: not JSON ({error}); give one object a line") from error
+def _of_language(path: Path, records: list, lang: str, width: int, column: int) -> Iterator:
+    """Return the records in a language, and those that may be: without a language's code."""
+    there = {fields[column] for _, fields in records if len(fields) == width} - {""}
+    if there and lang not in there:
+        raise ValueError(f"{path}: no rows in {lang!r}, only in {_near(lang, there)}")
+    others = there - {lang}
+    return ((n, f) for n, f in records if len(f) <= column or f[column] not in others)
 
 
-def _json_fields(text: str, names: list[str]) -> list:
-    """Return the values of a line's object by name; [] where it is no object or broken text."""
-    try:
-        record = json.loads(text)
-        fields = [record.get(name) for name in names]
-        "".join(field for field in fields if isinstance(field, str)).encode()  # half a surrogate?
-    except (ValueError, AttributeError):
-        return []
-    return fields
-
-
-def _of_language(
-    path: Path, numbered: list, lang: str, names: list[str], column: int, is_json: bool
-) -> list[tuple[int, bytes]]:
-    """Return the numbered lines in a language, and those that may be: without a language's code.
-
-    Most lines are in other languages, so they are not taken apart any further than to the column.
-    """
-    if is_json:
-        records = (_json_fields(line.decode(errors="replace"), names) for _, line in numbered)
-        codes = [str(record[column] or "").encode() if record else b"" for record in records]
-    else:
-        fields = (line.split(b"\t", column + 1) for _, line in numbered)
-        codes = [field[column] if len(field) > column else b"" for field in fields]
-    of_whole_rows = {
-        code
-        for (_, line), code in zip(numbered, codes, strict=True)
-        if is_json or line.count(b"\t") == len(names) - 1
-    }
-    there = {code for code in of_whole_rows if LANGUAGE.fullmatch(code.decode(errors="replace"))}
-    if there and lang.encode() not in there:
-        languages = [code.decode() for code in there]
-        raise ValueError(f"{path}: no rows in {lang!r}, only in {_near(lang, languages)}")
-    others = there - {lang.encode()}
-    return [row for row, code in zip(numbered, codes, strict=True) if code not in others]
-
-
-# ---- Bytes to text -----------------------------------------------------------------------------
-
-
-def _utf8_lines(path: Path) -> list[bytes]:
-    """Return a file's lines as UTF-8, unpacked, without a byte-order mark."""
+def _read_lines(path: Path) -> list[str]:
     raw = path.read_bytes()
     if raw.startswith(b"\x1f\x8b"):
         try:
@@ -193,42 +162,15 @@ def _utf8_lines(path: Path) -> list[bytes]:
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path}: damaged gzip file ({error}); download it again") from error
     start = raw[:100].lstrip()
+    if not start:
+        raise ValueError(f"{path}: an empty file; download it again")
     for mark, advice in NOT_TEXT.items():
         if start.startswith(mark):
             raise ValueError(f"{path}: {advice}")
-    if not start:
-        raise ValueError(f"{path}: an empty file; download it again")
-    for mark, encoding in BYTE_ORDER_MARKS.items():
-        if raw.startswith(mark):
-            raw = raw.removeprefix(mark)
-            if encoding != "utf-8":
-                raw = _reencode(path, raw, encoding)
-            return raw.split(b"\n")
-    if b"\0" in raw[:2]:
-        encoding = "UTF-16BE" if raw[:1] == b"\0" else "UTF-16LE"
-        raise ValueError(
-            f"{path}, line 1: byte 0x00, as in {encoding} without a byte-order mark; "
-            f"save the file as UTF-8 (iconv -f {encoding} -t UTF-8)"
-        )
-    return raw.split(b"\n")
-
-
-def _reencode(path: Path, raw: bytes, encoding: str) -> bytes:
-    try:
-        return raw.decode(encoding).encode()
-    except UnicodeError as error:
-        line = raw[: error.start].decode(encoding, "ignore").count("\n") + 1
-        raise ValueError(
-            f"{path}, line {line}: not {encoding.upper()} as its first bytes say; "
-            "download it again, or save it as UTF-8"
-        ) from error
-
-
-def _decode(path: Path, number: int, line: bytes) -> str:
-    try:
-        return line.decode().removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x}); "
-            "save the file as UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)"
-        ) from None
+    encoding = "utf-8"
+    if raw.startswith(b"\xff\xfe") or raw[1:2] == b"\0":
+        encoding = "utf-16-le"
+    elif raw.startswith(b"\xfe\xff") or raw[:1] == b"\0":
+        encoding = "utf-16-be"
+    advice = "save the file as UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)"
+    return decode_lines(path, raw, encoding, advice)

@@ -89,15 +89,18 @@ def read_lines(filepath, encoding: str = "utf-8") -> list[str]:
         raise FileNotFoundError(
             f"{path}: no such file; python -m data.make_pretrain_text makes the embedded text"
         )
-    raw = path.read_bytes()
+    advice = f"save the file as {encoding.upper()} or pass encoding="
+    return decode_lines(path, path.read_bytes(), encoding, advice)
+
+
+def decode_lines(path: Path, raw: bytes, encoding: str, advice: str) -> list[str]:
+    """Return the lines of a file's bytes, without a byte-order mark; errors end in `advice`."""
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        name = "UTF-8" if encoding.lower() in ("utf-8", "utf8") else encoding
+        line = raw[: error.start].decode(encoding, "ignore").count("\n") + 1
         raise ValueError(
-            f"{path}, line {line}: not {name} (byte 0x{raw[error.start]:02x}); "
-            f"save the file as {name} or pass encoding="
+            f"{path}, line {line}: not {encoding.upper()} (byte 0x{raw[error.start]:02x}); {advice}"
         ) from error
     return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
 

@@ -5,6 +5,7 @@ Handout sections 4.2 and 5.1.
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -22,7 +23,7 @@ from torch.utils.data import Dataset
 from config import GPT2Config
 from gpt2 import prompts
 from gpt2.loss import IGNORED
-from gpt2.nli_files import LANGUAGE, find_file, read_xnli_tsv
+from gpt2.nli_files import find_file, read_xnli_tsv
 from gpt2.prompts import encode_pairs, label_id
 from gpt2.tokenizer import check_tokenizer, load_tokenizer, pad_id
 from utils import atomic_write, fingerprint
@@ -32,6 +33,7 @@ LANGUAGES = (
     *("hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
 )
 LABEL2ID = {"entailment": 0, "contradictory": 1, "neutral": 2}
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 CACHE = ".xnli_cache"
 
 
@@ -97,7 +99,8 @@ class XNLIDataset(Dataset):
         encoded = self._load_or_encode()
         self.ids, self.offsets = encoded["ids"], encoded["offsets"]
         self.label_ids, self.truncated = encoded["labels"], encoded["truncated"]
-        self._pair_ids, self.skipped = encoded["pair_ids"], _from_bytes(encoded["skipped"])
+        texts = json.loads(encoded["texts"].tobytes())
+        self._pair_ids, self.skipped = texts["pair_ids"], texts["skipped"]
         self.rows = np.arange(len(self.label_ids))
         skipped = "; ".join(f"line {line}: {reason}" for line, reason in self.skipped[:3])
         skipped = f"{len(self.skipped):,} skipped" + (f" ({skipped})" if skipped else "")
@@ -134,8 +137,7 @@ class XNLIDataset(Dataset):
     @property
     def pair_ids(self) -> list[str]:
         """Every row's pair id, the same for the same pair in every language."""
-        pair_ids = _from_bytes(self._pair_ids)
-        return [pair_ids[row] for row in self.rows]
+        return [self._pair_ids[row] for row in self.rows]
 
     @property
     def num_truncated(self) -> int:
@@ -256,17 +258,9 @@ class XNLIDataset(Dataset):
         premises, hypos = data["premise"], data["hypo"]
         if self.lang == "zh":  # the course's way: train is cut into words by spaces, test is not
             premises, hypos = (c.str.replace(" ", "", regex=False) for c in (premises, hypos))
+        texts = {"pair_ids": data["pair_id"].tolist(), "skipped": data.attrs["skipped"]}
         return {
             **encode_pairs(premises, hypos, self.tokenizer, self.max_length),
             "labels": data["label"].map(LABEL2ID).to_numpy(np.uint8),
-            "pair_ids": _to_bytes(data["pair_id"].tolist()),
-            "skipped": _to_bytes(data.attrs["skipped"]),
+            "texts": np.frombuffer(json.dumps(texts).encode(), np.uint8),
         }
-
-
-def _to_bytes(values: list) -> np.ndarray:
-    return np.frombuffer(json.dumps(values).encode(), np.uint8)
-
-
-def _from_bytes(array: np.ndarray) -> list:
-    return json.loads(array.tobytes())
