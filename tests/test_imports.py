@@ -104,7 +104,9 @@ def test_the_installed_project_imports_from_any_folder(tmp_path):
     assert result.stdout == "50\n", result.stderr
 
 
-@pytest.mark.parametrize("package", ["gpt2", "optim", "experiments", "extensions"])
+@pytest.mark.parametrize(
+    "package", ["config", "utils", "optim", "gpt2", "experiments", "extensions"]
+)
 def test_no_formula_stands_outside_its_file(package):
     for path in files_of(package):
         name = path.relative_to(ROOT).as_posix()
@@ -138,3 +140,11 @@ def test_the_lesson_stays_small():
 def test_no_file_needs_a_second_one_in_it(package):
     for path in files_of(package):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
+
+
+def test_the_training_loop_fits_on_a_screen():
+    text = (ROOT / "gpt2" / "train.py").read_text(encoding="utf-8")
+    train = next(node for node in ast.parse(text).body if getattr(node, "name", "") == "train")
+    body = text.splitlines()[train.body[1].lineno - 1 : train.end_lineno]  # after the docstring
+    code = [line for line in body if line.strip() and not line.strip().startswith("#")]
+    assert len(code) <= 60
