@@ -85,7 +85,7 @@ def finetune(
         "train": [rows.fingerprint for rows in train_sets],
         "dev": [rows.fingerprint for rows in dev_sets.values()],
     }
-    run = FinetunedRun(runs, name, chosen, inputs, code_identity(__file__))
+    run = FinetunedRun(runs, name, chosen, inputs, code_identity())
     run.settings, run.data = settings, Path(data)
 
     def work(is_main: bool) -> dict:

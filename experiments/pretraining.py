@@ -45,7 +45,7 @@ def pretrain(
     }
     config = GPT2Config(**settings.model)
     chosen = {**asdict(settings), "model": config.to_dict()}
-    run = PretrainedRun(runs, name, chosen, texts, code_identity(__file__))
+    run = PretrainedRun(runs, name, chosen, texts, code_identity())
 
     def work(is_main: bool) -> dict:
         set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout

@@ -35,6 +35,10 @@ LANGUAGES = (
 LABEL2ID = {"entailment": 0, "contradictory": 1, "neutral": 2}
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 CACHE = ".xnli_cache"
+SOURCES = b"".join(  # as they were loaded: what they encode is saved under their digest
+    Path(__file__).with_name(f"{module}.py").read_bytes()
+    for module in ("nli_files", "prompts", "text", "tokenizer", "xnli")
+)
 
 
 class XNLIDataset(Dataset):
@@ -244,9 +248,8 @@ class XNLIDataset(Dataset):
 
     def _key(self) -> str:
         """Return a name for the encoded rows that follows from everything that decides them."""
-        key = hashlib.blake2b(self.tokenizer.backend_tokenizer.to_str().encode(), digest_size=16)
-        for module in ("nli_files.py", "prompts.py", "tokenizer.py", "xnli.py"):
-            key.update(Path(__file__).with_name(module).read_bytes())
+        key = hashlib.blake2b(SOURCES, digest_size=16)
+        key.update(self.tokenizer.backend_tokenizer.to_str().encode())
         settings = (self.lang, self.max_length, self.subset, prompts.PROMPT, LABEL2ID)
         key.update(repr(settings).encode())
         with open(self.path, "rb") as file:
