@@ -10,8 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from copy import copy
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from config import GPT2Config
+from gpt2.tokenizer import check_tokenizer
 from utils import atomic_write, checkpoint_files
 
 # Hugging Face stores every matrix transposed, since its Conv1D computes x·W and not x·Wᵀ, and the
@@ -29,24 +29,24 @@ TABLE = "part row column -> (part row) column"
 MATRIX = "part row column -> column (part row)"
 VECTOR = "part row -> (part row)"
 NAMES = (  # ours, Hugging Face's, the shape of ours, and how ours becomes theirs
-    ("word_embedding.weight", "wte.weight", ("vocab", "hidden"), TABLE),
-    ("pos_embedding.weight", "wpe.weight", ("positions", "hidden"), TABLE),
-    ("final_layer_norm.weight", "ln_f.weight", ("hidden",), VECTOR),
-    ("final_layer_norm.bias", "ln_f.bias", ("hidden",), VECTOR),
+    ("word_embedding.weight", "wte.weight", ("vocab_size", "hidden_size"), TABLE),
+    ("pos_embedding.weight", "wpe.weight", ("max_position_embeddings", "hidden_size"), TABLE),
+    ("final_layer_norm.weight", "ln_f.weight", ("hidden_size",), VECTOR),
+    ("final_layer_norm.bias", "ln_f.bias", ("hidden_size",), VECTOR),
 )
 LAYER_NAMES = (  # after "gpt_layers.0." and "h.0."
-    ("attention_layer_norm.weight", "ln_1.weight", ("hidden",), VECTOR),
-    ("attention_layer_norm.bias", "ln_1.bias", ("hidden",), VECTOR),
-    ("self_attention.{part}.weight", "attn.c_attn.weight", ("hidden", "hidden"), MATRIX),
-    ("self_attention.{part}.bias", "attn.c_attn.bias", ("hidden",), VECTOR),
-    ("attention_dense.weight", "attn.c_proj.weight", ("hidden", "hidden"), MATRIX),
-    ("attention_dense.bias", "attn.c_proj.bias", ("hidden",), VECTOR),
-    ("out_layer_norm.weight", "ln_2.weight", ("hidden",), VECTOR),
-    ("out_layer_norm.bias", "ln_2.bias", ("hidden",), VECTOR),
-    ("interm_dense.weight", "mlp.c_fc.weight", ("wide", "hidden"), MATRIX),
-    ("interm_dense.bias", "mlp.c_fc.bias", ("wide",), VECTOR),
-    ("out_dense.weight", "mlp.c_proj.weight", ("hidden", "wide"), MATRIX),
-    ("out_dense.bias", "mlp.c_proj.bias", ("hidden",), VECTOR),
+    ("attention_layer_norm.weight", "ln_1.weight", ("hidden_size",), VECTOR),
+    ("attention_layer_norm.bias", "ln_1.bias", ("hidden_size",), VECTOR),
+    ("self_attention.{part}.weight", "attn.c_attn.weight", ("hidden_size", "hidden_size"), MATRIX),
+    ("self_attention.{part}.bias", "attn.c_attn.bias", ("hidden_size",), VECTOR),
+    ("attention_dense.weight", "attn.c_proj.weight", ("hidden_size", "hidden_size"), MATRIX),
+    ("attention_dense.bias", "attn.c_proj.bias", ("hidden_size",), VECTOR),
+    ("out_layer_norm.weight", "ln_2.weight", ("hidden_size",), VECTOR),
+    ("out_layer_norm.bias", "ln_2.bias", ("hidden_size",), VECTOR),
+    ("interm_dense.weight", "mlp.c_fc.weight", ("intermediate_size", "hidden_size"), MATRIX),
+    ("interm_dense.bias", "mlp.c_fc.bias", ("intermediate_size",), VECTOR),
+    ("out_dense.weight", "mlp.c_proj.weight", ("hidden_size", "intermediate_size"), MATRIX),
+    ("out_dense.bias", "mlp.c_proj.bias", ("hidden_size",), VECTOR),
 )
 PARTS = ("query", "key", "value")
 CHANGEABLE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attn_implementation")
@@ -56,11 +56,15 @@ WEIGHT_FILES = (  # in order of preference; an index names the shards
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# What torch.compile and activation checkpointing put into the names of what they wrap.
+WRAPPER = re.compile(r"\b(_orig_mod|_checkpoint_wrapped_module)\.")
+UNDO = "undo the change of these modules, or save model.state_dict() with torch.save"
 FIXES = {  # part of an unexpected name -> what to do before saving
     "_mask": "make the pruning permanent with torch.nn.utils.prune.remove(module, name)",
     "parametrizations.": "call torch.nn.utils.parametrize.remove_parametrizations(module, name)",
-    "base_layer.": "merge the adapters into the weights with peft's merge_and_unload()",
-    "": "undo the change of these modules, or save model.state_dict() with torch.save",
+    "base_layer.": "attach the adapters with peft.get_peft_model and call merge_and_unload(), "
+    "or replace every injected layer by its get_base_layer() after its merge()",
+    "": UNDO,
 }
 
 
@@ -99,12 +103,18 @@ def to_hugging_face(state: dict[str, Tensor], config: GPT2Config) -> dict[str, T
 
     Raises ValueError, saying how to fix it, for a state dict that is not exactly this GPT-2's.
     """
-    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+    state = {WRAPPER.sub("", name): tensor for name, tensor in state.items()}
     rows = list(_rows(config))
     try:
         _check_names(state, [name for ours, *_ in rows for name in ours])
     except ValueError as error:
-        fix = next(fix for part, fix in FIXES.items() if part in str(error))
+        fix = next(fix for part, fix in FIXES.items() if part in " ".join(state))
+        layers = {name.split(".")[1] for name in state if name.startswith("gpt_layers.")}
+        if layers != {str(i) for i in range(config.num_hidden_layers)}:
+            fix = (
+                "make the layers one nn.ModuleList without gaps and set "
+                f"model.config.num_hidden_layers = {len(layers)}"
+            )
         raise ValueError(f"{error}; {fix}") from None
     weights = {}
     for ours, theirs, shape, pattern in rows:
@@ -117,32 +127,30 @@ def to_hugging_face(state: dict[str, Tensor], config: GPT2Config) -> dict[str, T
 
 def _rows(config: GPT2Config) -> Iterator[tuple[list[str], str, tuple[int, ...], str]]:
     """Yield the table's row for every tensor of a model: our names, theirs, our shape, pattern."""
-    sizes = {
-        "vocab": config.vocab_size,
-        "positions": config.max_position_embeddings,
-        "hidden": config.hidden_size,
-        "wide": config.intermediate_size,
-    }
     rows = [("", "", *row) for row in NAMES]
     for i in range(config.num_hidden_layers):
         rows += [(f"gpt_layers.{i}.", f"h.{i}.", *row) for row in LAYER_NAMES]
     for our_prefix, their_prefix, ours, theirs, shape, pattern in rows:
         parts = PARTS if "{part}" in ours else ("",)
         names = [our_prefix + ours.format(part=part) for part in parts]
-        yield names, their_prefix + theirs, tuple(sizes[letter] for letter in shape), pattern
+        yield (
+            names,
+            their_prefix + theirs,
+            tuple(getattr(config, field) for field in shape),
+            pattern,
+        )
 
 
 def _check_names(weights: dict, expected: list[str]) -> None:
     missing = [name for name in expected if name not in weights]
     unexpected = sorted(weights.keys() - set(expected))
-    if missing or unexpected:
-        faults = [f"missing {_some(missing)}"] if missing else []
-        faults += [f"unexpected {_some(unexpected)}"] if unexpected else []
+    faults = [
+        f"{fault} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if names[3:] else "")
+        for fault, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+    if faults:
         raise ValueError(f"the weights are not those that config.json says: {', '.join(faults)}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
 def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
@@ -175,25 +183,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises ValueError for a file that is damaged, would run code, or holds something else.
     """
+    kind = "safetensors" if path.suffix == ".safetensors" else "torch"
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a whole safetensors file ({error}); {_fetch_again(path)}"
-        ) from error
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):  # it names a function to call
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes torch.load raise almost anything
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise ValueError(
                 f"{path}: not loaded, because this pickle would run code; "
                 "give a dictionary of tensors, or a safetensors file"
             ) from error
-        raise ValueError(f"{path}: not a whole torch file; {_fetch_again(path)}") from error
-    except (PermissionError, MemoryError):
-        raise
-    except Exception as error:  # a damaged file makes torch.load raise almost anything
-        raise ValueError(f"{path}: not a whole torch file; {_fetch_again(path)}") from error
+        raise ValueError(f"{path}: not a whole {kind} file; {_fetch_again(path)}") from error
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
     ):
@@ -270,18 +273,19 @@ def save(model, folder, tokenizer=None) -> None:
 
     transformers' AutoModelForCausalLM and AutoTokenizer load the folder. All files are moved into
     place once every one is complete. Raises ValueError, with the fix, for a model that has other
-    weights than its configuration says.
+    weights or modules than its configuration says, or for a tokenizer without a vocabulary.
     """
-    folder = Path(folder)
+    folder, settings = Path(folder), dict(vars(model.config))
+    if tokenizer is not None:
+        check_tokenizer(tokenizer)
+        for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+            settings[name] = getattr(tokenizer, name)
     try:
-        weights = to_hugging_face(model.state_dict(), model.config)
+        config = GPT2Config(**settings)  # checks what was set since the model was made
+        weights = to_hugging_face(model.state_dict(), config)
+        _check_modules(model, config)
     except ValueError as error:
         raise ValueError(f"{type(model).__name__} cannot be saved: {error}") from None
-    config = copy(model.config)
-    if tokenizer is not None:
-        config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, tokenizer.bos_token_id
-        if tokenizer.pad_token_id is not None:
-            config.pad_token_id = tokenizer.pad_token_id
     text = config.to_json()
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -291,22 +295,50 @@ def save(model, folder, tokenizer=None) -> None:
             shutil.copyfile(file, stack.enter_context(atomic_write(folder / file.name)))
         stack.enter_context(atomic_write(folder / "config.json")).write_text(text, "utf-8")
         path = stack.enter_context(atomic_write(folder / "model.safetensors"))
-        try:
+        with _full_disk_named(path):
             save_file(weights, path, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise _unwritable(folder) from error
+
+
+def _check_modules(model: nn.Module, config: GPT2Config) -> None:
+    """Raise ValueError for a module that computes something else than the configuration says.
+
+    The weights do not show an activation, an epsilon, a number of heads or a layer's class.
+    """
+    modules = {
+        WRAPPER.sub("", f"{name}.")[:-1]: module  # the wrapped module replaces its wrapper
+        for name, module in model.named_modules(remove_duplicate=False)
+    }
+    with torch.device("meta"):
+        expected = type(modules[""])(config)
+    for name, module in expected.named_modules():
+        ours = modules.get(name, nn.Identity())
+        if isinstance(module, nn.Dropout) and isinstance(ours, nn.Dropout | nn.Identity):
+            continue  # does nothing in evaluation
+        if _description(ours) != _description(module):
+            raise ValueError(
+                f"{name} is {_description(ours)}, but the configuration says "
+                f"{_description(module)}; change model.config if that is meant; else {UNDO}"
+            )
+
+
+def _description(module: nn.Module) -> str:
+    heads = getattr(module, "num_attention_heads", "")
+    return f"{type(module).__name__}({module.extra_repr()}{heads and f'{heads} heads'})"
 
 
 def write_torch(value, path: Path) -> None:
     """Call torch.save; raise OSError that says so where the file cannot be written completely."""
-    try:
+    with _full_disk_named(path):
         torch.save(value, path)
-    except RuntimeError as error:  # torch's writer does not pass on what went wrong
-        raise _unwritable(path.parent) from error
 
 
-def _unwritable(folder: Path) -> OSError:
-    free = shutil.disk_usage(folder).free / 2**30
-    return OSError(
-        f"{folder}: cannot be written, {free:.1f} GiB are free; make room there and start again"
-    )
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Raise OSError for a full disk; the writers' own errors do not say what went wrong."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        folder, free = path.parent, shutil.disk_usage(path.parent).free / 2**30
+        raise OSError(
+            f"{folder}: cannot be written, {free:.1f} GiB are free; make room there and start again"
+        ) from error

@@ -11,20 +11,20 @@ import threading
 import time
 from pathlib import Path
 
-import peft
 import pytest
 import torch
-import torchao
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from config import GPT2Config
 from gpt2 import weights
+from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2Model
 from tests.hugging_face import batch_of, ours_from, reference_model
 
@@ -335,7 +335,9 @@ def test_the_tied_matrix_loads_from_either_name(stored, reference, change_weight
     "activation", ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu"]
 )
 def test_every_activation_agrees_with_transformers(activation, tmp_path):
-    reference = reference_model(activation_function=activation, n_inner=40, spread=0.5)
+    reference = reference_model(
+        activation_function=activation, n_inner=40, vocab_size=130, n_positions=12, spread=0.5
+    )
     ours = ours_from(reference, tmp_path / "theirs")
     assert ours.config.activation_function == activation
     ours.save_pretrained(tmp_path / "ours")
@@ -366,11 +368,19 @@ def parametrized(model):
 
 
 def adapted(model):
+    peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
     peft.inject_adapter_in_model(config, model)
 
 
+def with_another_norm_trained(model):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(target_modules=["query"], modules_to_save=["final_layer_norm"])
+    peft.inject_adapter_in_model(config, model)
+
+
 def quantized(model):
+    torchao = pytest.importorskip("torchao")
     torchao.quantize_(model, torchao.quantization.Int8DynamicActivationInt8WeightConfig())
 
 
@@ -387,7 +397,51 @@ def with_one_layer_more(model):
 
 
 def with_one_layer_less(model):
-    del model.gpt_layers[2]
+    del model.gpt_layers[1]
+
+
+def with_a_layer_skipped(model):
+    model.gpt_layers[0] = nn.Identity()
+
+
+def with_another_layer(model):
+    class HalvedLayer(GPT2Layer):
+        def forward(self, *inputs):
+            return super().forward(*inputs) / 2
+
+    model.gpt_layers[1] = HalvedLayer(model.config)
+
+
+def with_another_linear(model):
+    class ClampedLinear(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).clamp(-1, 1)
+
+    model.gpt_layers[1].out_dense = ClampedLinear(96, 24)
+
+
+def with_another_activation(model):
+    model.gpt_layers[1].interm_af = nn.ReLU()
+
+
+def without_an_activation(model):
+    model.gpt_layers[1].interm_af = nn.Identity()
+
+
+def with_another_epsilon(model):
+    model.final_layer_norm.eps = 1e-3
+
+
+def with_activated_dropout(model):
+    model.embed_dropout = nn.Tanh()
+
+
+def with_more_heads_said(model):
+    model.config.num_attention_heads = 4
+
+
+def with_an_impossible_config(model):
+    model.config.activation_function = "silu"
 
 
 def without_a_bias(model):
@@ -421,11 +475,21 @@ def of_integers(model):
         (pruned, r"missing gpt_layers\.1\.interm_dense\.weight, unexpected .*weight_mask.*prune"),
         (parametrized, r"missing gpt_layers\.1\.out_dense\.weight, .*remove_parametrizations"),
         (adapted, r"and 9 more, .*query\.base_layer.*merge_and_unload"),
+        (with_another_norm_trained, r"modules_to_save.*merge_and_unload"),
         (quantized, r"weight gpt_layers\.0.* not a plain tensor.* before it is quantized"),
         (with_a_head, r"unexpected classifier\.bias, classifier\.weight; .* torch\.save"),
         (with_a_scale, r"unexpected gpt_layers\.0\.scale;"),
-        (with_one_layer_more, r"unexpected gpt_layers\.3\."),
-        (with_one_layer_less, r"missing gpt_layers\.2\."),
+        (with_one_layer_more, r"unexpected gpt_layers\.3\..*config\.num_hidden_layers = 4"),
+        (with_one_layer_less, r"missing gpt_layers\.2\..*config\.num_hidden_layers = 2"),
+        (with_a_layer_skipped, r"missing gpt_layers\.0\..*config\.num_hidden_layers = 2"),
+        (with_another_layer, r"gpt_layers\.1 is HalvedLayer\(\), .* says GPT2Layer\(\)"),
+        (with_another_linear, r"gpt_layers\.1\.out_dense is ClampedLinear"),
+        (with_another_activation, r"interm_af is ReLU\(\), .* GELU\(approximate='tanh'\)"),
+        (without_an_activation, r"interm_af is Identity\(\), .* GELU"),
+        (with_another_epsilon, r"final_layer_norm is LayerNorm.*eps=0\.001.* eps=1e-05"),
+        (with_activated_dropout, r"embed_dropout is Tanh\(\)"),
+        (with_more_heads_said, r"self_attention is .*3 heads.* says .*4 heads"),
+        (with_an_impossible_config, r"activation_function must be one of"),
         (without_a_bias, r"missing gpt_layers\.0\.interm_dense\.bias;"),
         (with_one_token_more, r"word_embedding\.weight has shape \[102, 24\].* says \[101, 24\]"),
         (with_another_config, r"interm_dense\.weight has shape \[96, 24\].* says \[48, 24\]"),
@@ -446,7 +510,7 @@ def test_a_model_that_is_not_its_config_is_refused(change, message, tiny_model, 
 def merge_adapters(model):
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, peft.tuners.lora.LoraLayer):
+            if hasattr(child, "get_base_layer"):
                 child.merge()
                 setattr(module, name, child.get_base_layer())
 
@@ -462,6 +526,10 @@ def merge_adapters(model):
             ),
         ),
         (adapted, merge_adapters),
+        (
+            with_one_layer_less,
+            lambda model: setattr(model.config, "num_hidden_layers", 2),
+        ),
     ],
 )
 def test_the_fix_that_the_error_names_saves_the_model(change, fix, tiny_model, tmp_path):
@@ -472,16 +540,40 @@ def test_the_fix_that_the_error_names_saves_the_model(change, fix, tiny_model, t
     torch.testing.assert_close(logits(GPT2Model.from_pretrained(tmp_path)), expected)
 
 
-@pytest.mark.parametrize("part", ["model", "layer", "linear"])
-def test_a_compiled_model_is_saved_as_it_is(part, tiny_model, tmp_path):
+def test_a_merged_peft_model_is_saved(tiny_model, tmp_path):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(target_modules=["query", "value"], init_lora_weights=False)
+    merged = peft.get_peft_model(tiny_model, config).merge_and_unload()
+    merged.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(GPT2Model.from_pretrained(tmp_path)), logits(merged))
+
+
+def test_saving_leaves_random_states_and_weights_alone(tiny_model, tmp_path):
+    state, before = torch.get_rng_state(), logits(tiny_model)
+    tiny_model.train().save_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state) and tiny_model.training
+    assert torch.equal(logits(tiny_model.eval()), before)
+
+
+def test_dropout_may_differ_from_the_config(tiny_model, tmp_path):
+    tiny_model.embed_dropout = nn.Identity()
+    tiny_model.gpt_layers[0].out_dropout.p = 0.5
+    tiny_model.save_pretrained(tmp_path)
+    assert torch.equal(logits(GPT2Model.from_pretrained(tmp_path)), logits(tiny_model))
+
+
+@pytest.mark.parametrize("part", ["model", "layer", "linear", "recomputed layer"])
+def test_a_wrapped_model_is_saved_as_it_is(part, tiny_model, tmp_path):
     model, layer = tiny_model, tiny_model.gpt_layers[0]
     expected = logits(tiny_model)
     if part == "model":
         model = torch.compile(tiny_model)
     elif part == "layer":
         tiny_model.gpt_layers[0] = torch.compile(layer)
-    else:
+    elif part == "linear":
         layer.interm_dense = torch.compile(layer.interm_dense)
+    else:
+        tiny_model.gpt_layers[0] = checkpoint_wrapper(layer)
     weights.save(model, tmp_path)
     assert torch.equal(logits(GPT2Model.from_pretrained(tmp_path)), expected)
 
@@ -508,6 +600,12 @@ def test_transformers_loads_the_saved_tokenizer(tiny_model, tokenizer, tmp_path)
     text = "Premise: The cat sees.\nHypothesis: ∅ 𝄞"
     assert theirs(text)["input_ids"] == tokenizer(text)["input_ids"] != []
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_tokenizer_without_a_vocabulary_is_not_saved(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="has no vocabulary"):
+        tiny_model.save_pretrained(tmp_path, transformers.GPT2TokenizerFast())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
