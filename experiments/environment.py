@@ -1,9 +1,7 @@
 """Check packages, hardware, data and weights; name the fix for each gap. Describe the machine."""
 
-import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
@@ -12,9 +10,10 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
+from packaging.requirements import Requirement
 
 from experiments.profiles import EMBEDDED_TEXT, Profile, choose_profile
-from utils import MODEL_SIZES, atomic_write, get_device, supports_bf16
+from utils import MODEL_SIZES, get_device, supports_bf16
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 Finding = tuple[str, str, str]  # what was checked, its state, and the fix ("" where none is needed)
@@ -33,15 +32,14 @@ def check_environment(profile: Profile | None = None) -> bool:
 def _packages() -> Iterator[Finding]:
     yield "Python", platform.python_version(), ""
     text = REQUIREMENTS.read_text(encoding="utf-8") if REQUIREMENTS.is_file() else ""
-    for name, least in re.findall(r"^([A-Za-z0-9_-]+)>=([\d.]+)", text, flags=re.MULTILINE):
-        fix = f'pip install "{name}>={least}"'
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    for requirement in (Requirement(line) for line in lines if line and line[0] != "-"):
         try:
-            version = metadata.version(name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield name, "not installed", fix
-            continue
-        numbers = [[int(n) for n in re.findall(r"\d+", v)[:3]] for v in (version, least)]
-        yield name, version, "" if numbers[0] >= numbers[1] else fix
+            version = "not installed"
+        fits = version != "not installed" and requirement.specifier.contains(version, True)
+        yield requirement.name, version, "" if fits else f'pip install "{requirement}"'
 
 
 def _device() -> Iterator[Finding]:
@@ -56,28 +54,21 @@ def _device() -> Iterator[Finding]:
 
 def _text(profile: Profile) -> Finding:
     path = Path(profile.pretrain_text)
-    if not path.is_file():
-        fix = "set PRETRAIN_TEXT to a text file with one document a line"
-        if profile.pretrain_text == EMBEDDED_TEXT:
-            fix = f"python -m data.make_pretrain_text --out {path}"
-        return "pretraining text", f"no file {path}", fix
-    lines = path.read_bytes().count(b"\n")
-    return "pretraining text", f"{path}, {lines:,} lines", ""
+    if path.is_file():
+        lines = path.read_bytes().count(b"\n")
+        return "pretraining text", f"{path}, {lines:,} lines", ""
+    fix = "set PRETRAIN_TEXT to a text file with one document a line"
+    if profile.pretrain_text == EMBEDDED_TEXT:
+        fix = f"python -m data.make_pretrain_text --out {path}"
+    return "pretraining text", f"no file {path}", fix
 
 
 def _nli(profile: Profile) -> Finding:
-    files = {
-        "XNLI-1.0/xnli.dev.tsv": "XNLI-1.0",
-        "XNLI-1.0/xnli.test.tsv": "XNLI-1.0",
-        "XNLI-MT-1.0/multinli/multinli.train.en.tsv": "XNLI-MT-1.0",
-    }
-    missing = {archive for file, archive in files.items() if not Path(profile.data, file).is_file()}
-    if missing:
-        fix = "python -m data.download"
-        if profile.data != ".":
-            fix += f" --folder {profile.data}"
-        return "NLI data", f"no {' and '.join(sorted(missing))} in {profile.data}", fix
-    return "NLI data", f"{profile.data}", ""
+    files = ("XNLI-1.0/xnli.dev.tsv", "XNLI-MT-1.0/multinli/multinli.train.en.tsv")
+    missing = [file.split("/")[0] for file in files if not Path(profile.data, file).is_file()]
+    state = f"no {' and '.join(missing)} in {profile.data}" if missing else str(profile.data)
+    folder = "" if profile.data == "." else f" --folder {profile.data}"
+    return "NLI data", state, f"python -m data.download{folder}" if missing else ""
 
 
 def _weights(profile: Profile) -> Finding:
@@ -86,15 +77,14 @@ def _weights(profile: Profile) -> Finding:
         return "weights", "the toy model that Task 1 trains", ""
     if Path(name, "config.json").is_file():
         return "weights", f"the folder {name}", ""
-    canonical = f"openai-community/{name}" if name in MODEL_SIZES else name
-    for repository in (canonical, name):
-        try:
-            cached = try_to_load_from_cache(repository, "model.safetensors")
-        except HFValidationError:
-            fix = "set GPT2_WEIGHTS to a hub name or a folder"
-            return "weights", f"{name!r} is neither a folder nor a hub name", fix
-        if isinstance(cached, str):
-            return "weights", f"{repository}, cached", ""
+    repositories = (f"openai-community/{name}", name) if name in MODEL_SIZES else (name,)
+    try:
+        cached = [try_to_load_from_cache(each, "model.safetensors") for each in repositories]
+    except HFValidationError:
+        fix = "set GPT2_WEIGHTS to a hub name or a folder"
+        return "weights", f"{name!r} is neither a folder nor a hub name", fix
+    if any(isinstance(file, str) for file in cached):
+        return "weights", f"{name}, cached", ""
     fetch = f"from gpt2 import GPT2Model; GPT2Model.from_pretrained('{name}')"
     return "weights", f"{name} is not cached", f'python -c "{fetch}"'
 
@@ -121,10 +111,3 @@ def machine(device: str = "cpu") -> dict:
         "transformers": metadata.version("transformers"),
         "commit": commit.stdout.strip() if commit is not None else "",
     }
-
-
-def save_measurement(path, result: dict) -> None:
-    """Write the result and the machine it was measured on as a JSON file."""
-    text = json.dumps({"result": result, "machine": machine()}, indent=1) + "\n"
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -42,9 +42,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        return compute_accuracy(
-            self.predictions["prediction"].tolist(), self.predictions["label"].tolist()
-        )
+        return compute_accuracy(*(self.predictions[c].tolist() for c in ("prediction", "label")))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -64,12 +62,6 @@ class Evaluation:
         """Share of predictions that are none of the three digits."""
         return float((~self.predictions["prediction"].isin(DIGITS)).mean())
 
-    @property
-    def accuracy_among_labels(self) -> float:
-        """Accuracy when only the three digits are allowed as predictions."""
-        best = self._probabilities.argmax(axis=1)
-        return float((best == self.predictions["label"].astype(int)).mean())
-
     def per_class(self) -> pd.DataFrame:
         """Return precision, recall, F1 and support of each label."""
         report = classification_report(
@@ -84,12 +76,9 @@ class Evaluation:
 
     def confusion(self) -> pd.DataFrame:
         """Return counts, gold labels by predictions; the last column is "no label"."""
-        predictions = self.predictions["prediction"].where(
-            self.predictions["prediction"].isin(DIGITS), "no label"
-        )
-        counts = confusion_matrix(
-            self.predictions["label"], predictions, labels=[*DIGITS, "no label"]
-        )
+        label, prediction = self.predictions["label"], self.predictions["prediction"]
+        prediction = prediction.where(prediction.isin(DIGITS), "no label")
+        counts = confusion_matrix(label, prediction, labels=[*DIGITS, "no label"])
         return pd.DataFrame(counts[:3], list(LABEL2ID), [*LABEL2ID, "no label"])
 
     def confident_errors(self, data: pd.DataFrame, count: int = 10) -> pd.DataFrame:
@@ -100,7 +89,7 @@ class Evaluation:
         """
         if data["pair_id"].tolist() != self.predictions["pair_id"].tolist():
             raise ValueError("data holds other pairs than these predictions")
-        share = self._shares()
+        share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)
         table = data[["premise", "hypo", "label"]].assign(
             prediction=[list(LABEL2ID)[best] for best in share.argmax(axis=1)],
             probability=share.max(axis=1),
@@ -108,23 +97,6 @@ class Evaluation:
         wrong = table[table["prediction"] != table["label"]]
         return wrong.sort_values("probability", ascending=False).head(count)
 
-    def calibration_error(self, bins: int = 10) -> float:
-        """Return the expected calibration error (Guo et al. 2017) over three labels."""
-        share = self._shares()
-        confidence, best = share.max(axis=1), share.argmax(axis=1)
-        correct = best == self.predictions["label"].astype(int).to_numpy()
-        which = np.minimum((confidence * bins).astype(int), bins - 1)
-        gaps = [
-            abs(correct[which == b].mean() - confidence[which == b].mean()) * (which == b).mean()
-            for b in range(bins)
-            if (which == b).any()
-        ]
-        return float(sum(gaps))
-
     @property
     def _probabilities(self) -> np.ndarray:
         return self.predictions[[f"p({digit})" for digit in DIGITS]].to_numpy()
-
-    def _shares(self) -> np.ndarray:
-        """Return the digits' probabilities, scaled to a sum of 1 in each row."""
-        return self._probabilities / self._probabilities.sum(axis=1, keepdims=True)

@@ -5,40 +5,33 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils import atomic_write
+from experiments.files import write_text
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return the table as Markdown, index first; floats with three digits, see `readable_cells`."""
+    """Return the table as Markdown, index first; cells as in `readable_cells`."""
     cells = readable_cells(table)
     rows = [list(cells.columns), *cells.values.tolist()]
     rows = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join(":" + "-" * (width + 1) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    rows.insert(1, [":" + "-" * (width - 1) for width in widths])
+    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
-def export(table: pd.DataFrame, folder, name: str, *, caption: str = "") -> list[Path]:
+def export(table: pd.DataFrame, folder, name: str) -> None:
     """Write `<folder>/<name>.csv`, with every digit, and `.md` and `.tex` (booktabs, as in ACL
     papers), as `readable_cells`."""
     latex = readable_cells(table).to_latex(
-        index=False, escape=True, caption=caption or None, label=f"tab:{name}", position="t"
+        index=False, escape=True, label=f"tab:{name}", position="t"
     )
     texts = {
         "csv": table.to_csv(lineterminator="\n"),
-        "md": (f"{caption}\n\n" if caption else "") + markdown(table) + "\n",
+        "md": markdown(table) + "\n",
         "tex": latex,
     }
-    paths = []
     for suffix, text in texts.items():
-        paths.append(Path(folder) / f"{name}.{suffix}")
-        with atomic_write(paths[-1]) as path:
-            path.write_text(text, encoding="utf-8", newline="\n")
-    return paths
+        write_text(Path(folder) / f"{name}.{suffix}", text)
 
 
 def readable_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -57,6 +50,5 @@ def readable_cells(table: pd.DataFrame) -> pd.DataFrame:
             return "<0.001"
         return f"{value:.1f}" if column == "seconds" else f"{value:.3f}"
 
-    names = [name or "" for name in table.index.names]
-    flat = table.reset_index(names=names)
+    flat = table.reset_index(names=[name or "" for name in table.index.names])
     return pd.DataFrame({str(c): [text(str(c), v) for v in flat[c].tolist()] for c in flat})

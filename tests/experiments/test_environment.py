@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from config import FINETUNE_ENGLISH
 from experiments import environment
@@ -102,8 +103,7 @@ def test_a_sample_says_in_what_it_is_one(no_variables):
     assert replace(whole, train_rows=2000).note == "sample run: 2,000 train rows"
 
 
-def test_the_machine_is_described_for_measurements(tmp_path):
-    environment.save_measurement(tmp_path / "results" / "x.json", {"accuracy": 0.5})
-    saved = json.loads((tmp_path / "results" / "x.json").read_text())
-    assert saved["result"] == {"accuracy": 0.5}
-    assert saved["machine"]["cores"] >= 1 and saved["machine"]["device"] == "cpu"
+def test_the_machine_is_described_for_measurements():
+    described = environment.machine()
+    assert described["cores"] >= 1 and described["device"] == "cpu"
+    assert described["torch"] == torch.__version__ and json.dumps(described)

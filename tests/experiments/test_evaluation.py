@@ -27,13 +27,9 @@ def test_measures_of_a_table_computed_by_hand():
     evaluation = table("0120", ["0", "2", "the", "1"], probabilities)
     assert evaluation.accuracy == 0.25
     assert evaluation.share_without_label == 0.25
-    assert evaluation.accuracy_among_labels == 0.25
     assert evaluation.loss == pytest.approx(-np.log([0.8, 0.1, 0.1, 0.1]).mean())
     assert evaluation.confusion().to_numpy().tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     assert evaluation.per_class().loc["entailment", ["precision", "recall"]].tolist() == [1.0, 0.5]
-    # confidences .8 right; .5, .5, 5/7 wrong: gaps in the bins of .5 (two), .7 and .8
-    expected = 0.5 * 2 / 4 + (5 / 7) / 4 + 0.2 / 4
-    assert evaluation.calibration_error() == pytest.approx(expected)
 
 
 def test_confident_errors_are_sorted_and_of_the_same_pairs():

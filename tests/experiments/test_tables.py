@@ -19,17 +19,16 @@ TABLE = pd.DataFrame(
 def test_markdown_has_aligned_columns_and_readable_cells():
     assert markdown(TABLE).splitlines() == [
         "| language | accuracy | p corrected | seconds | n    |",
-        "|:---------|:---------|:------------|:--------|:-----|",
+        "| :------- | :------- | :---------- | :------ | :--- |",
         "| de       | 0.512    | <0.001      | 12.3    | 5010 |",
         r"| en\|gb   |          | 0.250       | 7.0     | 120  |",
     ]
 
 
 def test_a_table_is_exported_as_csv_markdown_and_latex(tmp_path):
-    paths = export(TABLE, tmp_path, "results", caption="Accuracy in %")
-    assert [path.name for path in paths] == ["results.csv", "results.md", "results.tex"]
-    assert pd.read_csv(paths[0], index_col=0).equals(TABLE)
-    text, latex = (path.read_text(encoding="utf-8") for path in paths[1:])
-    assert text == f"Accuracy in %\n\n{markdown(TABLE)}\n"
+    export(TABLE, tmp_path, "results")
+    csv, md, tex = (tmp_path / f"results.{suffix}" for suffix in ("csv", "md", "tex"))
+    assert pd.read_csv(csv, index_col=0).equals(TABLE)
+    assert md.read_text(encoding="utf-8") == f"{markdown(TABLE)}\n"
+    latex = tex.read_text(encoding="utf-8")
     assert "\\toprule" in latex and "0.512" in latex and "\\label{tab:results}" in latex
-    assert "\\caption{Accuracy in" in latex
