@@ -56,8 +56,9 @@ class AdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for p in fused.update(self, group):  # what the kernel leaves to the formulas
-                self._update(p, self.state[p], **_numbers(group))
+            numbers = _numbers(group)
+            for p in fused.update(self, group, numbers):  # what the kernel leaves to the formulas
+                self._update(p, self.state[p], **numbers)
         return loss
 
     def _update(self, p: Tensor, state: dict, lr, betas, eps, weight_decay, correct_bias) -> None:

@@ -2,12 +2,15 @@
 
 The kernel decays first: θ ← (1 - lr·λ)·θ - lr·m̂/(√v̂ + ε). The handout's order comes out with
 lr·(1 - lr·λ) in place of lr, and a λ with which their product stays lr·λ. The kernel always
-corrects the bias, whose correction is 1 after a great number of steps. `GPT2_FAST=0` in the
-environment turns it off.
+corrects the bias, whose correction is 1 after a great number of steps.
+
+An optimizer whose formulas were changed takes those: the kernel is tried against them once.
+`GPT2_FAST=0` in the environment turns the kernel off.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,13 +20,15 @@ MANY = 2**24  # steps: float32 counts so many one by one,
 UNCORRECTED_BETA = 0.99999  # and to that power this is 0
 
 
-def update(optimizer, group: dict) -> list[Tensor]:
+def update(optimizer, group: dict, numbers: dict) -> list[Tensor]:
     """Update a group's parameters that have gradients; return those left to the formulas.
 
-    Every one of them has its state afterwards. Raises RuntimeError for a sparse gradient.
+    `numbers` are the group's hyper-parameters. Every parameter that is returned has its state.
+    Raises RuntimeError for a sparse gradient.
     """
     left: list[Tensor] = []
     together: dict[tuple, list[Tensor]] = {}
+    allowed = _allows(numbers) and _has_these_formulas(type(optimizer)._update)
     for p in group["params"]:
         if p.grad is None:
             continue
@@ -35,36 +40,69 @@ def update(optimizer, group: dict) -> list[Tensor]:
         state = optimizer.state[p]
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
-        if _kernel_takes(p, state["exp_avg"], state["exp_avg_sq"], group):
+        if allowed and _takes(p, p.grad, state["exp_avg"], state["exp_avg_sq"]):
             together.setdefault((p.device, p.dtype, state["step"]), []).append(p)
-            continue
-        left.append(p)
+        else:
+            left.append(p)
     for parameters in together.values():
-        _update_together(parameters, [optimizer.state[p] for p in parameters], group)
+        _update_together(parameters, [optimizer.state[p] for p in parameters], **numbers)
     return left
 
 
-def _kernel_takes(p: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, group: dict) -> bool:
-    """Return whether torch's fused kernel does with this parameter what the formulas do."""
+def _allows(numbers: dict) -> bool:
+    """Return whether the kernel computes the handout's order with these hyper-parameters."""
     return (
         os.environ.get("GPT2_FAST", "1") != "0"
-        and p.device.type in ("cpu", "cuda")
-        and p.dtype in (torch.float32, torch.float64)
-        and p.grad.dtype == p.dtype
-        and all(tensor.is_contiguous() for tensor in (p, p.grad, exp_avg, exp_avg_sq))
-        and float(group["lr"]) * float(group["weight_decay"]) <= 0.5
-        and (group["correct_bias"] or max(map(float, group["betas"])) <= UNCORRECTED_BETA)
+        and numbers["lr"] * numbers["weight_decay"] <= 0.5
+        and (numbers["correct_bias"] or max(numbers["betas"]) <= UNCORRECTED_BETA)
     )
 
 
-def _update_together(parameters: Sequence[Tensor], states: Sequence[dict], group: dict) -> None:
+def _takes(p: Tensor, *others: Tensor) -> bool:
+    return (
+        p.dtype in (torch.float32, torch.float64)
+        and p.device.type in ("cpu", "cuda")
+        and p.is_contiguous()
+        and all(other.dtype == p.dtype and other.is_contiguous() for other in others)
+    )
+
+
+@cache
+def _has_these_formulas(formulas: Callable) -> bool:
+    """Return whether `formulas`, an AdamW's `_update`, gives what the kernel gives, tried once."""
+
+    def kernel(_, p, state, **numbers):
+        _update_together([p], [state], **numbers)
+
+    results = []
+    for update_one in (kernel, formulas):
+        for correct_bias in (True, False):
+            p = torch.linspace(-2, 3, 7, dtype=torch.float64)
+            state = {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            numbers = {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.5}
+            try:
+                for step in range(3):
+                    p.grad = torch.cos(p + step)
+                    update_one(None, p, state, **numbers, correct_bias=correct_bias)
+            except Exception:  # whatever is wrong with them shows when the formulas are used
+                return False
+            results.append(p)
+    return torch.allclose(torch.cat(results[:2]), torch.cat(results[2:]))
+
+
+def _update_together(
+    parameters: Sequence[Tensor],
+    states: Sequence[dict],
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    correct_bias: bool,
+) -> None:
     """Update parameters that have come to the same step."""
-    done, device = states[0]["step"], parameters[0].device
-    count = float(done if group["correct_bias"] else MANY - 1)
-    counts = torch.full((len(parameters),), count, dtype=torch.float32, device=device)
-    lr, weight_decay = float(group["lr"]), float(group["weight_decay"])
-    kept = 1 - lr * weight_decay
-    beta1, beta2 = map(float, group["betas"])
+    count = float(states[0]["step"] if correct_bias else MANY - 1)
+    counts = torch.full((len(parameters),), count, dtype=torch.float32, device=parameters[0].device)
+    remains = 1 - lr * weight_decay
     adamw(
         list(parameters),
         [p.grad for p in parameters],
@@ -74,11 +112,11 @@ def _update_together(parameters: Sequence[Tensor], states: Sequence[dict], group
         list(counts.unbind()),  # the kernel counts them up by one
         fused=True,
         amsgrad=False,
-        beta1=beta1,
-        beta2=beta2,
-        lr=lr * kept,
-        weight_decay=weight_decay / kept,
-        eps=float(group["eps"]),
+        beta1=betas[0],
+        beta2=betas[1],
+        lr=lr * remains,
+        weight_decay=weight_decay / remains,
+        eps=eps,
         maximize=False,
     )
     for state in states:

@@ -41,9 +41,7 @@ def run_both(optimizer_class, dtype, steps=1000, lr=1e-2, **hyper):
 def way(request, monkeypatch):
     """AdamW by torch's fused kernel, and by its own formulas."""
     if request.param == "formulas":
-        monkeypatch.setattr(optim.fused, "_kernel_takes", lambda *_: False)
-    else:
-        monkeypatch.setattr(AdamW, "_update", None)
+        monkeypatch.setenv("GPT2_FAST", "0")
 
 
 @pytest.mark.parametrize("hyper", SETTINGS)
@@ -66,15 +64,15 @@ def test_the_kernel_equals_the_formulas(lr, decay, betas, eps, correct, dtype):
     generator = torch.Generator().manual_seed(0)
     gradients = torch.randn(3, 40, generator=generator, dtype=torch.float64).to(dtype)
     found = {}
-    for takes in (optim.fused._kernel_takes, lambda *_: False):
+    for fast in ("1", "0"):
         theta = nn.Parameter(torch.ones(40, dtype=dtype))
         optimizer = AdamW([theta], **hyper)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(optim.fused, "_kernel_takes", takes)
+            patch.setenv("GPT2_FAST", fast)
             for gradient in gradients:
                 theta.grad = gradient.clone()
                 optimizer.step()
-        found[takes] = theta.detach()
+        found[fast] = theta.detach()
     kernel, formulas = found.values()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(kernel, formulas, rtol=tolerance, atol=tolerance * (1 + lr))
@@ -347,3 +345,37 @@ def test_gpt2_fast_0_turns_the_kernel_off(monkeypatch):
     theta.grad = torch.ones(2)
     AdamW([theta]).step()
     assert calls == [1]
+
+
+def changed(self, p, state, **numbers):
+    """Formulas that someone has changed."""
+    state["step"] += 1
+    p.sub_(numbers["lr"] * p.grad.sign())
+
+
+class Subclass(AdamW):
+    _update = changed
+
+
+@pytest.mark.parametrize("how", ["patched", "subclass"])
+def test_changed_formulas_are_the_ones_that_run(how, monkeypatch):
+    optimizer_class = Subclass
+    if how == "patched":
+        monkeypatch.setattr(AdamW, "_update", changed)
+        optimizer_class = AdamW
+    theta = nn.Parameter(torch.ones(3))
+    theta.grad = torch.tensor([5.0, -1.0, 0.0])
+    optimizer_class([theta], lr=0.25).step()
+    assert theta.tolist() == [0.75, 1.25, 1.0]
+
+
+def test_the_kernel_runs_for_unchanged_formulas(monkeypatch):
+    calls = []
+    together = optim.fused._update_together
+    monkeypatch.setattr(
+        optim.fused, "_update_together", lambda *a, **k: (calls.append(1), together(*a, **k))
+    )
+    theta = nn.Parameter(torch.ones(3))
+    theta.grad = torch.ones(3)
+    AdamW([theta]).step()
+    assert calls

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def update(optimizer, group: dict) -> list[Tensor]:
+def update(optimizer, group: dict, numbers: dict) -> list[Tensor]:
     """Return a group's parameters that have gradients, each with its state.
 
     Raises RuntimeError for a sparse gradient.
