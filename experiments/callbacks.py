@@ -2,14 +2,15 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
+from experiments.files import write_text
 from gpt2.checkpoints import Progress
-from utils import atomic_write
 
 
 class ProgressBar:
@@ -18,44 +19,31 @@ class ProgressBar:
     The text that `note()` returns is shown at the end of the bar.
     """
 
-    def __init__(
-        self,
-        description: str = "training",
-        every: int = 20,
-        note: Callable[[], str] = str,
-    ):
-        self.description, self.every, self.note = description, every, note
+    def __init__(self, description: str = "training", note: Callable[[], str] = str):
+        self.description, self.note = description, note
         self.bar = None
 
     def __call__(self, progress: Progress) -> None:
         if self.bar is None or progress.step == 1:
-            self.bar = tqdm(
-                total=progress.total_steps,
-                initial=progress.step - 1,
-                desc=self.description,
-                unit="step",
-                ncols=140,
-            )
-            self.num_steps, self.total_loss = 0, 0.0
-            self.shown_at, self.num_tokens = progress.seconds, -progress.num_tokens
-        self.num_steps += 1
-        self.total_loss += progress.loss
-        self.num_tokens += progress.num_tokens
-        finished = progress.step == progress.total_steps
-        if finished or progress.step % self.every == 0:
-            parts = [
-                f"epoch {progress.epoch}",
-                f"loss {progress.loss:.3f}",
-                f"mean {self.total_loss / self.num_steps:.3f}",
-                f"lr {progress.learning_rate:.1e}",
-            ]
-            if self.num_tokens > 0:
-                speed = self.num_tokens / (progress.seconds - self.shown_at)
-                parts.append(f"{speed:,.0f} tokens/s")
-            self.shown_at, self.num_tokens = progress.seconds, 0
-            self.bar.set_postfix_str(", ".join(filter(None, [*parts, self.note()])), refresh=False)
-            self.bar.update(progress.step - self.bar.n)
-        if finished:
+            total, done = progress.total_steps, progress.step - 1
+            settings = {"desc": self.description, "unit": "step", "ncols": 140, "mininterval": 0.5}
+            self.bar = tqdm(total=total, initial=done, **settings)
+            self.losses, self.num_tokens, self.first = [], 0, progress
+        else:
+            self.num_tokens += progress.num_tokens
+        self.losses.append(progress.loss)
+        parts = [
+            f"epoch {progress.epoch}",
+            f"loss {progress.loss:.3f}",
+            f"mean {sum(self.losses) / len(self.losses):.3f}",
+            f"lr {progress.learning_rate:.1e}",
+        ]
+        if self.num_tokens > 0:
+            speed = self.num_tokens / (progress.seconds - self.first.seconds)
+            parts.append(f"{speed:,.0f} tokens/s")
+        self.bar.set_postfix_str(", ".join(filter(None, [*parts, self.note()])), refresh=False)
+        self.bar.update()
+        if progress.step == progress.total_steps:
             self.bar.close()
 
 
@@ -68,26 +56,21 @@ class Metrics:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.started = False
-        self.torn = False
+        self.started = self.torn = False
 
     def __call__(self, progress: Progress) -> None:
         if not self.started:
             self.started = True
             before = [line for line in self.read() if line["step"] < progress.step]
-            self._try(self._rewrite, before)
-            self.seconds = max((line.get("seconds", 0.0) for line in before), default=0.0)
-        took, self.seconds = progress.seconds - self.seconds, progress.seconds
-        remaining = progress.total_steps - progress.step
-        derived = {
-            "tokens_per_second": progress.num_tokens / took if took > 0 else None,
-            "eta_seconds": progress.seconds / progress.step * remaining,
-        }
-        self.write({**asdict(progress), **derived})
+            with self._reported():
+                write_text(self.path, "".join(json.dumps(line) + "\n" for line in before))
+        self.write(asdict(progress))
 
     def write(self, line: dict) -> None:
         """Append a line, which needs the key `step`."""
-        self._try(self._append, ("\n" if self.torn else "") + json.dumps(line) + "\n")
+        start = "\n" if self.torn else ""
+        with self._reported(), open(self.path, "a", encoding="utf-8") as file:
+            file.write(start + json.dumps(line) + "\n")
 
     def read(self) -> list[dict]:
         """Return all whole lines."""
@@ -101,19 +84,14 @@ class Metrics:
                 lines.append(line)
         return lines
 
-    def _rewrite(self, lines: list[dict]) -> None:
-        with atomic_write(self.path) as path:
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-    def _append(self, text: str) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(text)
-
-    def _try(self, write: Callable, value) -> None:
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Warn of the first of several errors in a row."""
         try:
-            write(value)
-            self.torn = False
+            yield
         except OSError as error:
             if not self.torn:
-                warnings.warn(f"{self.path}: lines are lost ({error})", stacklevel=4)
+                warnings.warn(f"{self.path}: lines are lost ({error})", stacklevel=5)
             self.torn = True
+        else:
+            self.torn = False

@@ -4,7 +4,6 @@ Handout sections 4.3, 5.3 and 5.4.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -21,8 +20,9 @@ from transformers import get_scheduler
 from config import FINETUNE_ENGLISH, FinetuningSettings
 from experiments.callbacks import ProgressBar
 from experiments.evaluation import Evaluation
+from experiments.files import read_json, to_json, write_json, write_text
 from experiments.identity import code_identity
-from experiments.runs import Run, read_json
+from experiments.runs import Run, new_optimizer
 from experiments.statistics import wilson_interval
 from experiments.transfer import Result
 from gpt2.checkpoints import Checkpoints, Progress
@@ -33,8 +33,7 @@ from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
 from gpt2.weights import write_torch
 from gpt2.xnli import LANGUAGES, XNLIDataset
-from optim.adamw import AdamW
-from utils import atomic_write, fingerprint, get_device, set_seed, supports_bf16
+from utils import atomic_write, fingerprint, set_seed, supports_bf16
 
 
 def finetune(
@@ -73,19 +72,16 @@ def finetune(
     ]
     if settings.per_label is not None:
         train_sets = [s.stratified_subset(settings.per_label, settings.seed) for s in train_sets]
-    dev_sets = {
-        lang: XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages
-    }
-    chosen = {
-        **asdict(settings),
+    dev_sets = [XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages]
+    weights = {
         "weights": fingerprint(*model.state_dict().values()),
         "model": model.config.to_dict(),
     }
     inputs = {
         "train": [rows.fingerprint for rows in train_sets],
-        "dev": [rows.fingerprint for rows in dev_sets.values()],
+        "dev": [rows.fingerprint for rows in dev_sets],
     }
-    run = FinetunedRun(runs, name, chosen, inputs, code_identity())
+    run = FinetunedRun(runs, name, asdict(settings) | weights, inputs, code_identity())
     run.settings, run.data = settings, Path(data)
 
     def work(is_main: bool) -> dict:
@@ -102,7 +98,7 @@ def finetune(
         return {
             **dev.best,
             "train_loss": summed / sum(step.num_labels for step in last),
-            "examples": sum(p.num_labels for p in history),
+            "examples": sum(step.num_labels for step in history),
             "steps": history[-1].step,
             "seconds": history[-1].seconds,
         }
@@ -113,30 +109,12 @@ def finetune(
 
 def _train(model, settings, train_sets, checkpoints, callbacks) -> list[Progress]:
     set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
-    rows = ConcatDataset(train_sets)
-    options = {"collate_fn": XNLIDataset.collate_fn, "pin_memory": torch.cuda.is_available()}
-    if settings.token_budget is not None:
-        lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
-        batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
-        loader = DataLoader(rows, batch_sampler=batches, **options)
-    else:
-        order = ShuffledRows(len(rows), settings.seed)
-        if settings.examples is not None or settings.temperature != 1:
-            sizes = [len(s) for s in train_sets]
-            order = MixedRows(sizes, settings.examples, settings.temperature, settings.seed)
-        loader = DataLoader(rows, settings.batch_size, sampler=order, **options)
-    optimizer = AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        correct_bias=settings.correct_bias,
-    )
+    loader = _loader(train_sets, settings)
     batches_per_step = Accelerator().num_processes * settings.accumulate
     steps = math.ceil(len(loader) / batches_per_step) * settings.epochs
-    schedule = settings.schedule
-    if schedule == "constant":  # transformers has a name of its own for it with a warm-up
-        schedule = "constant_with_warmup"
-    scheduler = get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps)
+    # transformers has a name of its own for a constant rate with a warm-up
+    schedule = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
+    optimizer = new_optimizer(model, settings)
     return train(
         model,
         loader,
@@ -146,10 +124,24 @@ def _train(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         max_grad_norm=settings.max_grad_norm,
         precision=settings.precision,
         compile=settings.compile,
-        scheduler=scheduler,
+        scheduler=get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps),
         callbacks=callbacks,
         checkpoints=checkpoints,
     )
+
+
+def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> DataLoader:
+    rows = ConcatDataset(train_sets)
+    options = {"collate_fn": XNLIDataset.collate_fn, "pin_memory": torch.cuda.is_available()}
+    if settings.token_budget is not None:
+        lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
+        batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
+        return DataLoader(rows, batch_sampler=batches, **options)
+    order = ShuffledRows(len(rows), settings.seed)
+    if settings.examples is not None or settings.temperature != 1:
+        sizes = [len(s) for s in train_sets]
+        order = MixedRows(sizes, settings.examples, settings.temperature, settings.seed)
+    return DataLoader(rows, settings.batch_size, sampler=order, **options)
 
 
 class FinetunedRun(Run):
@@ -168,27 +160,25 @@ class FinetunedRun(Run):
         """Return a row an epoch: step, epoch, dev_loss, dev_accuracy and so on."""
         return pd.DataFrame([line for line in self.metrics.read() if "dev_loss" in line])
 
-    def model(self) -> GPT2Model:
-        """Return the model after the best epoch, on the best device there is."""
-        return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())
-
     def evaluation(self, split: str = "test", lang: str = "en", *, progress=True) -> Evaluation:
         """Return the best model's predictions for a split; computed once, then read from
         `predictions/`."""
         tokenizer = load_tokenizer("gpt2")
-        rows = XNLIDataset.in_folder(
-            self.data,
-            split,
-            lang,
-            tokenizer=tokenizer,
-            max_length=self.settings.max_length,
-            verbose=False,
-        )
-        evaluation = _load(self.path, rows)
-        if evaluation is None:
-            evaluation = Evaluation(predict(self.model(), tokenizer, rows, progress=progress))
-            _save(evaluation, self.path, rows)
+        common = {"tokenizer": tokenizer, "max_length": self.settings.max_length, "verbose": False}
+        rows = XNLIDataset.in_folder(self.data, split, lang, **common)
+        path = self.path / "predictions" / f"{split}.{lang}.csv"
+        seal = path.with_suffix(".json")
+        if path.is_file() and seal.is_file() and seal.read_bytes() == _seal(path, rows).encode():
+            return Evaluation.load(path)
+        evaluation = Evaluation(predict(self.model(), tokenizer, rows, progress=progress))
+        self.save_evaluation(evaluation, rows)
         return evaluation
+
+    def save_evaluation(self, evaluation: Evaluation, rows: XNLIDataset) -> None:
+        """Write `predictions/<split>.<lang>.csv`, and beside it what they follow from."""
+        path = self.path / "predictions" / f"{rows.split}.{rows.lang}.csv"
+        evaluation.save(path)
+        write_text(path.with_suffix(".json"), _seal(path, rows))
 
     def evaluations(
         self, languages: Sequence[str] = LANGUAGES, split: str = "test", *, progress=True
@@ -204,49 +194,16 @@ class FinetunedRun(Run):
 
     def results(self, setting: str, languages: Sequence[str], *, progress=True) -> list[Result]:
         """Return this model's test results, for the tables of experiments.transfer."""
-        return [
-            Result(
-                setting,
-                lang,
-                evaluation,
-                train_rows=self.result["examples"],
-                seconds=self.result["seconds"],
-                seed=self.settings.seed,
-            )
-            for lang, evaluation in self.evaluations(languages, progress=progress).items()
-        ]
+        cost = (self.result["examples"], self.result["seconds"], self.settings.seed)
+        evaluations = self.evaluations(languages, progress=progress)
+        return [Result(setting, lang, e, *cost) for lang, e in evaluations.items()]
 
 
-# ---- Saved predictions -------------------------------------------------------------------------
-
-
-def _save(evaluation: Evaluation, folder: Path, rows: XNLIDataset) -> None:
-    """Write `predictions/<split>.<lang>.csv`, and beside it what they follow from."""
-    path = folder / "predictions" / f"{rows.split}.{rows.lang}.csv"
-    evaluation.save(path)
-    with atomic_write(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(_seal(path, rows)), encoding="utf-8")
-
-
-def _load(folder: Path, rows: XNLIDataset) -> Evaluation | None:
-    """Return what `_save` wrote; None if there is nothing, or if pairs, code or file differ."""
-    path = folder / "predictions" / f"{rows.split}.{rows.lang}.csv"
-    if not path.is_file() or not path.with_suffix(".json").is_file():
-        return None
-    try:
-        written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return Evaluation.load(path) if written == _seal(path, rows) else None
-
-
-def _seal(path: Path, rows: XNLIDataset) -> dict[str, str]:
-    code = json.dumps(code_identity(), sort_keys=True).encode()
-    return {
-        "pairs": rows.fingerprint,
-        "code": hashlib.blake2b(code, digest_size=8).hexdigest(),
-        "file": hashlib.blake2b(path.read_bytes()).hexdigest(),
-    }
+def _seal(path: Path, rows: XNLIDataset) -> str:
+    """Return what saved predictions follow from, and a digest of the file itself."""
+    contents = {"code": to_json(code_identity()).encode(), "file": path.read_bytes()}
+    digests = {name: hashlib.blake2b(raw).hexdigest() for name, raw in contents.items()}
+    return to_json({"pairs": rows.fingerprint, **digests})
 
 
 class _DevEvaluation:
@@ -255,7 +212,7 @@ class _DevEvaluation:
     Each evaluation is a line of the run's metrics.
     """
 
-    def __init__(self, model, tokenizer, dev_sets: dict[str, XNLIDataset], run: FinetunedRun):
+    def __init__(self, model, tokenizer, dev_sets: Sequence[XNLIDataset], run: FinetunedRun):
         self.model, self.tokenizer, self.dev_sets, self.run = model, tokenizer, dev_sets, run
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
@@ -270,38 +227,36 @@ class _DevEvaluation:
     def __call__(self, progress: Progress) -> None:
         if not progress.ends_epoch:
             return
-        evaluations = {
-            lang: Evaluation(predict(self.model, self.tokenizer, rows, progress=False))
-            for lang, rows in self.dev_sets.items()
-        }
-        loss = float(np.mean([e.loss for e in evaluations.values()]))
+        evaluations = [
+            Evaluation(predict(self.model, self.tokenizer, rows, progress=False))
+            for rows in self.dev_sets
+        ]
+        loss = float(np.mean([e.loss for e in evaluations]))
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the dev loss is {loss} after epoch {progress.epoch}: weights have become "
                 "infinite; lower the learning rate, warm it up, or clip gradients"
             )
-        accuracies = {lang: e.accuracy for lang, e in evaluations.items()}
-        accuracy = float(np.mean(list(accuracies.values())))
+        accuracy = float(np.mean([e.accuracy for e in evaluations]))
         # The languages' pairs are the same, so together they count as no more than one language's.
-        pairs = max(len(e.predictions) for e in evaluations.values())
+        pairs = max(map(len, self.dev_sets))
+        languages = self.run.settings.languages
         line = {
             "step": progress.step,
             "epoch": progress.epoch,
             "dev_loss": loss,
             "dev_accuracy": accuracy,
             "dev_interval": wilson_interval(round(accuracy * pairs), pairs),
-            "dev_accuracies": accuracies,
+            "dev_accuracies": {
+                lang: e.accuracy for lang, e in zip(languages, evaluations, strict=True)
+            },
         }
         if self.best is None or accuracy > self.best["dev_accuracy"]:
-            self._save_model(line, evaluations)
+            self.model.save_pretrained(self.folder, tokenizer=self.tokenizer)
+            with atomic_write(self.folder / "model.pt") as path:
+                write_torch(self.model.state_dict(), path)
+            for rows, evaluation in zip(self.dev_sets, evaluations, strict=True):
+                self.run.save_evaluation(evaluation, rows)
+            write_json(self.folder / "dev.json", line)
+            self.best = line
         self.run.metrics.write(line)
-
-    def _save_model(self, line: dict, evaluations: dict[str, Evaluation]) -> None:
-        self.model.save_pretrained(self.folder, tokenizer=self.tokenizer)
-        with atomic_write(self.folder / "model.pt") as path:
-            write_torch(self.model.state_dict(), path)
-        for lang, evaluation in evaluations.items():
-            _save(evaluation, self.run.path, self.dev_sets[lang])
-        with atomic_write(self.folder / "dev.json") as path:
-            path.write_text(json.dumps(line), encoding="utf-8")
-        self.best = line

@@ -9,15 +9,14 @@ from torch.utils.data import Dataset
 from config import GPT2Config, PretrainingSettings
 from experiments.callbacks import ProgressBar
 from experiments.identity import code_identity
-from experiments.runs import Run
+from experiments.runs import Run, new_optimizer
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
 from gpt2.text import text_loader
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
-from optim.adamw import AdamW
-from utils import fingerprint, get_device, set_seed
+from utils import fingerprint, set_seed
 
 
 def pretrain(
@@ -39,23 +38,17 @@ def pretrain(
 
     Raises RuntimeError where another process works on the same run.
     """
-    texts = {
+    inputs = {
         part: fingerprint(*(ids for ids, _ in documents))
         for part, documents in (("train", train_texts), ("held_out", held_out))
     }
     config = GPT2Config(**settings.model)
     chosen = {**asdict(settings), "model": config.to_dict()}
-    run = PretrainedRun(runs, name, chosen, texts, code_identity())
+    run = PretrainedRun(runs, name, chosen, inputs, code_identity())
 
     def work(is_main: bool) -> dict:
         set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
         model = GPT2Model(config)
-        optimizer = AdamW(
-            model.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            correct_bias=settings.correct_bias,
-        )
 
         def measure_held_out(progress: Progress) -> None:
             if progress.ends_epoch:
@@ -67,7 +60,7 @@ def pretrain(
         history = train(
             model,
             text_loader(train_texts, settings.batch_size, shuffle=True, seed=settings.seed),
-            optimizer,
+            new_optimizer(model, settings),
             epochs=settings.epochs,
             callbacks=[run.metrics, measure_held_out, *bar] if is_main else [],
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),
@@ -86,7 +79,3 @@ class PretrainedRun(Run):
     def held_out(self) -> pd.DataFrame:
         """Return a row an epoch: step, epoch, held_out_loss in nats a token."""
         return pd.DataFrame([line for line in self.metrics.read() if "held_out_loss" in line])
-
-    def model(self) -> GPT2Model:
-        """Return the trained model, on the best device there is."""
-        return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())

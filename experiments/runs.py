@@ -15,10 +15,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
+from config import TrainingSettings
 from experiments.callbacks import Metrics
+from experiments.files import read_json, to_json, write_json
 from experiments.identity import changed_code
 from gpt2.checkpoints import Progress
-from utils import atomic_write
+from gpt2.model import GPT2Model
+from optim.adamw import AdamW
+from utils import get_device
 
 TEMPORARY = r"\..+\.\w+\.[a-z0-9_]{8}"  # the name of a file that atomic_write has not finished
 
@@ -36,29 +40,13 @@ class Run:
     def __init__(self, root, name: str, settings: dict, inputs: dict, code: dict):
         if not name or Path(name).name != name:
             raise ValueError(f"name must be a plain folder name, got {name!r}")
+        text = to_json({"settings": settings, "inputs": inputs, "code": code})
+        self.identity = json.loads(text)  # as it is read back, such as lists for tuples
         self.root, self.name = Path(root), name
-        self.identity = {**settings, **inputs, "code": code}
-        self.unchosen = {*inputs, "code"}
-        digest = hashlib.blake2b(_to_json(self.identity).encode(), digest_size=4).hexdigest()
-        self.path = self.root / f"{name}-{digest}"
+        self.path = (
+            self.root / f"{name}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
+        )
         self.metrics = Metrics(self.path / "metrics.jsonl")
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep other processes out of the folder; RuntimeError if one works in it already."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = FileLock(self.path / ".lock").acquire(timeout=0)
-        except Timeout as error:
-            raise RuntimeError(
-                f"{self.path}: another process works in this folder; wait until it ends or stop it"
-            ) from error
-        with lock:
-            for file in self.path.rglob(".*"):  # what a killed process was writing
-                if re.fullmatch(TEMPORARY, file.name) and file.is_file():
-                    file.unlink()
-            self._write("settings.json", self.identity)
-            yield
 
     def once(self, work: Callable[[bool], dict]) -> None:
         """Call `work` unless the run is finished, and save the result that it returns.
@@ -75,8 +63,25 @@ class Run:
             if not finished:
                 result = work(accelerator.is_main_process)
                 if accelerator.is_main_process:
-                    self._write("result.json", result)
+                    write_json(self.path / "result.json", result)
         accelerator.wait_for_everyone()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes out of the folder; RuntimeError if one works in it already."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = FileLock(self.path / ".lock").acquire(timeout=0)
+        except Timeout as error:
+            raise RuntimeError(
+                f"{self.path}: another process works in this folder; wait until it ends or stop it"
+            ) from error
+        with lock:
+            for file in self.path.rglob(".*"):  # what a killed process was writing
+                if re.fullmatch(TEMPORARY, file.name) and file.is_file():
+                    file.unlink()
+            write_json(self.path / "settings.json", self.identity)
+            yield
 
     @property
     def result(self) -> dict | None:
@@ -92,53 +97,37 @@ class Run:
             )
         return result
 
+    def model(self) -> GPT2Model:
+        """Return the finished run's model, on the best device there is."""
+        return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())
+
     def history(self) -> list[Progress]:
         """Return every step so far."""
         names = {field.name for field in fields(Progress)}
-        lines = [line for line in self.metrics.read() if names <= line.keys()]
-        return [Progress(**{name: line[name] for name in names}) for line in lines]
+        return [Progress(**line) for line in self.metrics.read() if names == line.keys()]
 
     def _print_changed_code(self) -> None:
         """Print one line if the newest run of the same name and settings had other code."""
-        chosen = {key: value for key, value in self.identity.items() if key not in self.unchosen}
         files = self.root.glob(f"{self.name}-{'[0-9a-f]' * 8}/settings.json")
         for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
             try:
                 earlier = read_json(file)
             except ValueError:
                 continue  # damaged: nothing to compare with
-            code = earlier.pop("code", {})
-            if {k: v for k, v in earlier.items() if k not in self.unchosen} != _plain(chosen):
-                continue
-            if changed := changed_code(code, self.identity["code"]):
-                print(
-                    f"{self.path.name}: a new run, because {', '.join(changed)} changed since "
-                    f"{file.parent.name} with the same settings"
-                )
-            return
-
-    def _write(self, name: str, value) -> None:
-        with atomic_write(self.path / name) as path:
-            path.write_text(_to_json(value), encoding="utf-8")
+            if earlier.get("settings") == self.identity["settings"]:
+                if changed := changed_code(earlier["code"], self.identity["code"]):
+                    print(
+                        f"{self.path.name}: a new run, because {', '.join(changed)} changed since "
+                        f"{file.parent.name} with the same settings"
+                    )
+                return
 
 
-def read_json(path: Path) -> dict | None:
-    """Return the object in a JSON file; None if there is no file, ValueError if it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete it and run again") from error
-    if not isinstance(value, dict) or not value:
-        raise ValueError(f"{path}: not what a run writes; delete it and run again")
-    return value
-
-
-def _to_json(value) -> str:
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"
-
-
-def _plain(value: dict) -> dict:
-    """Return the value as JSON gives it back, such as lists for tuples."""
-    return json.loads(_to_json(value))
+def new_optimizer(model: GPT2Model, settings: TrainingSettings) -> AdamW:
+    """Return the optimizer of a recipe."""
+    return AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        correct_bias=settings.correct_bias,
+    )

@@ -31,7 +31,7 @@ def progress(step, total=10, **changes):
 
 
 def test_the_bar_shows_the_mean_loss_and_ends_full(capsys):
-    bar = ProgressBar("toy", every=2)
+    bar = ProgressBar("toy")
     for step in range(1, 6):
         bar(progress(step, total=5))
     mean = sum(1 / step for step in range(1, 6)) / 5
@@ -41,7 +41,7 @@ def test_the_bar_shows_the_mean_loss_and_ends_full(capsys):
 
 
 def test_the_bar_of_a_resumed_training_starts_at_its_step(capsys):
-    bar = ProgressBar("toy", every=1, note=lambda: "dev 0.5")
+    bar = ProgressBar("toy", note=lambda: "dev 0.5")
     for step in range(3, 6):
         bar(progress(step, total=5))
     lines = capsys.readouterr().err.split("\r")
@@ -63,16 +63,6 @@ def test_a_resumed_run_has_every_step_once(tmp_path):
     lines = again.read()
     assert [line["step"] for line in lines] == list(range(1, 11))
     assert [line["seconds"] for line in lines[:4]] == [1, 2, 103, 104]
-
-
-def test_lines_have_the_speed_and_the_remaining_time(tmp_path):
-    metrics = Metrics(tmp_path / "metrics.jsonl")
-    for step, seconds in ((1, 2.0), (2, 6.0)):
-        metrics(progress(step, seconds=seconds))
-    Metrics(metrics.path)(progress(3, seconds=11.0))  # resumed in another process
-    lines = metrics.read()
-    assert [line["tokens_per_second"] for line in lines] == [40 / 2, 40 / 4, 40 / 5]
-    assert [line["eta_seconds"] for line in lines] == pytest.approx([18, 24, 7 * 11 / 3])
 
 
 @settings(deadline=None)

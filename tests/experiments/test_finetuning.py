@@ -96,7 +96,8 @@ def test_a_run_leaves_its_files(go):
     assert run.result["epoch"] == best["epoch"] and run.result["steps"] == 20
     low, high = run.result["dev_interval"]
     assert 0 <= low <= run.result["dev_accuracy"] <= high <= 1
-    assert json.loads((run.path / "settings.json").read_text())["learning_rate"] == 2e-3
+    written = json.loads((run.path / "settings.json").read_text())
+    assert written["settings"]["learning_rate"] == 2e-3
 
 
 def test_the_best_model_loads_by_state_dict_and_by_folder(go):
@@ -285,12 +286,15 @@ def test_a_budget_of_examples_is_shared_among_the_languages(go):
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"languages": "en"}, r"languages must be a tuple such as \(\"en\",\), got 'en'"),
         ({"languages": ()}, "languages must be a tuple"),
-        ({"schedule": "cos"}, 'schedule must be "constant", "linear" or "cosine", got \'cos\''),
+        (
+            {"schedule": "cos"},
+            'schedule must be one of "constant", "linear", "cosine"; got \'cos\'',
+        ),
         ({"warmup": 1.5}, "warmup is a share of the steps"),
         ({"temperature": 0.5}, "temperature must be at least 1, got 0.5"),
         ({"examples": 0}, "examples must be at least 1, got 0"),
-        ({"examples": 9, "token_budget": 300}, "leave examples and temperature out"),
-        ({"precision": "fp16"}, 'precision must be "float32", "bf16" or "auto", got \'fp16\''),
+        ({"examples": 9, "token_budget": 300}, "leave out examples, temperature"),
+        ({"precision": "fp16"}, 'precision must be one of "float32", "bf16", "auto"; got \'fp16\''),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
     ],
 )

@@ -26,7 +26,8 @@ def test_the_folder_holds_its_settings(tmp_path):
     run = Run(tmp_path, "x", {"lr": 1e-3, "languages": ("en", "fr")}, {}, {})
     with run.exclusive():
         written = json.loads((run.path / "settings.json").read_text())
-        assert written == {"lr": 1e-3, "languages": ["en", "fr"], "code": {}}
+        settings = {"lr": 1e-3, "languages": ["en", "fr"]}
+        assert written == {"settings": settings, "inputs": {}, "code": {}}
         assert run.result is None
 
 
