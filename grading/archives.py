@@ -95,8 +95,8 @@ def list_zip(entry: Entry, stack: ExitStack, limits: Limits = LIMITS) -> list[En
             file.write(chunk)
     with _reading(entry):
         if not zipfile.is_zipfile(file):
-            mend = "hand in the whole project folder as a .zip"
-            raise SubmissionError(f"{entry.name} is not a zip, or only a part of one; {mend}")
+            fix = "hand in the whole project folder as a .zip"
+            raise SubmissionError(f"{entry.name} is not a zip, or only a part of one; {fix}")
         archive = stack.enter_context(zipfile.ZipFile(_Bounded(file)))
     entries = []
     for info in archive.infolist():

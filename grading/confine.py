@@ -242,8 +242,11 @@ def _confine(plan: Mapping) -> None:
         values[resource.RLIMIT_NPROC] = _tasks(plan)
     for name, value in values.items():
         hard = resource.getrlimit(name)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(name, (value, value))
+        # Of time, the kernel sends SIGXCPU at the soft limit, which tells why, SIGKILL at the hard.
+        pair = (value, value + 2 * (name == resource.RLIMIT_CPU))
+        if hard != resource.RLIM_INFINITY:
+            pair = tuple(min(each, hard) for each in pair)
+        resource.setrlimit(name, pair)
     os.chdir(plan["folder"])
     if LINUX:
         for capability in range(64):

@@ -1,4 +1,4 @@
-"""An executed notebook that anybody may have written: read, never run, and believed in nothing.
+"""Read an executed notebook without running it or trusting it.
 
     notebook, handed_out = read(submission), read(release)
     shown = results(notebook, handed_out)   # what counts: results and exercises that cells show
@@ -70,7 +70,7 @@ class Shown:
 
 
 def read(path) -> nbformat.NotebookNode:
-    """The notebook in a file; ValueError says what is wrong with it and what mends that."""
+    """Return the notebook in a file; ValueError names what is wrong with it, and the fix."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such notebook; save it under this name")
@@ -96,12 +96,12 @@ def read(path) -> nbformat.NotebookNode:
 
 
 def results(notebook, handed_out) -> Shown:
-    """What the notebook shows and what counts of it; `handed_out` is it as students got it."""
+    """Return the results that count; `handed_out` is the notebook as students got it."""
     return _look(notebook, handed_out)[0]
 
 
 def flags(notebook, handed_out) -> list[Flag]:
-    """What a grader should know of the notebook: first of all of it, then cell by cell."""
+    """Return what a grader should look at: first of the whole notebook, then cell by cell."""
     return _look(notebook, handed_out)[1]
 
 

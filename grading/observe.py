@@ -58,10 +58,10 @@ class Copy:
             self._put(f"grading/{name}.py", path.read_bytes())
 
     def checked(self, names: Sequence[str], cases: Cases, limits: Limits) -> dict[str, Findings]:
-        """What the checks of these exercises find in the submission's code.
+        """Return the findings of these exercises' checks on the submission's code.
 
         Its process has the inputs of the cases alone. Where it ends before its time, the check
-        that it was at has failed, and the others go on in a new one.
+        that was running has failed, and the others run in a new one.
         """
         bare = cases.without_answers()
         path = self.root / "grading" / "cases.safetensors"
@@ -100,8 +100,8 @@ class Copy:
     def answers(
         self, weights: str, prompts: Sequence[Tensor], limits: Limits
     ) -> tuple[list[int], str]:
-        """The token that the submission's model with saved weights gives after each prompt; or
-        none, and why."""
+        """Return the most probable token after each prompt, by the submission's model with saved
+        weights; or an empty list, and why."""
         self._clear()
         file = self.out / "prompts.safetensors"
         save_file({f"{i:06d}": ids for i, ids in enumerate(prompts)}, file)
@@ -119,8 +119,8 @@ class Copy:
         return tokens.tolist(), ""
 
     def execute(self, notebook: str, limits: Limits) -> tuple[Path | None, str]:
-        """The notebook, executed anew in the copy, in six times the limits; None, and why, where
-        that did not work."""
+        """Return the notebook, executed again in the copy within six times the limits; or None,
+        and why."""
         folder = self.root / ".executed"
         remove(folder)
         self._put("run_notebook.py", (ROOT / "run_notebook.py").read_bytes())
@@ -175,9 +175,9 @@ def _stopped(name: str, outcome: Outcome, where: str) -> str:
 
 
 def _why(outcome: Outcome) -> str:
-    """Why a program came to no result, in a sentence."""
+    """Return why a program gave no result, in one sentence."""
     if outcome.stopped:
         return outcome.stopped
     lines = outcome.stderr.strip().splitlines()
-    last = lines[-1][:300] if lines else "it said nothing"
+    last = lines[-1][:300] if lines else "no message"
     return f"exit code {outcome.returncode}; {last}"

@@ -66,7 +66,7 @@ class Watch:
         return ""
 
     def _disk(self) -> str:
-        """A few milliseconds of a walk that goes on at the next look: it may be a million files."""
+        """Walk for a few milliseconds, and continue at the next look: it may be a million files."""
         if time.monotonic() < self.next_walk:
             return ""
         end = time.monotonic() + 0.02

@@ -4,8 +4,8 @@
     python -m grading.worker predict OUT WEIGHTS PROMPTS
 
 `record` leaves OUT/<number>.started when it begins with an exercise and OUT/<number>.safetensors
-with what was observed. `predict` leaves OUT/predictions.safetensors: the likeliest token after
-each prompt.
+with what was observed. `predict` leaves OUT/predictions.safetensors: the most probable token
+after each prompt.
 """
 
 import json

@@ -15,6 +15,7 @@ from grading.findings import MIME, Finding, Findings, Report
 from grading.notebook import Flag, Shown, flags, read, results
 from grading.release import ANSWER
 from grading.results import LANGUAGES, Result, check_claim
+from tests import ROOT
 
 LOW, HIGH = wilson_interval(1977, 2490)
 CLAIMS = {
@@ -139,7 +140,7 @@ def test_what_a_kernel_leaves_is_what_is_read(tmp_path):
         cells=[nbformat.v4.new_code_cell(source, id=id) for id, source in cells.items()]
     )
     original = copy.deepcopy(notebook)
-    folder = {"metadata": {"path": str(reading.Path(__file__).parent.parent)}}
+    folder = {"metadata": {"path": str(ROOT)}}
     nbclient.NotebookClient(notebook, resources=folder).execute()
     nbformat.write(notebook, tmp_path / "n.ipynb")
     assert results(read(tmp_path / "n.ipynb"), original).results["fertility"].cell == "result"
