@@ -11,10 +11,12 @@ python -m gpt2 generate --weights gpt2 --prompt "The capital of France is" --top
 python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out out/languages english
 """
 
+import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import tyro
@@ -47,6 +49,14 @@ if TYPE_CHECKING:  # the presets become subcommands, each with every field as an
     Preset = FinetuningSettings
 else:
     Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
+arg = tyro.conf.arg
+Weights = Annotated[str, arg(help="a name on the Hugging Face hub or a folder")]
+Data = Annotated[Path, arg(help="the folder that holds XNLI-1.0 and XNLI-MT-1.0")]
+Runs = Annotated[Path, arg(help="the folder of all runs; finished ones are only read")]
+Name = Annotated[str, arg(help="the first part of this run's folder name")]
+Codes = Annotated[tuple[str, ...], arg(help='language codes, or "all" for the 15 of XNLI')]
+Seeds = Annotated[tuple[int, ...], arg(help="random seeds, of the order of rows and of dropout")]
+HERE, RUNS = Path("."), Path("runs")
 
 
 def check(profile: Literal["sample", "full"] | None = None) -> None:
@@ -62,8 +72,8 @@ def check(profile: Literal["sample", "full"] | None = None) -> None:
 def pretrain(
     text: Path = Path(EMBEDDED_TEXT),
     held_out: float = 0.1,
-    runs: Path = Path("runs"),
-    name: str = "pretraining",
+    runs: Runs = RUNS,
+    name: Name = "pretraining",
     settings: PretrainingSettings = TOY_PRETRAINING,
 ) -> None:
     """Train a model from scratch on a text file.
@@ -71,9 +81,6 @@ def pretrain(
     Args:
         text: one document a line, UTF-8.
         held_out: share of the documents on which the loss is measured after each epoch.
-        runs: the folder of all runs.
-        name: the first part of this run's folder name.
-        settings: hyper-parameters.
     """
     texts = TextDataset(text, load_tokenizer(), settings.max_len)
     parts = texts.split(held_out, seed=settings.seed)
@@ -84,20 +91,15 @@ def pretrain(
 
 def finetune(
     settings: Preset = FINETUNE_ENGLISH,
-    weights: str = "gpt2",
-    data: Path = Path("."),
-    runs: Path = Path("runs"),
-    name: str = "finetune",
+    weights: Weights = "gpt2",
+    data: Data = HERE,
+    runs: Runs = RUNS,
+    name: Name = "finetune",
     test: bool = True,
 ) -> None:
     """Fine-tune a model on natural language inference.
 
     Args:
-        settings: a preset, and the options to change in it.
-        weights: a name on the Hugging Face hub or a folder.
-        data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
-        runs: the folder of all runs.
-        name: the first part of this run's folder name.
         test: also evaluate the best model on the test sets of its languages.
     """
     run = finetuning.finetune(settings, weights=weights, data=data, runs=runs, name=name)
@@ -107,25 +109,22 @@ def finetune(
 
 
 def evaluate(
-    weights: str,
-    data: Path = Path("."),
-    languages: tuple[str, ...] = ("en",),
+    weights: Weights,
+    data: Data = HERE,
+    languages: Codes = ("en",),
     split: Literal["dev", "test"] = "test",
     out: Path | None = None,
 ) -> None:
-    """Evaluate a fine-tuned model.
+    """Evaluate a fine-tuned model, such as runs/finetune-1a2b3c4d/best_model.
 
     Args:
-        weights: the folder of a model, such as runs/finetune-1a2b3c4d/best_model.
-        data: the folder that holds XNLI-1.0.
-        languages: language codes, or "all" for the 15 of XNLI.
         split: the set to predict.
         out: a folder for the predictions, a CSV file a language.
     """
     model, tokenizer = GPT2Model.from_pretrained(weights).to(get_device()), load_tokenizer()
     common = {"tokenizer": tokenizer, "max_length": model.config.max_position_embeddings}
     evaluations = {}
-    for lang in LANGUAGES if languages == ("all",) else languages:
+    for lang in _all_or(languages):
         rows = XNLIDataset.in_folder(data, split, lang, verbose=False, **common)
         evaluations[lang] = Evaluation(predict(model, tokenizer, rows))
         if out is not None:
@@ -135,7 +134,7 @@ def evaluate(
 
 def generate(
     prompt: str,
-    weights: str = "gpt2",
+    weights: Weights = "gpt2",
     max_gen_length: int = 50,
     temperature: float | None = None,
     top_k: int | None = None,
@@ -151,7 +150,6 @@ def generate(
 
     Args:
         prompt: the text to continue.
-        weights: a name on the Hugging Face hub or a folder.
         max_gen_length: the largest number of new tokens.
         temperature: divides the logits: below 1 for more probable texts, above 1 for more varied.
         top_k: sample from this many most probable tokens.
@@ -167,9 +165,8 @@ def generate(
     if not prompt:
         raise ValueError("--prompt is empty; give at least one character")
     if given and num_beams > 1:
-        raise ValueError(
-            f"beam search does not sample; leave out --num-beams or {', '.join(given)}"
-        )
+        options = ", ".join(given)
+        raise ValueError(f"beam search does not sample; leave out --num-beams or {options}")
     if temperature == 0 and len(given) > 1:
         others = ", ".join(given[1:])
         raise ValueError(f"--temperature 0 does not sample; raise it or leave out {others}")
@@ -184,21 +181,18 @@ def generate(
 
 
 def fertility(
-    data: Path = Path("."),
-    languages: tuple[str, ...] = ("all",),
+    data: Data = HERE,
+    languages: Codes = ("all",),
     max_samples: int | None = None,
     out: Path | None = None,
 ) -> None:
     """Measure how finely GPT-2's tokenizer cuts each language.
 
     Args:
-        data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
-        languages: language codes, or "all" for the 15 of XNLI.
         max_samples: how many training pairs of each language; the handout's check has 3927.
         out: a folder for the table as CSV, Markdown and LaTeX.
     """
-    chosen = LANGUAGES if languages == ("all",) else languages
-    table = measure_fertility(data, chosen, max_samples)
+    table = measure_fertility(data, _all_or(languages), max_samples)
     print(table.round(2).to_string())
     if out is not None:
         export(table, out, "fertility")
@@ -208,76 +202,53 @@ def study(
     settings: Preset = FINETUNE_ENGLISH,
     rates: tuple[float, ...] = (1e-5, 5e-5),
     batch_sizes: tuple[int, ...] = (4,),
-    seeds: tuple[int, ...] = (0,),
-    weights: str = "gpt2",
-    data: Path = Path("."),
-    runs: Path = Path("runs"),
+    seeds: Seeds = (0,),
+    weights: Weights = "gpt2",
+    data: Data = HERE,
+    runs: Runs = RUNS,
 ) -> None:
     """Fine-tune with every combination of learning rates, batch sizes and seeds.
 
     Args:
-        settings: a preset, and the options to change in it.
         rates: learning rates.
         batch_sizes: rows a step.
-        seeds: random seeds, of the order of rows and of dropout.
-        weights: a name on the Hugging Face hub or a folder.
-        data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
-        runs: the folder of all runs; finished ones are only read.
     """
     variants = [
         replace(settings, learning_rate=rate, batch_size=size, seed=seed)
-        for rate in rates
-        for size in batch_sizes
-        for seed in seeds
+        for rate, size, seed in product(rates, batch_sizes, seeds)
     ]
     print(study_table(run_study(variants, weights=weights, data=data, runs=runs)).to_string())
 
 
 def languages(
     settings: Preset = FINETUNE_ENGLISH,
-    weights: str = "gpt2",
-    data: Path = Path("."),
+    weights: Weights = "gpt2",
+    data: Data = HERE,
     languages: tuple[str, ...] | None = None,
-    seeds: tuple[int, ...] = (0,),
-    runs: Path = Path("runs"),
+    seeds: Seeds = (0,),
+    runs: Runs = RUNS,
     out: Path = Path("out/languages"),
     note: str = "",
 ) -> None:
     """Compare zero-shot transfer, training per language, and training on all (Task 3).
 
     Args:
-        settings: a preset, and the options to change in it.
-        weights: a name on the Hugging Face hub or a folder.
-        data: the folder that holds XNLI-1.0 and XNLI-MT-1.0.
         languages: languages to train on besides English; by default a rule selects them.
-        seeds: random seeds; each is a training of every setting.
-        runs: the folder of all runs; finished ones are only read.
         out: a folder for the page, its tables (CSV, Markdown, LaTeX) and figures.
         note: a sentence for the page, such as what the weights are.
     """
     study = LanguageStudy(
         settings, weights=weights, data=data, runs=runs, languages=languages, seeds=seeds
     )
-    command = ["python -m gpt2 languages --weights FOLDER --data FOLDER"]
-    command += [f"--languages {' '.join(languages)}"] if languages is not None else []
-    command += [f"--seeds {' '.join(map(str, seeds))}", _as_arguments(settings)]
-    page = study.save(out, command=" ".join(command), note=note)
+    command = shlex.join(["python", "-m", "gpt2", *sys.argv[1:]])
+    page = study.save(out, command=command, note=note)
     for name, table in study.tables().items():
         print(f"\n{name}\n{table.round(4).to_string()}")
     print(f"page: {page}")
 
 
-def _as_arguments(settings: FinetuningSettings) -> str:
-    """Return the settings as the command line has them: a preset and what is changed in it."""
-
-    def changes(preset: FinetuningSettings) -> list[str]:
-        names = [field.name for field in fields(preset)]
-        values = {name: getattr(settings, name) for name in names}
-        changed = {name: v for name, v in values.items() if v != getattr(preset, name)}
-        return [f"--settings.{name.replace('_', '-')} {v}" for name, v in changed.items()]
-
-    name = min(PRESETS, key=lambda name: len(changes(PRESETS[name])))
-    return " ".join([name, *changes(PRESETS[name])])
+def _all_or(languages: tuple[str, ...]) -> tuple[str, ...]:
+    return LANGUAGES if languages == ("all",) else languages
 
 
 def _print_accuracies(evaluations: dict) -> None:

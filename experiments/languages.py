@@ -4,7 +4,6 @@ Handout sections 5.1 to 5.4. The notebook, `python -m gpt2 languages` and the pa
 all come from `LanguageStudy`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from config import FinetuningSettings
 from experiments import plots
 from experiments.environment import machine
 from experiments.evaluation import Evaluation
+from experiments.files import write_json, write_text
 from experiments.finetuning import FinetunedRun, finetune
 from experiments.tables import export, markdown
 from experiments.transfer import (
@@ -62,21 +62,26 @@ class LanguageStudy:
         if not seeds:
             raise ValueError("no seeds to train with; give at least one")
         self.settings, self.data, self.seeds = settings, data, tuple(seeds)
-        self.progress = progress
-        self._given = None if languages is None else [lang for lang in languages if lang != "en"]
-        self._where = {"weights": weights, "data": data, "runs": runs, "progress": progress}
+        self.progress = {"progress": progress}
+        self.given = None if languages is None else [lang for lang in languages if lang != "en"]
+        self.where = {"weights": weights, "data": data, "runs": runs, "progress": progress}
+
+    def train(self, name: str, languages: Sequence[str], seed: int, **changes) -> FinetunedRun:
+        """Return the run `name` on these languages."""
+        settings = replace(self.settings, languages=tuple(languages), seed=seed, **changes)
+        return finetune(settings, name=name, **self.where)
 
     # ---- Zero-shot transfer, fertility, selection ------------------------------------------------
 
     @cached_property
     def english(self) -> FinetunedRun:
         """The run on English alone, of the first seed."""
-        return self._train("english", ("en",), self.seeds[0])
+        return self.train("english", ("en",), self.seeds[0])
 
     @cached_property
     def zero_shot(self) -> dict[str, Evaluation]:
         """The English model's test predictions in all languages."""
-        return self.english.evaluations(LANGUAGES, progress=self.progress)
+        return self.english.evaluations(LANGUAGES, **self.progress)
 
     @cached_property
     def fertility(self) -> pd.DataFrame:
@@ -96,47 +101,40 @@ class LanguageStudy:
     @cached_property
     def languages(self) -> list[str]:
         """The languages to train on besides English."""
-        if self._given is not None:
-            return self._given
+        if self.given is not None:
+            return self.given
         return self.by_rule or list(self.transfer["premium"].drop("en").nsmallest(2).index)
 
-    # ---- Training --------------------------------------------------------------------------------
+    # ---- Training and comparison -----------------------------------------------------------------
 
     @cached_property
     def runs(self) -> dict[int, dict[str, FinetunedRun]]:
         """By seed: a run a language, "all" on all of them, and "all-budget", which is on all of
         them but sees no more examples than a run on English alone."""
         everything = ("en", *self.languages)
-        runs: dict[int, dict[str, FinetunedRun]] = {}
+        runs = {}
         for seed in self.seeds:
-            first = seed == self.seeds[0]
-            english = self.english if first else self._train("english", ("en",), seed)
+            english = self.english if seed == self.seeds[0] else self.train("english", ["en"], seed)
             examples = english.result["examples"] // self.settings.epochs
             budget = {"examples": examples, "token_budget": None}  # which exclude each other
             runs[seed] = {
                 "en": english,
-                **{lang: self._train(lang, (lang,), seed) for lang in self.languages},
-                "all": self._train("all", everything, seed),
-                "all-budget": self._train("all-budget", everything, seed, **budget),
+                **{lang: self.train(lang, [lang], seed) for lang in self.languages},
+                "all": self.train("all", everything, seed),
+                "all-budget": self.train("all-budget", everything, seed, **budget),
             }
         return runs
-
-    def _train(self, name: str, languages: tuple[str, ...], seed: int, **changes) -> FinetunedRun:
-        settings = replace(self.settings, languages=languages, seed=seed, **changes)
-        return finetune(settings, name=name, **self._where)
-
-    # ---- Comparison ------------------------------------------------------------------------------
 
     @cached_property
     def all_results(self) -> list[Result]:
         """The test results of each setting, language and seed."""
         everything, results = ("en", *self.languages), []
         for runs in self.runs.values():
-            results += runs["en"].results(ENGLISH, everything, progress=self.progress)
+            results += runs["en"].results(ENGLISH, everything, **self.progress)
             for lang in self.languages:
-                results += runs[lang].results(SINGLE, (lang,), progress=self.progress)
-            results += runs["all"].results(ALL, everything, progress=self.progress)
-            results += runs["all-budget"].results(BUDGET, everything, progress=self.progress)
+                results += runs[lang].results(SINGLE, [lang], **self.progress)
+            results += runs["all"].results(ALL, everything, **self.progress)
+            results += runs["all-budget"].results(BUDGET, everything, **self.progress)
         return results
 
     @cached_property
@@ -152,14 +150,13 @@ class LanguageStudy:
     @cached_property
     def matrix(self) -> pd.DataFrame:
         """Test accuracy by training language (rows) and test language, of the first seed."""
-        everything, runs = ("en", *self.languages), self.runs[self.seeds[0]]
-        rows = {
-            name: runs[name].evaluations(everything, progress=self.progress)
-            for name in (*everything, "all")
-        }
-        return pd.DataFrame(
-            {name: {lang: e.accuracy for lang, e in row.items()} for name, row in rows.items()}
-        ).T
+        everything, accuracies = ("en", *self.languages), {}
+        for name in (*everything, "all"):
+            evaluations = self.runs[self.seeds[0]][name].evaluations(everything, **self.progress)
+            accuracies[name] = {lang: e.accuracy for lang, e in evaluations.items()}
+        return pd.DataFrame.from_dict(accuracies, orient="index")
+
+    # ---- The page --------------------------------------------------------------------------------
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return every table by name."""
@@ -172,31 +169,28 @@ class LanguageStudy:
             "fertility": self.fertility,
         }
 
-    def figures(self, note: str = "") -> dict[str, Figure]:
-        """Return every figure by name; `note` stands on each."""
-        title = "Accuracy by training and test language"
+    def figures(self) -> dict[str, Figure]:
+        """Return every figure by name."""
         return {
-            "results": plots.plot_settings(self.results, note=note),
-            "train_by_test": plots.plot_matrix(self.matrix, title, note=note),
-            "transfer": plots.plot_transfer(self.transfer, chosen=self.languages, note=note),
-            "fertility": plots.plot_fertility(self.fertility, note=note),
-            "confusions": plots.plot_confusions(self.zero_shot, note=note),
+            "results": plots.plot_settings(self.results),
+            "train_by_test": plots.plot_matrix(
+                self.matrix, "Accuracy by training and test language"
+            ),
+            "transfer": plots.plot_transfer(self.transfer, chosen=self.languages),
+            "fertility": plots.plot_fertility(self.fertility),
+            "confusions": plots.plot_confusions(self.zero_shot),
         }
 
     def summary(self) -> dict:
-        """Return settings, languages, training times and the machine, as JSON values."""
-        seconds = {
-            seed: {name: run.result["seconds"] for name, run in runs.items()}
-            for seed, runs in self.runs.items()
-        }
+        """Return settings, languages, training time and the machine, as JSON values."""
         rho, p = correlation(self.transfer, "fertility")
+        seconds = [run.result["seconds"] for runs in self.runs.values() for run in runs.values()]
         return {
             "settings": asdict(self.settings),
             "languages": ["en", *self.languages],
             "selected_by_the_rule": self.by_rule,
             "seeds": self.seeds,
-            "training_seconds": seconds,
-            "minutes_of_training": sum(sum(s.values()) for s in seconds.values()) / 60,
+            "minutes_of_training": sum(seconds) / 60,
             "spearman_fertility_zero_shot": {"rho": rho, "p": p},
             "machine": machine(),
         }
@@ -206,40 +200,33 @@ class LanguageStudy:
         folder, summary = Path(folder), {"command": command, "note": note, **self.summary()}
         page = [
             "# Task 3: zero-shot transfer, per language, all together",
-            *([f"`{command}`"] if command else []),
-            *([note] if note else []),
+            f"`{command}`",
+            note,
             f"{summary['minutes_of_training']:.0f} minutes of training in all. Intervals are 95 % "
             "(Wilson), or mean (standard deviation) where there are several seeds; differences, "
             "matrix and zero-shot table are of the first seed; p-values are exact McNemar, "
             "corrected after Holm.",
         ]
-        figures = self.figures()
         for name, table in self.tables().items():
             export(table, folder, name)
             page += [f"## {name.replace('_', ' ').capitalize()}", markdown(table)]
-            if name in figures:
-                page.append(f"![{name}]({name}.png)")
-        page.append("## Confusions\n\n![confusions](confusions.png)")
-        for name, figure in figures.items():
+        page.append("## Figures")
+        for name, figure in self.figures().items():
             with atomic_write(folder / f"{name}.png") as path:
                 figure.savefig(path, format="png", dpi=100)
-        with atomic_write(folder / "summary.json") as path:
-            path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        with atomic_write(folder / "README.md") as path:
-            path.write_text("\n\n".join(page) + "\n", encoding="utf-8")
+            page.append(f"![{name}]({name}.png)")
+        write_json(folder / "summary.json", summary)
+        write_text(folder / "README.md", "\n\n".join(filter(None, page)) + "\n")
         return folder / "README.md"
 
 
 def measure_fertility(data, languages: Sequence[str], max_samples: int | None) -> pd.DataFrame:
     """Return gpt2.fertility.fertility_table of the first training pairs of each language."""
     tokenizer = load_tokenizer("gpt2")
-    common = {"tokenizer": tokenizer, "verbose": False}
-    subset = 1.0 if max_samples is None else max_samples
-    train, dev = (
-        {
-            lang: XNLIDataset.in_folder(data, split, lang, subset=subset, **common)
-            for lang in dict.fromkeys([*languages, *extra])
-        }
-        for split, subset, extra in (("train", subset, ()), ("dev", 1.0, ("en",)))
-    )
-    return fertility_table(train, dev, tokenizer, max_samples)
+
+    def sets(split: str, names: Sequence[str], **settings) -> dict[str, XNLIDataset]:
+        settings |= {"tokenizer": tokenizer, "verbose": False}
+        return {lang: XNLIDataset.in_folder(data, split, lang, **settings) for lang in names}
+
+    train = sets("train", languages, subset=max_samples or 1.0)
+    return fertility_table(train, sets("dev", ["en", *languages]), tokenizer, max_samples)

@@ -1,7 +1,7 @@
 """Compare settings of fine-tuning, or ways to decode: a list goes in, a table comes out."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict
 
 import pandas as pd
 import torch
@@ -28,16 +28,20 @@ def study_table(runs: Sequence[FinetunedRun]) -> pd.DataFrame:
     interval, dev loss, mean training loss of the last epoch, minutes and folder."""
     if not runs:
         raise ValueError("no runs to tabulate")
-    names = [field.name for field in fields(runs[0].settings)]
-    values = {name: [getattr(run.settings, name) for run in runs] for name in names}
-    table = pd.DataFrame({name: v for name, v in values.items() if len(set(v)) > 1})
-    results = [run.result for run in runs]
-    table["dev accuracy"] = [result["dev_accuracy"] for result in results]
-    table["low"], table["high"] = zip(*(result["dev_interval"] for result in results), strict=True)
-    table["dev loss"] = [result["dev_loss"] for result in results]
-    table["train loss"] = [result["train_loss"] for result in results]
-    table["minutes"] = [result["seconds"] / 60 for result in results]
-    table["folder"] = [run.path.name for run in runs]
+    settings = pd.DataFrame([asdict(run.settings) for run in runs])
+    rows = [
+        {
+            "dev accuracy": run.result["dev_accuracy"],
+            "low": run.result["dev_interval"][0],
+            "high": run.result["dev_interval"][1],
+            "dev loss": run.result["dev_loss"],
+            "train loss": run.result["train_loss"],
+            "minutes": run.result["seconds"] / 60,
+            "folder": run.path.name,
+        }
+        for run in runs
+    ]
+    table = settings.loc[:, settings.nunique(dropna=False) > 1].join(pd.DataFrame(rows))
     return table.sort_values("dev accuracy", ascending=False, ignore_index=True)
 
 

@@ -1,11 +1,8 @@
 """The command line runs what the notebook runs; its errors are one sentence."""
 
-from dataclasses import replace
-
 import pytest
 
-from config import FINETUNE_ENGLISH, FINETUNE_FAST, FINETUNE_TOY
-from experiments.cli import _as_arguments, main
+from experiments.cli import main
 from tests import ROOT, SAMPLE
 
 COMMANDS = [
@@ -170,18 +167,6 @@ def test_check_exits_with_the_state_of_the_environment(monkeypatch, tmp_path, ca
     with pytest.raises(SystemExit) as stopped:
         main(["check"])
     assert stopped.value.code == 1 and "fix: python -m data.download" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        (FINETUNE_ENGLISH, "english"),
-        (replace(FINETUNE_TOY, subset=2000), "toy --settings.subset 2000.0"),
-        (replace(FINETUNE_FAST, epochs=3), "fast --settings.epochs 3"),
-    ],
-)
-def test_settings_are_written_as_the_command_reads_them(settings, expected):
-    assert _as_arguments(settings) == expected
 
 
 def test_fertility_of_some_languages(tmp_path, capsys):
