@@ -24,46 +24,29 @@ def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
     A token that is no valid UTF-8 by itself, because it holds a piece of a character, is orange.
     It shows its bytes in hexadecimal, as does one whose characters the font lacks.
     """
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
     glyphs = FT2Font(findfont("DejaVu Sans")).get_charmap()
-    rows = {name: _token_bytes(sentence, tokenizer) for name, sentence in sentences.items()}
-    widest = max(sum(map(len, pieces)) for pieces in rows.values())
-    fig, ax = plt.subplots(figsize=(12, 0.62 * len(rows) + 0.8))
-    for y, (name, pieces) in enumerate(rows.items()):
-        x = 0
-        for piece in pieces:
-            text = _decode(piece)
-            color = FRAGMENT if text is None else WHOLE
+    widest = max(len(sentence.encode()) for sentence in sentences.values())
+    fig, ax = plt.subplots(figsize=(12, 0.62 * len(sentences) + 0.8))
+    for y, sentence in enumerate(sentences.values()):
+        x, tokens = 0, tokenizer.tokenize(sentence)
+        for token in tokens:
+            piece = bytes(byte_of[character] for character in token)
+            text = piece.decode("utf-8", "replace").replace(" ", "·")
+            color = FRAGMENT if "\ufffd" in text else WHOLE
             ax.add_patch(Rectangle((x, y - 0.36), len(piece), 0.72, ec="white", lw=1.5, fc=color))
-            if text is None or any(ord(c) not in glyphs for c in text):
+            label, size = text, 8.0
+            if color == FRAGMENT or not {ord(c) for c in text} <= glyphs.keys():
                 label, size = piece.hex(" "), 5.5
-            else:
-                label, size = text.replace(" ", "·"), 8
-            if len(label) * size < 13 * 600 * len(piece) / widest / 7:
+            if len(label) * size < 1100 * len(piece) / widest:  # else it is wider than its box
                 ax.text(x + len(piece) / 2, y, label, ha="center", va="center", fontsize=size)
             x += len(piece)
-        words, characters = len(sentences[name].split()), len(sentences[name])
-        counts = f"{len(pieces)} tokens, {characters} characters, {words} words"
+        counts = f"{len(tokens)} tokens, {len(sentence)} characters, {len(sentence.split())} words"
         ax.text(widest * 1.01, y, counts, va="center", fontsize=9)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.set(xlim=(0, widest * 1.32), ylim=(len(rows) - 0.4, -0.6), xlabel="UTF-8 bytes")
+    ax.set_yticks(range(len(sentences)), sentences)
+    ax.set(xlim=(0, widest * 1.32), ylim=(len(sentences) - 0.4, -0.6), xlabel="UTF-8 bytes")
     ax.set_title("One sentence, cut by GPT-2's tokenizer (orange: with a piece of a character)")
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(left=False)
     return finish(fig)
-
-
-def _token_bytes(text: str, tokenizer) -> list[bytes]:
-    """Return the UTF-8 bytes behind each token of a byte-level BPE."""
-    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
-    tokens = tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
-    return [bytes(byte_of[character] for character in token) for token in tokens]
-
-
-def _decode(piece: bytes) -> str | None:
-    try:
-        return piece.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def plot_optimizer_paths(

@@ -6,7 +6,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.evaluation import Evaluation
-from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, finish
+from experiments.plots.style import (
+    BLUE,
+    CHANCE,
+    COLORS,
+    GREY,
+    annotate,
+    draw_cells,
+    draw_intervals,
+    finish,
+)
 from gpt2.xnli import LABEL2ID, XNLIDataset
 
 
@@ -39,22 +48,17 @@ def plot_accuracies(
 ) -> Figure:
     """Draw a row each: accuracy and its interval, given as (accuracy, low, high), and chance."""
     fig, ax = plt.subplots(figsize=(9, 0.5 * len(accuracies) + 1.6))
+    columns = ["accuracy", "low", "high"]
+    table = pd.DataFrame.from_dict(accuracies, orient="index", columns=columns)
+    draw_intervals(ax, table, "accuracy", range(len(table)), across=True, color=BLUE)
     for y, (accuracy, low, high) in enumerate(accuracies.values()):
-        ax.plot([low, high], [y, y], color=BLUE, lw=2)
-        ax.plot(accuracy, y, "o", color=BLUE)
-        ax.text(high + 0.005, y, f"{accuracy:.1%}  [{low:.1%}, {high:.1%}]", va="center")
+        text = f"{accuracy:.1%}  [{low:.1%}, {high:.1%}]"
+        annotate(ax, text, (high, y), (5, 0), va="center")
     ax.axvline(CHANCE, color=GREY, ls="--", lw=1)
-    ax.text(CHANCE, -0.6, "chance", color=GREY, ha="center", va="bottom", fontsize=9)
-    ax.set_yticks(range(len(accuracies)), list(accuracies))
-    right = max(high for *_, high in accuracies.values())
-    left = min(CHANCE, *(low for _, low, _ in accuracies.values()))
-    ax.set(
-        ylim=(len(accuracies) - 0.5, -0.7),
-        xlim=(left - 0.03, right + 0.35 * (right - left) + 0.08),
-        xlabel="accuracy with 95 % interval",
-        title=title,
-    )
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_yticks(range(len(table)), table.index)
+    left, right = min(CHANCE, table["low"].min()) - 0.03, table["high"].max()
+    ax.set(ylim=(len(table) - 0.5, -0.5), xlim=(left, right + 0.5 * (right - left)), title=title)
+    ax.set_xlabel("accuracy with 95 % interval (dashed: chance)")
     return finish(fig, note)
 
 
@@ -62,13 +66,7 @@ def plot_confusion(evaluation: Evaluation, title: str = "Predictions", note: str
     """Draw the counts of gold labels by predictions."""
     counts = evaluation.confusion()
     fig, ax = plt.subplots(figsize=(6.5, 4))
-    ax.imshow(counts, cmap="Blues", vmin=0)
-    for row, column in np.ndindex(counts.shape):
-        count = counts.iloc[row, column]
-        dark = count > counts.to_numpy().max() / 2
-        ax.text(column, row, count, ha="center", va="center", color="white" if dark else "black")
-    ax.set_xticks(range(4), counts.columns)
-    ax.set_yticks(range(3), counts.index)
+    draw_cells(ax, counts, counts.to_numpy(), cmap="Blues", vmin=0)
     ax.set(xlabel="prediction", ylabel="label", title=title)
     return finish(fig, note)
 
@@ -77,23 +75,16 @@ def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure
     """Draw dev accuracy of `experiments.study.study_table` over the setting `x`, a line for each
     value of the setting `line`."""
     fig, ax = plt.subplots(figsize=(8, 4))
-    places = {value: i for i, value in enumerate(sorted(table[x].unique()))}
+    values = sorted(table[x].unique())
     groups = list(table.sort_values(x).groupby(line))
     for i, ((value, rows), color) in enumerate(zip(groups, COLORS, strict=False)):
         shift = 0.06 * (i - (len(groups) - 1) / 2)  # so that intervals don't hide each other
-        ax.errorbar(
-            [places[v] + shift for v in rows[x]],
-            rows["dev accuracy"],
-            [rows["dev accuracy"] - rows["low"], rows["high"] - rows["dev accuracy"]],
-            fmt="o-",
-            capsize=3,
-            color=color,
-            label=f"{line.replace('_', ' ')} {value:g}",
-        )
+        places = [values.index(v) + shift for v in rows[x]]
+        label = f"{line.replace('_', ' ')} {value:g}"
+        draw_intervals(ax, rows, "dev accuracy", places, fmt="o-", color=color, label=label)
     ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
-    ax.text(len(places) - 1, CHANCE, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
-    ax.set_xticks(range(len(places)), [f"{value:g}" for value in places])
-    ax.set(xlabel=x.replace("_", " "), ylabel="dev accuracy with 95 % interval")
-    ax.set(title="Accuracy by hyper-parameters", xlim=(-0.4, len(places) - 0.6))
+    ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    ax.set(xlabel=x.replace("_", " "), ylabel="dev accuracy, 95 % interval (dashed: chance)")
+    ax.set(title="Accuracy by hyper-parameters", xlim=(-0.4, len(values) - 0.6))
     ax.legend()
     return finish(fig, note)

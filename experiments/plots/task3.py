@@ -8,7 +8,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.evaluation import Evaluation
-from experiments.plots.style import BLUE, CHANCE, COLORS, GREEN, GREY, ORANGE, annotate, finish
+from experiments.plots.style import (
+    BLUE,
+    CHANCE,
+    COLORS,
+    GREEN,
+    GREY,
+    ORANGE,
+    annotate,
+    draw_cells,
+    draw_intervals,
+    finish,
+)
 
 
 def plot_fertility(table: pd.DataFrame, note: str = "") -> Figure:
@@ -37,8 +48,7 @@ def plot_transfer(
     others = table.drop(index="en", errors="ignore").sort_values(measure)
     for i, (lang, row) in enumerate(others.iterrows()):
         color = GREEN if lang in chosen else BLUE
-        error = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
-        ax.errorbar(row[measure], row["accuracy"], error, fmt="o", color=color, capsize=2, lw=1)
+        draw_intervals(ax, others.loc[[lang]], "accuracy", [row[measure]], color=color)
         # In turns above and below the interval, so that neighbours' names don't meet.
         end, offset, side = ((row["high"], 3, "bottom"), (row["low"], -4, "top"))[i % 2]
         annotate(ax, str(lang), (row[measure], end), (0, offset), ha="center", va=side)
@@ -55,19 +65,11 @@ def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
     languages = list(dict.fromkeys(results["language"]))
     settings = list(dict.fromkeys(results["setting"]))
     fig, ax = plt.subplots(figsize=(9, 0.55 * len(languages) + 1.6))
-    for i, setting in enumerate(settings):
+    for i, (setting, color) in enumerate(zip(settings, COLORS, strict=False)):
         rows = results[results["setting"] == setting]
-        places = np.array([languages.index(lang) for lang in rows["language"]])
-        ax.errorbar(
-            rows["accuracy"],
-            places + 0.16 * (i - (len(settings) - 1) / 2),
-            xerr=[rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]],
-            fmt="o",
-            capsize=2,
-            lw=1,
-            color=COLORS[i % len(COLORS)],
-            label=setting,
-        )
+        shift = 0.16 * (i - (len(settings) - 1) / 2)  # so that intervals don't hide each other
+        places = [languages.index(lang) + shift for lang in rows["language"]]
+        draw_intervals(ax, rows, "accuracy", places, across=True, color=color, label=setting)
     ax.axvline(CHANCE, color=GREY, ls="--", lw=1)
     ax.set_yticks(range(len(languages)), languages)
     ax.set(ylim=(len(languages) - 0.5, -0.5), title="Accuracy by language and setting")
@@ -79,14 +81,8 @@ def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
 def plot_matrix(table: pd.DataFrame, title: str, note: str = "") -> Figure:
     """Draw accuracies as a heat map: a row for each training set, a column for each test set."""
     fig, ax = plt.subplots(figsize=(0.7 * table.shape[1] + 3, 0.5 * table.shape[0] + 1.8))
-    image = ax.imshow(table, cmap="viridis", aspect="auto")
-    middle = (np.nanmin(table) + np.nanmax(table)) / 2
-    for row, column in np.ndindex(table.shape):
-        value = table.iloc[row, column]
-        color = "white" if value < middle else "black"
-        ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=color)
-    ax.set_xticks(range(table.shape[1]), table.columns)
-    ax.set_yticks(range(table.shape[0]), table.index)
+    texts = (100 * table).map("{:.0f}".format).to_numpy()
+    image = draw_cells(ax, table, texts, dark=True, cmap="viridis")
     ax.set(xlabel="tested on", ylabel="trained on", title=title)
     fig.colorbar(image, label="accuracy")
     return finish(fig, note)
@@ -101,16 +97,10 @@ def plot_confusions(evaluations: dict[str, Evaluation], note: str = "") -> Figur
         ax.axis("off")
     short = ["ent", "con", "neu", "none"]
     for ax, (lang, evaluation) in zip(axes.flat, evaluations.items(), strict=False):
-        counts = evaluation.confusion()
+        counts = evaluation.confusion().set_axis(short, axis=1).set_axis(short[:3], axis=0)
         shares = counts.div(counts.sum(axis=1), axis=0)
-        ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        style = {"ha": "center", "va": "center", "fontsize": 8}
-        for row, column in np.ndindex(shares.shape):
-            value = shares.iloc[row, column]
-            color = "white" if value > 0.5 else "black"
-            ax.text(column, row, f"{100 * value:.0f}", color=color, **style)
-        ax.set_xticks(range(4), short, fontsize=7)
-        ax.set_yticks(range(3), short[:3], fontsize=7)
+        texts = (100 * shares).map("{:.0f}".format).to_numpy()
+        draw_cells(ax, shares, texts, fontsize=7, cmap="Blues", vmin=0, vmax=1)
         ax.set_title(lang, fontsize=10)
     fig.suptitle("Predictions by label (per cent of a row)")
     return finish(fig, note)

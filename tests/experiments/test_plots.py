@@ -92,7 +92,8 @@ def test_nli_data_are_shown_as_shares_of_labels_and_lengths(tokenizer):
 
 def test_accuracies_stand_with_their_intervals_and_chance():
     fig = plots.plot_accuracies({"model": (0.6, 0.55, 0.65), "baseline": (0.5, 0.45, 0.55)})
-    assert "60.0%  [55.0%, 65.0%]" in texts(fig) and "chance" in texts(fig)
+    assert "60.0%  [55.0%, 65.0%]" in texts(fig)
+    assert [line.get_xdata()[0] for line in fig.axes[0].lines if line.get_ls() == "--"] == [1 / 3]
     assert fig.axes[0].get_xlim()[0] < 1 / 3 and fig.axes[0].get_xlim()[1] > 0.65
 
 
