@@ -40,6 +40,8 @@ SHAPE = {  # of the model in the sanity check, as small as tells mistakes apart
     "max_position_embeddings": 40,
     "pad_token_id": 0,
 }
+PRELOADED = ["transformers", "accelerate", "pandas", "matplotlib.pyplot", "tyro"]
+PRELOADED += ["scipy.stats", "sklearn.linear_model", "sklearn.pipeline", "sklearn.metrics"]
 UNUSED = "# ruff: noqa: F401, F821, F841, RUF059, RUF100  while there is a TODO below"
 ANSWER = "*What do these results show, and what do they not show? Two or three sentences.*"
 
@@ -138,7 +140,7 @@ def verify(files: dict[str, bytes], *, progress: bool = True) -> None:
             write(files if stubbed is None else student_edition(stubbed), copy)
             jobs.append(copy)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "transformers", "accelerate", "pandas"])
+        context.set_forkserver_preload(PRELOADED)
         with context.Pool(2, maxtasksperchild=1) as pool:
             results = pool.imap(states, jobs)
             results = list(tqdm(results, "verifying", len(jobs), ncols=100, disable=not progress))

@@ -39,6 +39,8 @@ def test_the_cases_are_what_the_formulas_give():
 def test_our_own_code_passes_every_check():
     report = check(config=GPT2Config(**SHAPE))
     assert report, str(report)
+    assert "\n" not in str(report) and str(report).startswith("[OK  ] attention, add, ")
+    assert str(check("add")) == "[OK  ] add: 5 of 5 as expected"
     assert [each.exercise for each in report.checks] == list(CHECKS)
 
 
@@ -73,7 +75,7 @@ def all_checked(jobs: list[tuple[Path, tuple[str, ...]]]) -> list[list[tuple]]:
         return pool.starmap(checked, jobs, chunksize=1)
 
 
-def test_every_mutation_is_caught_by_the_check_that_it_belongs_to(tmp_path):
+def test_every_mutation_is_caught_by_its_check(tmp_path):
     jobs = []
     for number, (exercise, file, _, edits) in enumerate(MUTATIONS):
         folder = tmp_path / f"{number:02d}"
@@ -122,7 +124,7 @@ def test_a_failure_shows_what_it_got_what_it_expected_and_a_hint():
     assert text.startswith("[FAIL] AdamW.step") and "hint: correct the bias" in text
 
 
-def test_code_that_is_not_written_yet_is_to_do_and_what_needs_it_waits():
+def test_unwritten_code_is_to_do_and_what_needs_it_waits():
     def unwritten(name):
         def function(findings):
             raise NotImplementedError(name)
@@ -154,7 +156,7 @@ def test_the_table_escapes_what_code_says():
     assert "<script>" not in table and "&lt;script&gt;" in table and "a &amp; b" in table
 
 
-def test_nothing_found_is_no_pass_and_an_unknown_exercise_is_named():
+def test_no_findings_is_no_pass_and_an_unknown_exercise_is_named():
     assert Findings("add").state == "failed"
     with pytest.raises(ValueError, match="no exercise 'ad'; there are attention, add,"):
         check("ad")

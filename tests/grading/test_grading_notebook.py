@@ -99,7 +99,7 @@ def kinds(notebook):
 # ---- What counts -------------------------------------------------------------------------------
 
 
-def test_what_an_honest_notebook_shows_counts_and_nothing_is_flagged():
+def test_an_honest_notebook_counts_without_flags():
     assert flags(executed(), handed_out()) == []
     shown = results(executed(), handed_out())
     assert shown.exercises.keys() == {"attention", "add"}
@@ -156,7 +156,7 @@ def does_not_count(notebook, name="dev accuracy"):
     return name not in shown.results and name not in shown.exercises
 
 
-def test_cells_that_were_not_run_are_flagged_and_empty_ones_are_not():
+def test_cells_that_were_not_run_are_flagged_unless_empty():
     notebook = executed()
     by_id(notebook)["free"]["execution_count"] = None
     by_id(notebook)["result-fertility"]["execution_count"] = 5
@@ -195,7 +195,7 @@ def test_errors_are_flagged():
     assert flags(notebook, handed_out()) == [Flag("error", "free", "it ended in 'KeyError'")]
 
 
-def test_handed_out_cells_that_are_missing_twice_or_elsewhere_are_flagged():
+def test_missing_duplicated_and_moved_cells_are_flagged():
     notebook = executed()
     cells = by_id(notebook)
     order = ["title", "import", "answer", "exercise", "check-model", "result-fertility"]
@@ -218,7 +218,7 @@ def test_a_cell_that_shows_a_result_is_to_stay_as_it_is():
         assert does_not_count(notebook)
 
 
-def test_other_changes_are_told_of_in_one_flag_and_ones_own_cells_in_none():
+def test_other_changes_are_one_flag_and_own_cells_none():
     notebook = executed()
     by_id(notebook)["free"]["source"] = "seed = 1"
     by_id(notebook)["title"]["source"] = "# My GPT-2"
@@ -226,7 +226,7 @@ def test_other_changes_are_told_of_in_one_flag_and_ones_own_cells_in_none():
     assert flags(notebook, handed_out()) == [Flag("changed", "", "title, free")]
 
 
-def test_a_result_in_any_other_cell_is_flagged_and_does_not_count():
+def test_a_result_in_another_cell_is_flagged_and_does_not_count():
     notebook = executed()
     by_id(notebook)["result-dev-accuracy"]["outputs"] = []
     by_id(notebook)["free"]["outputs"] = [displayed(result("dev accuracy"), count=5)]
@@ -325,7 +325,7 @@ def test_another_figure_in_the_cell_of_a_result_is_flagged():
     assert kinds(notebook) == [("text", "result-dev-accuracy")] and does_not_count(notebook)
 
 
-def test_prints_that_look_like_a_report_are_flagged_and_others_are_not():
+def test_only_prints_that_look_like_a_report_are_flagged():
     report = str(Report([check_claim("fertility", CLAIMS["fertility"])]))
     for output in (printed(report), printed(["[ok] ", "Add"]), displayed({"text/plain": report})):
         notebook = executed()
@@ -376,7 +376,7 @@ def is_read(notebook):
 
 @settings(max_examples=200)
 @given(st.data())
-def test_a_notebook_in_which_anything_was_changed_is_read_without_an_exception(data):
+def test_any_changed_notebook_is_read_without_an_exception(data):
     notebook = executed()
     for _ in range(data.draw(st.integers(1, 6))):
         notebook = mutated(data.draw, notebook)
@@ -431,7 +431,7 @@ def without_id():
         ),
     ],
 )
-def test_a_file_that_is_no_notebook_is_named_with_what_mends_it(content, message, tmp_path):
+def test_a_file_that_is_no_notebook_is_named_with_its_fix(content, message, tmp_path):
     path = tmp_path / "final.ipynb"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:

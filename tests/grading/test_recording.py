@@ -107,7 +107,7 @@ class Odd:
         (lambda: torch.ones(3) * torch.nan, "failed", "largest difference nan"),
     ],
 )
-def test_whatever_code_gives_is_a_failure_of_its_own_check(gives, state, text, tmp_path, cases):
+def test_any_wrong_value_is_a_failure_of_its_own_check(gives, state, text, tmp_path, cases):
     def check(findings):
         got = findings.observe(gives)
         if findings.shape("shape", got, (3,)):
@@ -172,7 +172,7 @@ class Harmful:
         ),
     ],
 )
-def test_a_record_that_was_tampered_with_is_a_failure_and_no_error(tamper, tmp_path, cases):
+def test_a_changed_record_is_a_failure_and_no_error(tamper, tmp_path, cases):
     path = tmp_path / "observed"
     record("add", CHECKS["add"], path)
     tamper(path)

@@ -80,7 +80,7 @@ def globals_of(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
     return reads, binds
 
 
-def test_no_cell_of_its_notebook_needs_what_only_a_left_out_cell_binds(cells):
+def test_no_cell_needs_a_name_of_a_left_out_cell(cells):
     bound = set(dir(builtins))
     for cell in cells:
         if cell.cell_type == "code":
@@ -116,6 +116,28 @@ def test_a_solution_that_is_left_anywhere_is_found(where, edition):
     assert leaks(edition) == [] and leaks(changed) != []
 
 
+def test_it_is_clean_by_ruff(tmp_path, edition):
+    write(edition, tmp_path)
+    for command in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(tmp_path)]
+        outcome = subprocess.run(ruff, capture_output=True, text=True)
+        assert outcome.returncode == 0, outcome.stdout
+
+
+def test_it_imports_without_anything_of_ours(tmp_path, edition):
+    """Every module, and the command line."""
+    write(edition, tmp_path)
+    imports = "from gpt2 import GPT2Model, AdamW; import experiments.cli, grading.checks, gpt2; "
+    program = f"{imports}print(gpt2.__file__)"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    for command in (["-c", program], ["-m", "gpt2", "--help"]):
+        outcome = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True
+        )
+        assert outcome.returncode == 0, outcome.stderr.decode()
+        assert command[0] == "-m" or outcome.stdout.decode().strip().startswith(str(tmp_path))
+
+
 def test_a_stub_that_its_check_does_not_miss_is_an_error(monkeypatch):
     monkeypatch.setattr(
         releasing, "states", lambda folder: dict.fromkeys(exercises(), ("passed", ""))
@@ -148,7 +170,7 @@ def test_files_that_are_not_the_edition_are_not_verified(edition):
         verify({**edition, "gpt2/model.py": b""}, progress=False)
 
 
-def test_what_students_pack_holds_runs_but_no_checkpoints_and_is_the_same_twice(tmp_path, edition):
+def test_a_packed_submission_has_runs_without_checkpoints(tmp_path, edition):
     write(edition, tmp_path)
     run = tmp_path / "runs" / "english-1" / "best_model"
     run.mkdir(parents=True)

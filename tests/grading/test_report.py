@@ -96,7 +96,7 @@ class Page(HTMLParser):
 # ---- Gradescope and the gradebook --------------------------------------------------------------
 
 
-def test_gradescope_gets_its_documented_fields_and_students_no_flags():
+def test_gradescope_gets_its_fields_and_students_no_flags():
     results = json.loads(json.dumps(gradescope(grade()), allow_nan=False))
     assert results["score"] == 8 and results["execution_time"] == 41
     assert results["visibility"] == "visible" and results["stdout_visibility"] == "hidden"

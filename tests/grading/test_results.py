@@ -139,7 +139,7 @@ def test_what_is_wrong_is_named_beside_what_was_expected(name, where, value, wha
     assert findings.first_failure.got and findings.first_failure.expected
 
 
-def test_chance_is_no_fault_of_a_toy_model_and_one_of_the_official_model():
+def test_chance_fails_the_official_model_and_not_a_toy():
     chance = {"run": "english-0b90e8c9", **row("en", 0.35, 60)}
     sample = check_claim("dev accuracy", {**chance, "note": PROFILE.note})
     assert sample.state == "passed"
@@ -151,7 +151,7 @@ def test_chance_is_no_fault_of_a_toy_model_and_one_of_the_official_model():
         assert found.first_failure.what == "above chance" and found.first_failure.hint
 
 
-def test_a_mean_over_seeds_is_a_whole_number_of_all_seeds_answers():
+def test_a_mean_over_seeds_is_a_whole_count_over_all_seeds():
     rows = copy.deepcopy(FULL["comparison"]["rows"])
     accuracy = (3900 + 3901 + 3903) / 3 / 5010
     rows[0] = {**row("en", accuracy, setting="x", seeds=3), "accuracy": accuracy}
@@ -204,7 +204,7 @@ def test_whatever_json_holds_is_a_finding_and_no_exception(name, claim):
 
 @settings(max_examples=200)
 @given(st.data())
-def test_a_claim_of_which_anything_was_changed_is_judged_without_an_exception(data):
+def test_any_changed_claim_is_judged_without_an_exception(data):
     name = data.draw(st.sampled_from(list(RESULTS)))
     claim = FULL[name]
     for _ in range(data.draw(st.integers(1, 3))):

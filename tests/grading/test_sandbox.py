@@ -86,7 +86,7 @@ while not os.path.exists("beats"):
 )
 
 
-def test_a_program_that_behaves_gives_its_output_its_files_and_its_code(python, folder, isolation):
+def test_a_harmless_program_gives_output_files_and_exit_code(python, folder, isolation):
     outcome = python(
         """
         import os, sys, tempfile
@@ -178,7 +178,7 @@ def test_sleep_stops_at_the_wall_time(python, isolation):
     assert outcome.seconds < 10
 
 
-def test_a_program_that_ignores_signals_and_stops_itself_is_stopped(python, isolation):
+def test_a_program_that_ignores_signals_is_stopped(python, isolation):
     outcome = python(
         """
         import os, signal
@@ -254,9 +254,7 @@ def test_a_daemon_does_not_outlive_a_program_that_is_stopped(python, folder, iso
 
 
 @pytest.mark.parametrize("wall_seconds", [0, 0.03, 0.06, 0.1, 0.2])
-def test_a_program_that_is_stopped_while_it_starts_leaves_nothing(
-    python, folder, isolation, wall_seconds
-):
+def test_a_program_stopped_while_it_starts_leaves_nothing(python, folder, isolation, wall_seconds):
     (folder / "beats").touch()
     outcome = python(DAEMON + "\nwhile True: pass", Limits(wall_seconds=wall_seconds))
     assert "wall time" in outcome.stopped
@@ -537,7 +535,7 @@ def test_no_process_but_its_own_can_be_seen_or_killed(python):
     assert outcome.stdout == "[1, 2]\nno such process\n"
 
 
-def test_what_is_hidden_is_empty_and_what_is_kept_in_it_can_be_read(python, tmp_path):
+def test_hidden_folders_are_empty_but_for_kept_paths(python, tmp_path):
     need("files")
     solution = tmp_path / "solution"
     (solution / "kept" / "secret").mkdir(parents=True)

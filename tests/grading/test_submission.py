@@ -85,7 +85,7 @@ def problem(path, content, **limits):
 
 
 @pytest.mark.parametrize("prefix", ["", "project/", "Users/alice/Desktop/project/", "gpt2/"])
-def test_a_folder_and_a_zip_are_the_same_however_they_are_wrapped(tmp_path, prefix):
+def test_a_folder_and_a_zip_are_the_same_in_any_wrapping(tmp_path, prefix):
     plain = one(put(tmp_path / "alice", PROJECT))
     folder = one(put(tmp_path / "bob", {prefix + name: data for name, data in PROJECT.items()}))
     archive = tmp_path / "carol.zip"
@@ -139,7 +139,7 @@ def test_a_class_of_folders_and_zips_wrapped_or_not(tmp_path, as_zip):
             unpack(each, tmp_path / "out" / each.student)
 
 
-def test_the_same_in_folder_and_zip_counts_once_and_namesakes_are_told_apart(tmp_path):
+def test_a_copy_counts_once_and_namesakes_are_told_apart(tmp_path):
     put(tmp_path / "first/project", PROJECT)
     (tmp_path / "first/project.zip").write_bytes(zipped(PROJECT, "project/"))
     put(tmp_path / "second/Project", PROJECT)
@@ -161,7 +161,7 @@ def test_projects_of_other_shapes(tmp_path):
         )
 
 
-def test_a_notebook_among_submissions_makes_no_project_of_the_class(tmp_path):
+def test_a_notebook_among_submissions_is_no_project(tmp_path):
     put(tmp_path, {"solution.ipynb": b"{}", "alice.zip": zipped(PROJECT), "bob.zip": b"broken"})
     put(tmp_path / "carol", PROJECT)
     found = {each.student: each for each in find([tmp_path])}
