@@ -20,30 +20,19 @@ def hypothesis_only(train: XNLIDataset, test: XNLIDataset) -> Evaluation:
     Its features are tf-idf weights of words and pairs of words; in languages without spaces
     (zh, th) of one to three characters.
     """
-    unspaced = train.lang in ("zh", "th")
-    features = TfidfVectorizer(
-        analyzer="char" if unspaced else "word",
-        ngram_range=(1, 3) if unspaced else (1, 2),
-        token_pattern=None if unspaced else r"\S+",
-        sublinear_tf=True,
-    )
-    model = make_pipeline(features, LogisticRegression(max_iter=1000))
+    unspaced = {"analyzer": "char", "ngram_range": (1, 3)}
+    spaced = {"token_pattern": r"\S+", "ngram_range": (1, 2)}
+    cut = unspaced if train.lang in ("zh", "th") else spaced
+    regression = LogisticRegression(max_iter=1000)
+    model = make_pipeline(TfidfVectorizer(**cut, sublinear_tf=True), regression)
     model.fit(_hypotheses(train), train.labels)
     probabilities = pd.DataFrame(model.predict_proba(_hypotheses(test)), columns=model.classes_)
-    predictions = pd.DataFrame(
-        {
-            "pair_id": test.pair_ids,
-            "label": test.labels,
-            "prediction": probabilities.idxmax(axis=1),
-        }
-    )
-    for digit in DIGITS:
-        predictions[f"p({digit})"] = probabilities.get(digit, 0.0)
-    return Evaluation(predictions)
+    best = probabilities.idxmax(axis=1)
+    table = pd.DataFrame({"pair_id": test.pair_ids, "label": test.labels, "prediction": best})
+    return Evaluation(table.assign(**{f"p({d})": probabilities.get(d, 0.0) for d in DIGITS}))
 
 
 def _hypotheses(dataset: XNLIDataset) -> pd.Series:
     hypotheses = dataset.data["hypo"]
-    if dataset.lang == "zh":  # train is cut into words by spaces, test is not
-        hypotheses = hypotheses.str.replace(" ", "", regex=False)
-    return hypotheses
+    # Chinese train files are cut into words by spaces, test files are not.
+    return hypotheses.str.replace(" ", "", regex=False) if dataset.lang == "zh" else hypotheses

@@ -1,4 +1,4 @@
-"""What follows from predictions: accuracy with its interval, classes, confusions, calibration."""
+"""What follows from predictions: accuracy with its interval, classes, confusions."""
 
 import csv
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class Evaluation:
 
     def save(self, path) -> None:
         """Write the predictions as a CSV file, texts in quotes, whole or not at all."""
-        columns = [self.predictions[name].tolist() for name in self.predictions]
+        rows = zip(*(self.predictions[name].tolist() for name in self.predictions), strict=True)
         with (
             atomic_write(path) as temporary,
             open(temporary, "w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
-            writer.writerows([self.predictions.columns, *zip(*columns, strict=True)])
+            writer.writerows([self.predictions.columns, *rows])
 
     @classmethod
     def load(cls, path) -> "Evaluation":
@@ -64,14 +64,9 @@ class Evaluation:
 
     def per_class(self) -> pd.DataFrame:
         """Return precision, recall, F1 and support of each label."""
-        report = classification_report(
-            self.predictions["label"],
-            self.predictions["prediction"],
-            labels=DIGITS,
-            target_names=list(LABEL2ID),
-            output_dict=True,
-            zero_division=0.0,
-        )
+        names = {"labels": DIGITS, "target_names": list(LABEL2ID)}
+        texts = self.predictions["label"], self.predictions["prediction"]
+        report = classification_report(*texts, **names, output_dict=True, zero_division=0.0)
         return pd.DataFrame({name: report[name] for name in LABEL2ID}).T
 
     def confusion(self) -> pd.DataFrame:

@@ -15,7 +15,6 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
-from transformers import get_scheduler
 
 from config import FINETUNE_ENGLISH, FinetuningSettings
 from experiments.callbacks import ProgressBar
@@ -124,6 +123,8 @@ def _train(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         max_grad_norm=settings.max_grad_norm,
         precision=settings.precision,
         compile=settings.compile,
+        from transformers import get_scheduler  # loads all its optional integrations
+
         scheduler=get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps),
         callbacks=callbacks,
         checkpoints=checkpoints,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, spearmanr
 
@@ -17,26 +16,20 @@ from experiments.statistics import holm, mcnemar, wilson_interval
 CHANCE = 1 / 3
 
 
-# ---- Zero-shot transfer and the choice of languages --------------------------------------------
-
-
 def transfer_table(evaluations: dict[str, Evaluation], fertility: pd.DataFrame) -> pd.DataFrame:
     """Return a row a language, best first: accuracy with 95 % interval, n, the one-sided exact
     p-value of "no better than chance", the same corrected (Holm) for the languages other than
     English, and the columns of `fertility` (see gpt2.fertility.fertility_table)."""
     rows = {}
     for lang, evaluation in evaluations.items():
-        low, high = evaluation.interval
-        n = len(evaluation.predictions)
-        correct = round(evaluation.accuracy * n)
-        p = binomtest(correct, n, CHANCE, alternative="greater").pvalue
+        (low, high), n = evaluation.interval, len(evaluation.predictions)
+        p = binomtest(round(evaluation.accuracy * n), n, CHANCE, alternative="greater").pvalue
         rows[lang] = {"accuracy": evaluation.accuracy, "low": low, "high": high, "n": n, "p": p}
     table = pd.DataFrame.from_dict(rows, orient="index")
     others = [lang for lang in table.index if lang != "en"]
     table["p corrected"] = table["p"]
     table.loc[others, "p corrected"] = holm(table.loc[others, "p"].tolist())
-    table = table.join(fertility)
-    return table.sort_values("accuracy", ascending=False)
+    return table.join(fertility).sort_values("accuracy", ascending=False)
 
 
 def correlation(table: pd.DataFrame, measure: str) -> tuple[float, float]:
@@ -50,11 +43,7 @@ def correlation(table: pd.DataFrame, measure: str) -> tuple[float, float]:
 
 
 def select_languages(
-    table: pd.DataFrame,
-    *,
-    measure: str = "premium",
-    threshold: float = 2.0,
-    alpha: float = 0.05,
+    table: pd.DataFrame, *, measure="premium", threshold: float = 2.0, alpha: float = 0.05
 ) -> list[str]:
     """Return the languages of a `transfer_table` that GPT-2 supports, best first, without English.
 
@@ -89,8 +78,8 @@ def results_table(results: Sequence[Result]) -> pd.DataFrame:
     """
     rows = []
     for (lang, setting), group in _by_setting(results).items():
-        accuracies = [r.evaluation.accuracy for r in group]
-        accuracy, n = float(np.mean(accuracies)), len(group[0].evaluation.predictions)
+        accuracies = pd.Series([r.evaluation.accuracy for r in group])
+        accuracy, n = accuracies.mean(), len(group[0].evaluation.predictions)
         low, high = wilson_interval(round(accuracy * n), n)
         rows.append(
             {
@@ -99,11 +88,11 @@ def results_table(results: Sequence[Result]) -> pd.DataFrame:
                 "accuracy": accuracy,
                 "low": low,
                 "high": high,
-                "std": float(np.std(accuracies, ddof=1)) if len(group) > 1 else np.nan,
+                "std": accuracies.std(),  # NaN for one seed
                 "seeds": len(group),
                 "n": n,
                 "train rows": group[0].train_rows,
-                "seconds": float(np.mean([r.seconds for r in group])),
+                "seconds": sum(r.seconds for r in group) / len(group),
             }
         )
     return pd.DataFrame(rows)
@@ -114,15 +103,14 @@ def readable(results: pd.DataFrame) -> pd.DataFrame:
     "57.9 [56.5, 59.3]", or as "57.9 (0.5)", mean (standard deviation), for several seeds."""
 
     def cell(row: pd.Series) -> str:
-        accuracy = f"{100 * row['accuracy']:.1f}"
+        percent = 100 * row[["accuracy", "low", "high", "std"]].astype(float)
         if row["seeds"] > 1:
-            return f"{accuracy} ({100 * row['std']:.1f})"
-        return f"{accuracy} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+            return "{accuracy:.1f} ({std:.1f})".format(**percent)
+        return "{accuracy:.1f} [{low:.1f}, {high:.1f}]".format(**percent)
 
     texts = results.assign(text=results.apply(cell, axis=1))
-    wide = texts.pivot(index="language", columns="setting", values="text")
-    in_order = {name: list(dict.fromkeys(results[name])) for name in ("language", "setting")}
-    return wide.loc[in_order["language"], in_order["setting"]].fillna("")
+    wide = texts.pivot(index="language", columns="setting", values="text").fillna("")
+    return wide.loc[results["language"].unique(), results["setting"].unique()]
 
 
 def differences(results: Sequence[Result]) -> pd.DataFrame:
@@ -131,21 +119,13 @@ def differences(results: Sequence[Result]) -> pd.DataFrame:
 
     Of several seeds the first is compared.
     """
-    first = {key: group[0] for key, group in _by_setting(results).items()}
-    rows = []
-    for lang in dict.fromkeys(r.lang for r in results):
-        settings = [setting for other, setting in first if other == lang]
-        for a, b in combinations(settings, 2):
-            one, two = first[lang, a].evaluation, first[lang, b].evaluation
-            rows.append(
-                {
-                    "language": lang,
-                    "first": a,
-                    "second": b,
-                    "difference": two.accuracy - one.accuracy,
-                    "p": mcnemar(one, two),
-                }
-            )
+    first = {key: group[0].evaluation for key, group in _by_setting(results).items()}
+    languages, rows = [lang for lang, _ in first], []
+    in_order = sorted(first, key=lambda key: languages.index(key[0]))
+    for (lang, a), (other, b) in combinations(in_order, 2):
+        if lang == other:
+            one, two = first[lang, a], first[lang, b]
+            rows.append((lang, a, b, two.accuracy - one.accuracy, mcnemar(one, two)))
     table = pd.DataFrame(rows, columns=["language", "first", "second", "difference", "p"])
     return table.assign(**{"p corrected": holm(table["p"].tolist())})
 
@@ -153,10 +133,9 @@ def differences(results: Sequence[Result]) -> pd.DataFrame:
 def _by_setting(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
     """Return the results of each language and setting, sorted by seed."""
     groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result.lang, result.setting), []).append(result)
-    for (lang, setting), group in groups.items():
-        group.sort(key=lambda r: r.seed)
-        if len({r.seed for r in group}) < len(group):
-            raise ValueError(f"{lang}, {setting}: two results with the same seed")
+    for result in sorted(results, key=lambda result: result.seed):
+        group = groups.setdefault((result.lang, result.setting), [])
+        if group and group[-1].seed == result.seed:
+            raise ValueError(f"{result.lang}, {result.setting}: two results with the same seed")
+        group.append(result)
     return groups
