@@ -87,7 +87,7 @@ def test_the_environment_chooses_the_profile(no_variables, monkeypatch):
     assert chosen.finetuning == replace(FINETUNE_ENGLISH, subset=2000.0)
     assert choose_profile(data="other").data == "other"  # what is given counts
     monkeypatch.setenv("TRAIN_ROWS", "many")
-    with pytest.raises(ValueError, match="TRAIN_ROWS must be a whole number .*, got 'many'"):
+    with pytest.raises(ValueError, match=r"TRAIN_ROWS must be a whole number .*, got 'many'"):
         choose_profile()
     with pytest.raises(ValueError, match="unknown profile 'huge'; choose from sample, full"):
         choose_profile("huge")
