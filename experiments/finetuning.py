@@ -7,12 +7,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
 
@@ -111,8 +113,7 @@ def _train(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
     loader = _loader(train_sets, settings)
     batches_per_step = Accelerator().num_processes * settings.accumulate
     steps = math.ceil(len(loader) / batches_per_step) * settings.epochs
-    # transformers has a name of its own for a constant rate with a warm-up
-    schedule = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
+    warmup = round(settings.warmup * steps)
     optimizer = new_optimizer(model, settings)
     return train(
         model,
@@ -123,12 +124,20 @@ def _train(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         max_grad_norm=settings.max_grad_norm,
         precision=settings.precision,
         compile=settings.compile,
-        from transformers import get_scheduler  # loads all its optional integrations
-
-        scheduler=get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps),
+        scheduler=LambdaLR(optimizer, partial(_rate, settings.schedule, warmup, steps)),
         callbacks=callbacks,
         checkpoints=checkpoints,
     )
+
+
+def _rate(schedule: str, warmup: int, steps: int, step: int) -> float:
+    """Return by what the learning rate is multiplied at a step (from 0), as transformers does."""
+    if step < warmup:
+        return step / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    if schedule == "linear":
+        return 1 - done
+    return (1 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1.0
 
 
 def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> DataLoader:
