@@ -3,6 +3,7 @@
 Handout sections 4.2 and 5.1.
 """
 
+import copy
 import hashlib
 import json
 import re
@@ -17,7 +18,7 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from config import GPT2Config
@@ -48,17 +49,11 @@ class XNLIDataset(Dataset):
     [T] (-100 except for the digit) and `label_str` ("0", "1" or "2"). A dev or test item has the
     prompt alone, and no `labels`.
 
-    The files may be any that `read_xnli_tsv` reads; `{lang}` in a path is the language. Where a
-    file has a language column, `lang` picks its rows, in every split.
-
-    `subset` is a share (the first rows, as in the course) or, if a whole number above 1, a count;
-    only those rows are tokenized. For the same pairs in every language and equally many of each
-    label, see `stratified_subset`. Pairs of more than `max_length` tokens lose the ends of premise
-    and hypothesis, the longer one first, never `Label:` or the digit; `num_truncated` counts them.
-
-    Rows are tokenized once: the ids are saved in `.xnli_cache` beside the file, under a name that
-    follows from the file's content, the tokenizer, the settings and the code that encodes.
-    `verbose` prints one line about what was loaded.
+    The files may be any that `read_xnli_tsv` reads; `{lang}` in a path is the language. `subset`
+    is a share (the first rows, as in the course) or, above 1, a count; only those rows are
+    tokenized. Pairs of more than `max_length` tokens lose the ends of premise and hypothesis, never
+    `Label:` or the digit; `num_truncated` counts them. Rows are tokenized once: the ids are saved
+    in `.xnli_cache` beside the file. `verbose` prints one line about what was loaded.
 
     Raises FileNotFoundError for a missing file, or ValueError that names the argument or the line.
     """
@@ -106,8 +101,8 @@ class XNLIDataset(Dataset):
         texts = json.loads(encoded["texts"].tobytes())
         self._pair_ids, self.skipped = texts["pair_ids"], texts["skipped"]
         self.rows = np.arange(len(self.label_ids))
-        skipped = "; ".join(f"line {line}: {reason}" for line, reason in self.skipped[:3])
-        skipped = f"{len(self.skipped):,} skipped" + (f" ({skipped})" if skipped else "")
+        reasons = "; ".join(f"line {line}: {reason}" for line, reason in self.skipped[:3])
+        skipped = f"{len(self.skipped):,} skipped" + (f" ({reasons})" if reasons else "")
         if len(self) == 0:
             raise ValueError(f"{self.path}: no usable row, {skipped}; labels are {[*LABEL2ID]}")
         if verbose:
@@ -171,49 +166,35 @@ class XNLIDataset(Dataset):
         row = self.rows[index]
         prompt = self.ids[self.offsets[row] : self.offsets[row + 1]].astype(np.int64)
         label = int(self.label_ids[row])
+        item = {"label_str": str(label)}
         if self.split != "train":
             input_ids = torch.from_numpy(prompt)
-            item = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
-            return {**item, "label_str": str(label)}
+            return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **item}
         # BEGIN SOLUTION fine-tuning step
         input_ids = torch.from_numpy(np.append(prompt, self.digits[label]))
         labels = torch.full_like(input_ids, IGNORED)
         labels[-1] = input_ids[-1]
         # END SOLUTION
-        return {
-            "input_ids": input_ids,
-            "attention_mask": torch.ones_like(input_ids),
-            "labels": labels,
-            "label_str": str(label),
-        }
+        item["labels"] = labels
+        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **item}
 
     @staticmethod
     def collate_fn(batch: Sequence[dict], pad_token_id: int = GPT2Config().pad_token_id) -> dict:
         """Return `input_ids`, `attention_mask`, (`labels`), [B, T], padded on the right, and
         `label_strs`."""
-        width = max(len(item["input_ids"]) for item in batch)
-
-        def padded(name: str, value: int) -> Tensor:
-            rows = torch.full((len(batch), width), value, dtype=torch.long)
-            for row, item in zip(rows, batch, strict=True):
-                row[: len(item[name])] = item[name]
-            return rows
-
-        result = {
-            "input_ids": padded("input_ids", pad_token_id),
-            "attention_mask": padded("attention_mask", 0),
-            "label_strs": [item["label_str"] for item in batch],
+        padding = {"input_ids": pad_token_id, "attention_mask": 0, "labels": IGNORED}
+        padded = {
+            name: pad_sequence([item[name] for item in batch], True, value)
+            for name, value in padding.items()
+            if name in batch[0]
         }
-        if "labels" in batch[0]:
-            result["labels"] = padded("labels", IGNORED)
-        return result
+        return {**padded, "label_strs": [item["label_str"] for item in batch]}
 
     def stratified_subset(self, per_label: int, seed: int = 0) -> "XNLIDataset":
-        """Return a copy with `per_label` rows of each label, drawn by `seed`, in the file's order.
+        """Return a copy with `per_label` rows of each label, sampled by `seed`, in file order.
 
-        Rows are drawn by their place among the usable ones, so languages whose files are parallel
-        and have no `skipped` rows give the same pairs. Raises ValueError where a label has fewer
-        rows.
+        Parallel files without `skipped` rows give the same pairs in every language. Raises
+        ValueError where a label has fewer rows.
         """
         if per_label < 1:
             raise ValueError(f"per_label must be at least 1, got {per_label}")
@@ -225,10 +206,10 @@ class XNLIDataset(Dataset):
             if len(places) < per_label:
                 raise ValueError(f"{self.path}: only {len(places)} rows are {name}")
             chosen.append(generator.permutation(places)[:per_label])
-        copy = object.__new__(type(self))
-        copy.__dict__ = {name: value for name, value in vars(self).items() if name != "data"}
-        copy.rows = self.rows[np.sort(np.concatenate(chosen))]
-        return copy
+        part = copy.copy(self)
+        vars(part).pop("data", None)  # which holds all rows
+        part.rows = self.rows[np.sort(np.concatenate(chosen))]
+        return part
 
     # ---- Reading and encoding --------------------------------------------------------------------
 
