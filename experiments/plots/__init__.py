@@ -8,12 +8,7 @@ from experiments.plots.task1 import (
     plot_optimizer_paths,
     plot_tokens,
 )
-from experiments.plots.task2 import (
-    plot_accuracies,
-    plot_confusion,
-    plot_nli_data,
-    plot_study,
-)
+from experiments.plots.task2 import plot_accuracies, plot_confusion, plot_nli_data, plot_study
 from experiments.plots.task3 import (
     plot_confusions,
     plot_fertility,

@@ -26,7 +26,7 @@ def annotate(ax, text: str, point: tuple[float, float], offset: tuple[float, flo
     ax.annotate(text, point, xytext=offset, textcoords="offset points", **style)
 
 
-def draw_intervals(ax, rows: pd.DataFrame, measure: str, places, *, across=False, **style):
+def intervals(ax, rows: pd.DataFrame, measure: str, places, *, across=False, **style):
     """Draw a column with its interval (columns low and high) at the places, as errorbar does."""
     values = rows[measure]
     error = [values - rows["low"], rows["high"] - values]
@@ -37,7 +37,7 @@ def draw_intervals(ax, rows: pd.DataFrame, measure: str, places, *, across=False
         ax.errorbar(places, values, yerr=error, **style)
 
 
-def draw_cells(ax, table: pd.DataFrame, texts: Sequence, *, dark=False, fontsize=10, **style):
+def heat_map(ax, table: pd.DataFrame, texts: Sequence, *, dark=False, fontsize=10, **style):
     """Draw a table as a heat map with a text in each cell, white where the cell is dark: where the
     value is above the middle of the scale, or below it if low values are `dark`."""
     image = ax.imshow(table, aspect="auto", **style)

@@ -12,9 +12,9 @@ from experiments.plots.style import (
     COLORS,
     GREY,
     annotate,
-    draw_cells,
-    draw_intervals,
     finish,
+    heat_map,
+    intervals,
 )
 from gpt2.xnli import LABEL2ID, XNLIDataset
 
@@ -50,7 +50,7 @@ def plot_accuracies(
     fig, ax = plt.subplots(figsize=(9, 0.5 * len(accuracies) + 1.6))
     columns = ["accuracy", "low", "high"]
     table = pd.DataFrame.from_dict(accuracies, orient="index", columns=columns)
-    draw_intervals(ax, table, "accuracy", range(len(table)), across=True, color=BLUE)
+    intervals(ax, table, "accuracy", range(len(table)), across=True, color=BLUE)
     for y, (accuracy, low, high) in enumerate(accuracies.values()):
         text = f"{accuracy:.1%}  [{low:.1%}, {high:.1%}]"
         annotate(ax, text, (high, y), (5, 0), va="center")
@@ -66,7 +66,7 @@ def plot_confusion(evaluation: Evaluation, title: str = "Predictions", note: str
     """Draw the counts of gold labels by predictions."""
     counts = evaluation.confusion()
     fig, ax = plt.subplots(figsize=(6.5, 4))
-    draw_cells(ax, counts, counts.to_numpy(), cmap="Blues", vmin=0)
+    heat_map(ax, counts, counts.to_numpy(), cmap="Blues", vmin=0)
     ax.set(xlabel="prediction", ylabel="label", title=title)
     return finish(fig, note)
 
@@ -81,7 +81,7 @@ def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure
         shift = 0.06 * (i - (len(groups) - 1) / 2)  # so that intervals don't hide each other
         places = [values.index(v) + shift for v in rows[x]]
         label = f"{line.replace('_', ' ')} {value:g}"
-        draw_intervals(ax, rows, "dev accuracy", places, fmt="o-", color=color, label=label)
+        intervals(ax, rows, "dev accuracy", places, fmt="o-", color=color, label=label)
     ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
     ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     ax.set(xlabel=x.replace("_", " "), ylabel="dev accuracy, 95 % interval (dashed: chance)")

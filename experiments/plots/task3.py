@@ -16,9 +16,9 @@ from experiments.plots.style import (
     GREY,
     ORANGE,
     annotate,
-    draw_cells,
-    draw_intervals,
     finish,
+    heat_map,
+    intervals,
 )
 
 
@@ -48,7 +48,7 @@ def plot_transfer(
     others = table.drop(index="en", errors="ignore").sort_values(measure)
     for i, (lang, row) in enumerate(others.iterrows()):
         color = GREEN if lang in chosen else BLUE
-        draw_intervals(ax, others.loc[[lang]], "accuracy", [row[measure]], color=color)
+        intervals(ax, others.loc[[lang]], "accuracy", [row[measure]], color=color)
         # In turns above and below the interval, so that neighbours' names don't meet.
         end, offset, side = ((row["high"], 3, "bottom"), (row["low"], -4, "top"))[i % 2]
         annotate(ax, str(lang), (row[measure], end), (0, offset), ha="center", va=side)
@@ -69,7 +69,7 @@ def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
         rows = results[results["setting"] == setting]
         shift = 0.16 * (i - (len(settings) - 1) / 2)  # so that intervals don't hide each other
         places = [languages.index(lang) + shift for lang in rows["language"]]
-        draw_intervals(ax, rows, "accuracy", places, across=True, color=color, label=setting)
+        intervals(ax, rows, "accuracy", places, across=True, color=color, label=setting)
     ax.axvline(CHANCE, color=GREY, ls="--", lw=1)
     ax.set_yticks(range(len(languages)), languages)
     ax.set(ylim=(len(languages) - 0.5, -0.5), title="Accuracy by language and setting")
@@ -82,7 +82,7 @@ def plot_matrix(table: pd.DataFrame, title: str, note: str = "") -> Figure:
     """Draw accuracies as a heat map: a row for each training set, a column for each test set."""
     fig, ax = plt.subplots(figsize=(0.7 * table.shape[1] + 3, 0.5 * table.shape[0] + 1.8))
     texts = (100 * table).map("{:.0f}".format).to_numpy()
-    image = draw_cells(ax, table, texts, dark=True, cmap="viridis")
+    image = heat_map(ax, table, texts, dark=True, cmap="viridis")
     ax.set(xlabel="tested on", ylabel="trained on", title=title)
     fig.colorbar(image, label="accuracy")
     return finish(fig, note)
@@ -100,7 +100,7 @@ def plot_confusions(evaluations: dict[str, Evaluation], note: str = "") -> Figur
         counts = evaluation.confusion().set_axis(short, axis=1).set_axis(short[:3], axis=0)
         shares = counts.div(counts.sum(axis=1), axis=0)
         texts = (100 * shares).map("{:.0f}".format).to_numpy()
-        draw_cells(ax, shares, texts, fontsize=7, cmap="Blues", vmin=0, vmax=1)
+        heat_map(ax, shares, texts, fontsize=7, cmap="Blues", vmin=0, vmax=1)
         ax.set_title(lang, fontsize=10)
     fig.suptitle("Predictions by label (per cent of a row)")
     return finish(fig, note)
