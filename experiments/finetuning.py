@@ -74,15 +74,12 @@ def finetune(
     if settings.per_label is not None:
         train_sets = [s.stratified_subset(settings.per_label, settings.seed) for s in train_sets]
     dev_sets = [XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages]
-    weights = {
-        "weights": fingerprint(*model.state_dict().values()),
-        "model": model.config.to_dict(),
-    }
+    start = {"weights": fingerprint(*model.state_dict().values()), "model": model.config.to_dict()}
     inputs = {
         "train": [rows.fingerprint for rows in train_sets],
         "dev": [rows.fingerprint for rows in dev_sets],
     }
-    run = FinetunedRun(runs, name, asdict(settings) | weights, inputs, code_identity())
+    run = FinetunedRun(runs, name, asdict(settings) | start, inputs, code_identity())
     run.settings, run.data = settings, Path(data)
 
     def work(is_main: bool) -> dict:
