@@ -2,8 +2,7 @@
 
     python run_notebook.py [default_final_project.ipynb] [--in-place] [--out FOLDER]
 
-Prints after how many seconds each section starts. GPT2_PROFILE and the other variables of
-`experiments.profiles.choose_profile` select weights and data.
+The environment variables of `experiments.profiles.choose_profile` select weights and data.
 """
 
 import argparse
@@ -19,6 +18,8 @@ from nbconvert import HTMLExporter
 from utils import atomic_write
 
 ROOT = Path(__file__).parent
+# Their texts name places on this machine, or the time: Python's, with a line of code, and torch's.
+LIBRARY_WARNING = re.compile(r"^(.*site-packages.*\n(  .*\n)?|W\d{4} .*\n)", re.MULTILINE)
 
 
 def main() -> int:
@@ -81,8 +82,7 @@ def clean(notebook) -> None:
                 outputs.append(streams.setdefault(output.name, output))
         for output in streams.values():
             lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
-            # A library's warning names its place on this machine.
-            output.text = "\n".join(line for line in lines if "site-packages" not in line)
+            output.text = LIBRARY_WARNING.sub("", "\n".join(lines))
         if cell.cell_type == "code":
             cell.outputs = [output for output in outputs if output.get("text") != ""]
 
