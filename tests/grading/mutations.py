@@ -181,7 +181,7 @@ MUTATIONS = [
      [('"contradictory": 1, "neutral": 2}', '"contradictory": 2, "neutral": 1}')]),
     ("fine-tuning step", PROMPTS, "the label is cut off",
      [("_shorten(ids, *pairs[row], tokenizer, room)", "ids[:room]")]),
-    ("fine-tuning step", XNLI, "pads are labels", [('padded("labels", IGNORED)', 'padded("labels", 0)')]),
+    ("fine-tuning step", XNLI, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')]),
     ("fine-tuning step", PROMPTS, "a space before the digit",
      [("[prompt, prompt + digit]", '[prompt, prompt + " " + digit]')]),
 ]  # fmt: skip
