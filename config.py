@@ -308,7 +308,6 @@ class FinetuningSettings(TrainingSettings):
     subset: float = 1.0  # the first rows of every language: a share, or a count if above 1
     per_label: int | None = None  # rows of each label, sampled with the seed, out of the subset
     examples: int | None = None  # rows per epoch, over all languages; None: every row once
-    temperature: float = 1.0  # of the languages' shares: 1 is proportional, larger is more equal
     max_length: int = 1024  # tokens
     token_budget: int | None = None  # batches of similar lengths instead of batch_size rows
     accumulate: int = 1  # batches per optimizer step
@@ -316,7 +315,6 @@ class FinetuningSettings(TrainingSettings):
     warmup: float = 0.0  # share of the steps
     max_grad_norm: float | None = None
     precision: str = "float32"  # or "bf16", or "auto": bf16 where the hardware has it
-    compile: bool = False  # torch.compile the blocks, on a GPU; dropout differs then
 
     def __post_init__(self):
         super().__post_init__()
@@ -327,10 +325,8 @@ class FinetuningSettings(TrainingSettings):
         _check_choice(self, "precision", "float32", "bf16", "auto")
         if self.warmup >= 1:
             raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
-        if self.temperature < 1:
-            raise ValueError(f"temperature must be at least 1, got {self.temperature}")
-        if self.token_budget is not None and (self.examples is not None or self.temperature != 1):
-            raise ValueError("token_budget reads every row once; leave out examples, temperature")
+        if self.token_budget is not None and self.examples is not None:
+            raise ValueError("token_budget reads every row once; leave out examples")
 
 
 FINETUNE_ENGLISH = FinetuningSettings(  # handout section 4.3

@@ -4,12 +4,10 @@ import hashlib
 import os
 import random
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -213,9 +211,3 @@ def supports_bf16() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags))
-
-
-def supports_compile() -> bool:
-    """Return whether torch.compile has a C++ compiler and, for a GPU, Triton."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    return compiler is not None and bool(find_spec("triton") or not torch.cuda.is_available())

@@ -4,7 +4,7 @@ Lengths are those of the given English training pairs, repeated to the number of
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,56 +41,34 @@ def model_and_optimizer(options: Options, config: GPT2Config, hyper) -> tuple:
     return model, AdamW(model.parameters(), lr=hyper.learning_rate, weight_decay=hyper.weight_decay)
 
 
-def ours(options: Options, precision: str, way: Callable) -> dict:
-    """What a Contest takes: `way(compile)` makes a way, with compiled blocks and without."""
-    name = f"ours, {precision}"
-    ways, compare = {name: way(False)}, []
-    if options.compiles:
-        ways[f"{name}, compiled"] = way(True)
-        compare.append((f"{name}, compiled", name))
-    return {"ways": ways, "compare": compare, "rates": list(ways)}
-
-
 def finetuning_epoch(options: Options, config: GPT2Config) -> Contest:
     rows = options.dataset("train")
     copies = 1 if options.quick else -(-PAIRS // len(rows))
     pairs = ConcatDataset([rows] * copies)
     lengths = (rows.lengths + 1).tolist() * copies
     batches = BatchesByLength(lengths, FINETUNE_FAST.token_budget)
-
-    def way(compile: bool, pinned: bool = options.device == "cuda"):
-        model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
-        how = {"collate_fn": XNLIDataset.collate_fn, "pin_memory": pinned}
-        loader = DataLoader(pairs, batch_sampler=batches, **how)
-        norm = FINETUNE_FAST.max_grad_norm
-        settings = {"max_grad_norm": norm, "precision": "bf16", "compile": compile}
-        return lambda turn: train(model, loader, optimizer, **settings) and None
-
-    measured = ours(options, "bf16", way)
-    waiting = "ours, bf16, waiting for copies"
-    measured["ways"][waiting] = way(False, pinned=False)
-    measured["compare"].append(("ours, bf16", waiting))
+    loader = DataLoader(pairs, batch_sampler=batches, collate_fn=XNLIDataset.collate_fn)
+    model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
+    settings = {"max_grad_norm": FINETUNE_FAST.max_grad_norm, "precision": "bf16"}
     return Contest(
         "fine-tuning as FINETUNE_FAST",
         "pairs",
         len(pairs),
-        **measured,
+        {"ours, bf16": lambda turn: train(model, loader, optimizer, **settings) and None},
+        rates=["ours, bf16"],
         flop=3 * forward_flop(config, lengths, len(pairs)),
     )
 
 
 def handout_steps(options: Options, config: GPT2Config) -> Contest:
     batches = options.batches(FINETUNE_ENGLISH.batch_size, 2 if options.quick else 100)
-
-    def way(compile: bool):
-        model, optimizer = model_and_optimizer(options, config, FINETUNE_ENGLISH)
-        return lambda turn: train(model, batches, optimizer, compile=compile) and None
-
+    model, optimizer = model_and_optimizer(options, config, FINETUNE_ENGLISH)
     return Contest(
         "fine-tuning as the handout, batch of 4",
         "steps",
         len(batches),
-        **ours(options, "float32", way),
+        {"ours, float32": lambda turn: train(model, batches, optimizer) and None},
+        rates=["ours, float32"],
     )
 
 
@@ -134,16 +112,12 @@ def long_texts(options: Options, config: GPT2Config) -> Contest:
         ids = torch.randint(config.vocab_size, (size, length), generator=generator)
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         batches.append({key: x.to(options.device) for key, x in batch.items()})
-
-    def way(compile: bool):
-        model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
-        settings = {"precision": "bf16", "compile": compile}
-        return lambda turn: train(model, batches, optimizer, **settings) and None
-
+    model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
     return Contest(
         "pretraining 124M, 1,024 tokens",
         "tokens",
         size * length * count,
-        **ours(options, "bf16", way),
+        {"ours, bf16": lambda turn: train(model, batches, optimizer, precision="bf16") and None},
+        rates=["ours, bf16"],
         flop=3 * forward_flop(config, [length] * size * count, size * (length - 1) * count),
     )

@@ -7,7 +7,7 @@ import torch
 
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
-from utils import supports_bf16, supports_compile
+from utils import supports_bf16
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,10 +23,6 @@ class Options:
     def precisions(self) -> list[str]:
         """bfloat16 only where the machine multiplies in it."""
         return ["float32", "bf16"] if supports_bf16() else ["float32"]
-
-    @property
-    def compiles(self) -> bool:
-        return supports_compile()
 
     def dataset(self, split: str, lang: str = "en", **changes) -> XNLIDataset:
         settings = {"tokenizer": load_tokenizer(), "verbose": False, **changes}

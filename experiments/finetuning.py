@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from accelerate import Accelerator
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, DataLoader
@@ -120,7 +119,6 @@ def _train(model, settings, train_sets, checkpoints, callbacks) -> list[Progress
         accumulate=settings.accumulate,
         max_grad_norm=settings.max_grad_norm,
         precision=settings.precision,
-        compile=settings.compile,
         scheduler=LambdaLR(optimizer, partial(_rate, settings.schedule, warmup, steps)),
         callbacks=callbacks,
         checkpoints=checkpoints,
@@ -139,15 +137,15 @@ def _rate(schedule: str, warmup: int, steps: int, step: int) -> float:
 
 def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> DataLoader:
     rows = ConcatDataset(train_sets)
-    options = {"collate_fn": XNLIDataset.collate_fn, "pin_memory": torch.cuda.is_available()}
+    options = {"collate_fn": XNLIDataset.collate_fn}
     if settings.token_budget is not None:
         lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
         batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
         return DataLoader(rows, batch_sampler=batches, **options)
     order = ShuffledRows(len(rows), settings.seed)
-    if settings.examples is not None or settings.temperature != 1:
+    if settings.examples is not None:
         sizes = [len(s) for s in train_sets]
-        order = MixedRows(sizes, settings.examples, settings.temperature, settings.seed)
+        order = MixedRows(sizes, settings.examples, settings.seed)
     return DataLoader(rows, settings.batch_size, sampler=order, **options)
 
 

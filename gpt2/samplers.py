@@ -32,23 +32,16 @@ class ShuffledRows(Sampler[int]):
 
 
 class MixedRows(ShuffledRows):
-    """Yield rows of several data sets, concatenated as in a ConcatDataset, in smoothed shares.
+    """Yield rows of several data sets, concatenated as in a ConcatDataset, in proportion.
 
-    Of `sizes` n₁, n₂, ... an epoch of `count` rows takes shares proportional to n^(1/T), with a
-    temperature T as in Devlin et al. 2019: T = 1 is in proportion, a large T in equal parts. A data
-    set with more rows than its share gives other rows each epoch, one with fewer repeats rows.
+    Of data sets with `sizes` rows an epoch takes `count` rows together. One with more rows than its
+    share gives other rows each epoch, one with fewer repeats rows.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], count: int | None = None, temperature: float = 1.0, seed=0
-    ):
-        count = sum(sizes) if count is None else count
-        if temperature < 1:
-            raise ValueError(f"temperature must be at least 1 (in proportion), got {temperature}")
+    def __init__(self, sizes: Sequence[int], count: int, seed: int = 0):
         super().__init__(count, seed)
         self.sizes = np.asarray(sizes)
-        weights = self.sizes ** (1 / temperature)
-        exact = count * weights / weights.sum()
+        exact = count * self.sizes / self.sizes.sum()
         self.shares = np.floor(exact).astype(int)
         rest = count - self.shares.sum()  # goes to those that lost most by rounding down
         self.shares[np.argsort(self.shares - exact, kind="stable")[:rest]] += 1

@@ -78,8 +78,7 @@ def text_loader(documents: Dataset, batch_size: int, *, shuffle=False, seed=0) -
     while hasattr(whole, "dataset"):  # a part of a part
         whole = whole.dataset
     sampler = ShuffledRows(len(documents), seed) if shuffle else None
-    settings = {"collate_fn": whole.collate_fn, "pin_memory": torch.cuda.is_available()}
-    return DataLoader(documents, batch_size, sampler=sampler, **settings)
+    return DataLoader(documents, batch_size, sampler=sampler, collate_fn=whole.collate_fn)
 
 
 def read_lines(filepath, encoding: str = "utf-8") -> list[str]:

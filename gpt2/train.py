@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
 
 from gpt2.checkpoints import (
     Checkpoints,
@@ -30,7 +29,6 @@ def train(
     accumulate: int = 1,
     max_grad_norm: float | None = None,
     precision: str = "float32",
-    compile: bool = False,
     scheduler=None,
     callbacks: Iterable[Callable[[Progress], None]] = (),
     checkpoints: Checkpoints | None = None,
@@ -42,8 +40,7 @@ def train(
     many labels. `accumulate` batches make one step, whose gradient is that of the mean over all
     their labels, however unevenly they are spread over batches and processes. `scheduler` steps
     once per optimizer step; every callback is called after every step. With `precision="bf16"`
-    matrices are multiplied in bfloat16, while weights, gradients and sums stay float32. `compile`
-    runs the model's blocks through torch.compile, which takes a minute first: for a GPU.
+    matrices are multiplied in bfloat16, while weights, gradients and sums stay float32.
 
     With `checkpoints` the whole state is saved when one is due and after every epoch, before the
     callbacks of that step. The same call in a new process resumes there, after calling the
@@ -55,14 +52,14 @@ def train(
     ValueError for an optimizer of another model, an empty loader or a step without a label.
     """
     _check_arguments(model, loader, optimizer, epochs, accumulate, precision)
-    accelerator = accelerator or _accelerator_for(loader)
+    accelerator = accelerator or Accelerator()
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     steps_per_epoch = math.ceil(len(loader) / accumulate)
     state = TrainingState(checkpoints, accelerator, model, optimizer, scheduler)
     history = state.restore()
     _call(callbacks, history)
     started = time.perf_counter() - (history[-1].seconds if history else 0.0)
-    kernels, memory = faster(model, compile=compile), memory_reused(accelerator.device)
+    kernels, memory = faster(model), memory_reused(accelerator.device)
     model.train()
     optimizer.zero_grad()  # whatever an earlier call has left
     with memory:
@@ -128,12 +125,6 @@ def _check_finite(loss: float, step: int, optimizer) -> None:
             f"the loss is {loss} at step {step}; lower the learning rate, warm it up, or clip "
             "gradients (max_grad_norm=1.0)"
         )
-
-
-def _accelerator_for(loader) -> Accelerator:
-    """Return an accelerator of this machine; copies from pinned memory do not block the host."""
-    pinned = getattr(loader, "pin_memory", False)
-    return Accelerator(dataloader_config=DataLoaderConfiguration(non_blocking=pinned))
 
 
 def _autocast(accelerator: Accelerator, precision: str):

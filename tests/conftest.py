@@ -1,7 +1,6 @@
 """What all tests share: no network, two threads, small models, and which tests are left out."""
 
 import os
-from functools import partial
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub call would only hang
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -78,11 +77,3 @@ def text_file(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture
-def traced_only(monkeypatch):
-    """torch.compile traces and makes no code of it, which would take half a minute each time."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    yield
-    torch.compiler.reset()  # the next test compiles for itself

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt2.fast.compiled import CompiledBlocks
 from gpt2.fast.linear import FastLinears
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt, as in malloc.h
@@ -27,13 +26,8 @@ def is_on() -> bool:
     return os.environ.get("GPT2_FAST", "1") != "0"
 
 
-def faster(model: nn.Module, *, compile: bool = False) -> AbstractContextManager:
-    """Return a context, to be entered any number of times, in which `model` runs faster kernels.
-
-    `compile` runs the blocks through torch.compile, for a GPU; that is not subject to GPT2_FAST.
-    """
-    if compile:
-        return CompiledBlocks(model)
+def faster(model: nn.Module) -> AbstractContextManager:
+    """Return a context, to be entered any number of times, in which `model` runs faster kernels."""
     return FastLinears(model) if is_on() else nullcontext()
 
 

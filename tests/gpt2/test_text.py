@@ -65,12 +65,6 @@ def test_a_batch_is_as_wide_as_its_longest_document(text_file, tokenizer):
     assert (batch["input_ids"][0, 1:] == EOT).all()
 
 
-@pytest.mark.parametrize("gpu", [True, False])
-def test_batches_are_pinned_where_there_is_a_gpu(gpu, text_file, tokenizer, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert text_loader(TextDataset(text_file("a text"), tokenizer, 8), 2).pin_memory == gpu
-
-
 def test_the_order_is_drawn_from_the_seed(text_file, tokenizer):
     dataset = TextDataset(text_file(*(f"word {i}" for i in range(50))), tokenizer, 8)
 

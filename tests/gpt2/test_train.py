@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from accelerate import Accelerator, data_loader
+from accelerate import Accelerator
 from torch import nn
 
 from gpt2.checkpoints import Checkpoints, Progress
@@ -156,22 +156,6 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights():
     with pytest.raises(FloatingPointError, match="loss is nan at step 3; lower the learning rate"):
         run(model, uneven_batches(), loss_fn=explode)
     assert weights(model).isfinite().all()
-
-
-@pytest.mark.filterwarnings("ignore:'pin_memory' argument")
-@pytest.mark.parametrize("pinned", [True, False])
-def test_the_copy_of_a_pinned_batch_is_not_waited_for(pinned, monkeypatch):
-    asked, send = [], data_loader.send_to_device
-
-    def recorded(batch, device, non_blocking=False, **settings):
-        asked.append(non_blocking)
-        return send(batch, device, non_blocking=non_blocking, **settings)
-
-    monkeypatch.setattr(data_loader, "send_to_device", recorded)
-    rows = torch.utils.data.DataLoader(rows_of(uneven_batches(3)), 2, pin_memory=pinned)
-    model = make_model(dtype=torch.float32)
-    train(model, rows, AdamW(model.parameters()))
-    assert asked == [pinned] * 3
 
 
 def test_the_loop_knows_nothing_of_gpt2():
