@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
-from utils import atomic_write
+from experiments.files import write_text
 
 ROOT = Path(__file__).parent
 # Their texts name places on this machine, or the time: Python's, with a line of code, and torch's.
@@ -37,59 +37,52 @@ def main() -> int:
         failure = error
     clean(notebook)
     executed, report = args.out / source.name, args.out / f"{source.stem}.html"
-    write(executed, nbformat.writes(notebook) + "\n")
-    write(report, HTMLExporter().from_notebook_node(notebook)[0])
+    write_text(executed, nbformat.writes(notebook) + "\n")
+    write_text(report, HTMLExporter().from_notebook_node(notebook)[0])
     if failure:
         print(failure)
         print(f"stopped at this error; the cells before it are in {executed} and {report}")
         return 1
     if args.in_place:
-        write(source, nbformat.writes(notebook) + "\n")
+        write_text(source, nbformat.writes(notebook) + "\n")
     print(f"notebook {executed}\nreport   {report}")
     return 0
 
 
 def execute(notebook) -> None:
     """Run every cell; print after how many seconds each section starts."""
-    resources, started = {"metadata": {"path": str(ROOT)}}, time.perf_counter()
-    client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=resources)
-    with client.setup_kernel():
-        for index, cell in enumerate(notebook.cells):
-            if cell.cell_type == "code":
-                client.execute_cell(cell, index)
-            elif cell.source.startswith("#"):
-                heading = cell.source.splitlines()[0].lstrip("# ")
-                print(f"{time.perf_counter() - started:6.1f} s  {heading}", flush=True)
+    started = time.perf_counter()
+
+    def print_heading(cell, cell_index) -> None:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            heading = cell.source.splitlines()[0].lstrip("# ")
+            print(f"{time.perf_counter() - started:6.1f} s  {heading}", flush=True)
+
+    NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(ROOT)}},
+        record_timing=False,
+        coalesce_streams=True,  # of a progress bar only the last state
+        on_cell_start=print_heading,
+    ).execute()
     print(f"{time.perf_counter() - started:6.1f} s  end")
 
 
 def clean(notebook) -> None:
-    """Remove what differs between runs or machines, and all but the last state of a bar."""
+    """Remove what differs between runs or machines."""
     notebook.metadata.pop("language_info", None)
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-        outputs, streams = [], {}
         for output in cell.get("outputs", []):
-            if output.output_type != "stream":
-                outputs.append(output)
-                for kind in {"text/html", "text/plain"} & output.get("data", {}).keys():
-                    # pandas gives a styled table a random name, Python an object its address
-                    text = re.sub(r"\bT_[0-9a-f]{5}(?=\W|_)", f"T_{cell.id}", output.data[kind])
-                    output.data[kind] = re.sub(r" at 0x[0-9a-f]+", "", text)
-            elif output.name in streams:
-                streams[output.name].text += output.text
-            else:
-                outputs.append(streams.setdefault(output.name, output))
-        for output in streams.values():
-            lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
-            output.text = LIBRARY_WARNING.sub("", "\n".join(lines))
+            if output.output_type == "stream":
+                output.text = LIBRARY_WARNING.sub("", output.text)
+            for kind in {"text/html", "text/plain"} & output.get("data", {}).keys():
+                # pandas gives a styled table a random name, Python an object its address
+                text = re.sub(r"\bT_[0-9a-f]{5}(?=\W|_)", f"T_{cell.id}", output.data[kind])
+                output.data[kind] = re.sub(r" at 0x[0-9a-f]+", "", text)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in outputs if output.get("text") != ""]
-
-
-def write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def test_what_differs_between_runs_is_removed():
     def executed():
         table = pd.DataFrame([1]).style  # with a name and an address of its own
         data = {"text/html": table._repr_html_(), "text/plain": repr(table)}
-        warning = "10%\r100%\n/a/site-packages/b.py:1: UserWarning\n  import b\nW1127 02:47 b.py\n"
+        warning = "100%\n/a/site-packages/b.py:1: UserWarning\n  import b\nW1127 02:47 b.py\n"
         outputs = [output("display_data", data), output("stream", name="stderr", text=warning)]
         cell = nbformat.v4.new_code_cell(id="results", outputs=outputs)
         notebook = nbformat.v4.new_notebook(cells=[cell])
