@@ -16,7 +16,7 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -26,7 +26,6 @@ from config import (
     FINETUNE_FAST,
     FINETUNE_TOY,
     TOY_PRETRAINING,
-    FinetuningSettings,
     PretrainingSettings,
 )
 from experiments import finetuning, pretraining
@@ -35,7 +34,6 @@ from experiments.evaluation import Evaluation
 from experiments.languages import LanguageStudy, measure_fertility
 from experiments.profiles import EMBEDDED_TEXT, choose_profile
 from experiments.study import run_study, study_table
-from experiments.tables import export
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
 from gpt2.model import GPT2Model
@@ -45,15 +43,12 @@ from gpt2.xnli import LANGUAGES, XNLIDataset
 from utils import get_device
 
 PRESETS = {"english": FINETUNE_ENGLISH, "fast": FINETUNE_FAST, "toy": FINETUNE_TOY}
-if TYPE_CHECKING:  # the presets become subcommands, each with every field as an option
-    Preset = FinetuningSettings
-else:
-    Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
+# The presets become subcommands, each with every field as an option.
+Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
 arg = tyro.conf.arg
 Weights = Annotated[str, arg(help="a name on the Hugging Face hub or a folder")]
 Data = Annotated[Path, arg(help="the folder that holds XNLI-1.0 and XNLI-MT-1.0")]
 Runs = Annotated[Path, arg(help="the folder of all runs; finished ones are only read")]
-Name = Annotated[str, arg(help="the first part of this run's folder name")]
 Codes = Annotated[tuple[str, ...], arg(help='language codes, or "all" for the 15 of XNLI')]
 Seeds = Annotated[tuple[int, ...], arg(help="random seeds, of the order of rows and of dropout")]
 HERE, RUNS = Path("."), Path("runs")
@@ -71,20 +66,16 @@ def check(profile: Literal["sample", "full"] | None = None) -> None:
 
 def pretrain(
     text: Path = Path(EMBEDDED_TEXT),
-    held_out: float = 0.1,
     runs: Runs = RUNS,
-    name: Name = "pretraining",
     settings: PretrainingSettings = TOY_PRETRAINING,
 ) -> None:
     """Train a model from scratch on a text file.
 
     Args:
-        text: one document a line, UTF-8.
-        held_out: share of the documents on which the loss is measured after each epoch.
+        text: one document a line, UTF-8; a tenth of them is held out.
     """
     texts = TextDataset(text, load_tokenizer(), settings.max_len)
-    parts = texts.split(held_out, seed=settings.seed)
-    run = pretraining.pretrain(settings, *parts, runs=runs, name=name)
+    run = pretraining.pretrain(settings, *texts.split(0.1, seed=settings.seed), runs=runs)
     print(run.held_out().to_string(index=False))
     print(f"model: {run.path / 'model'}")
 
@@ -94,18 +85,11 @@ def finetune(
     weights: Weights = "gpt2",
     data: Data = HERE,
     runs: Runs = RUNS,
-    name: Name = "finetune",
-    test: bool = True,
 ) -> None:
-    """Fine-tune a model on natural language inference.
-
-    Args:
-        test: also evaluate the best model on the test sets of its languages.
-    """
-    run = finetuning.finetune(settings, weights=weights, data=data, runs=runs, name=name)
+    """Fine-tune a model on natural language inference, and evaluate it on the test set."""
+    run = finetuning.finetune(settings, weights=weights, data=data, runs=runs)
     print(f"dev accuracy {run.result['dev_accuracy']:.4f}, model: {run.path / 'best_model'}")
-    if test:
-        _print_accuracies(run.evaluations(settings.languages))
+    _print_accuracies(run.evaluations(settings.languages))
 
 
 def evaluate(
@@ -159,22 +143,14 @@ def generate(
         num_beams: above 1, search for the most probable text with this many beams.
     """
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    sampling = {name: value for name, value in sampling.items() if value is not None}
-    given = [f"--{name.replace('_', '-')}" for name in sampling]
-    given += ["--seed"] if seed is not None else []
-    if not prompt:
-        raise ValueError("--prompt is empty; give at least one character")
-    if given and num_beams > 1:
-        options = ", ".join(given)
-        raise ValueError(f"beam search does not sample; leave out --num-beams or {options}")
-    if temperature == 0 and len(given) > 1:
-        others = ", ".join(given[1:])
-        raise ValueError(f"--temperature 0 does not sample; raise it or leave out {others}")
+    decoding = {name: value for name, value in sampling.items() if value is not None}
     device, tokenizer = get_device(), load_tokenizer()
-    decoding = {"num_beams": num_beams}
-    if given and temperature != 0:
+    if decoding or seed is not None:
+        if num_beams > 1:
+            raise ValueError("beam search does not sample; leave out --num-beams or the others")
         generator = torch.Generator(device).manual_seed(seed or 0)
-        decoding |= {"do_sample": True, "generator": generator, **sampling}
+        decoding |= {"do_sample": True, "generator": generator}
+    decoding["num_beams"] = num_beams
     model = GPT2Model.from_pretrained(weights)
     input_ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     print(generate_gpt2(model, tokenizer, input_ids, max_gen_length, device, **decoding))
@@ -184,18 +160,13 @@ def fertility(
     data: Data = HERE,
     languages: Codes = ("all",),
     max_samples: int | None = None,
-    out: Path | None = None,
 ) -> None:
     """Measure how finely GPT-2's tokenizer cuts each language.
 
     Args:
         max_samples: how many training pairs of each language; the handout's check has 3927.
-        out: a folder for the table as CSV, Markdown and LaTeX.
     """
-    table = measure_fertility(data, _all_or(languages), max_samples)
-    print(table.round(2).to_string())
-    if out is not None:
-        export(table, out, "fertility")
+    print(measure_fertility(data, _all_or(languages), max_samples).round(2).to_string())
 
 
 def study(
