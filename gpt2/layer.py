@@ -8,8 +8,6 @@ from gpt2.cache import LayerCache
 ACTIVATIONS = {
     # GPT-2 was trained with the tanh form; the exact GELU differs by up to 5e-4 a unit.
     "gelu_new": lambda: nn.GELU(approximate="tanh"),
-    "gelu_pytorch_tanh": lambda: nn.GELU(approximate="tanh"),
-    "gelu_fast": lambda: nn.GELU(approximate="tanh"),
     "gelu": nn.GELU,
     "relu": nn.ReLU,
 }

@@ -160,13 +160,13 @@ def test_a_bad_combination_names_the_field(bad, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model_type": "bloom"}, 'model_type is "bloom"'),
+        ({"model_type": "bloom"}, "model_type is 'bloom', but GPT-2 has 'gpt2'"),
         ({"activation_function": "silu"}, "activation_function must be one of"),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
-        ({"scale_attn_weights": False}, "scale_attn_weights=False"),
-        ({"add_cross_attention": True}, "add_cross_attention=True"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings=False"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config="),
+        ({"scale_attn_by_inverse_layer_idx": True}, "layer_idx is True, but GPT-2 has False"),
+        ({"scale_attn_weights": False}, "scale_attn_weights is False"),
+        ({"add_cross_attention": True}, "add_cross_attention is True"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config is "),
     ],
 )
 def test_a_checkpoint_of_other_mathematics_is_refused(settings, message, tmp_path):
@@ -175,10 +175,10 @@ def test_a_checkpoint_of_other_mathematics_is_refused(settings, message, tmp_pat
         GPT2Config.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}", b"[]"])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}"])
 def test_a_broken_config_file_is_a_clear_error(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"config.json: (not a JSON file|holds a list)"):
+    with pytest.raises(ValueError, match=r"config\.json: .*; give a whole checkpoint of GPT-2"):
         GPT2Config.from_pretrained(tmp_path)
 
 
@@ -199,5 +199,5 @@ def test_another_librarys_name_or_a_typo_is_not_swallowed(given, meant):
 
 
 def test_training_settings_are_checked():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         TrainingSettings(batch_size=0, epochs=1, learning_rate=1e-3, weight_decay=0)

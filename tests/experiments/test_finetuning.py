@@ -171,7 +171,7 @@ def test_changed_predictions_are_computed_again(go, damage):
         lines = raw.splitlines(keepends=True)
         path.write_bytes(b"".join([lines[0], *lines[2:]]))
     elif damage == "no seal":
-        path.with_suffix(".json").write_text("{")
+        path.with_suffix(".seal").write_bytes(b"\xff")
     else:
         changed = {"cut": raw[:-8], "edited": raw.replace(b",1,", b",0,", 1), "empty": b""}
         path.write_bytes(changed.get(damage, b"\x00\xff"))
@@ -266,28 +266,27 @@ def test_a_budget_of_examples_is_shared_among_the_languages(go):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
-        ({"seed": 2**70}, r"seed must be finite and below 2\*\*32"),
-        ({"learning_rate": "1e-5"}, "learning_rate must be a number, got '1e-5'"),
-        ({"batch_size": 4.0}, "batch_size must be a whole number, got 4.0"),
-        ({"epochs": True}, "epochs must be a whole number, got True"),
-        ({"subset": 0}, "subset must be above 0, got 0"),
-        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
-        ({"token_budget": 0}, "token_budget must be at least 1, got 0"),
-        ({"max_grad_norm": 0}, "max_grad_norm must be above 0, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"learning_rate": 0.0}, "learning_rate must be a number above 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0, got nan"),
+        ({"learning_rate": "1e-5"}, "learning_rate must be a number above 0, got '1e-5'"),
+        ({"batch_size": 4.0}, "batch_size must be a whole number of at least 1, got 4.0"),
+        ({"epochs": True}, "epochs must be a whole number of at least 1, got True"),
+        ({"subset": 0}, "subset must be a number above 0, got 0"),
+        ({"accumulate": 0}, "accumulate must be a whole number of at least 1, got 0"),
+        ({"token_budget": 0}, "token_budget must be a whole number of at least 1"),
+        ({"max_grad_norm": 0}, "max_grad_norm must be a number above 0, got 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"languages": "en"}, r"languages must be a tuple such as \(\"en\",\), got 'en'"),
         ({"languages": ()}, "languages must be a tuple"),
         (
             {"schedule": "cos"},
             'schedule must be one of "constant", "linear", "cosine"; got \'cos\'',
         ),
-        ({"warmup": 1.5}, "warmup is a share of the steps"),
-        ({"examples": 0}, "examples must be at least 1, got 0"),
+        ({"warmup": 1.5}, r"warmup must be a number in \[0, 1\), got 1.5"),
+        ({"examples": 0}, "examples must be a whole number of at least 1"),
         ({"examples": 9, "token_budget": 300}, "leave out examples"),
         ({"precision": "fp16"}, 'precision must be one of "float32", "bf16", "auto"; got \'fp16\''),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, sentence):
