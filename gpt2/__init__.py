@@ -3,11 +3,15 @@
 from gpt2 import GPT2Model, AdamW, XNLIDataset, generate_gpt2
 """
 
-# ruff: noqa: E402  the filter comes before what it filters
+# ruff: noqa: E402  the filters come before what they filter
+import logging
 import warnings
 
 # tqdm says this once where widgets are not installed; the bars here are text bars anyway.
 warnings.filterwarnings("ignore", message="IProgress not found")
+# Where torchao is installed, transformers imports it, and it warns of kernels that nothing uses.
+logging.getLogger("torchao").setLevel(logging.ERROR)
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 from config import GPT2Config
 from gpt2.attention import CausalSelfAttention, causal_mask
