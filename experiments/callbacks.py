@@ -1,9 +1,8 @@
 """Callbacks of `gpt2.train.train`: a text progress bar, and metrics as lines of JSON."""
 
 import json
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,27 +19,25 @@ class ProgressBar:
     """
 
     def __init__(self, description: str = "training", note: Callable[[], str] = str):
-        self.description, self.note = description, note
-        self.bar = None
+        self.settings = {"desc": description, "unit": "step", "ncols": 140, "mininterval": 0.5}
+        self.note, self.bar = note, None
+        self.losses, self.num_tokens = [], 0
 
     def __call__(self, progress: Progress) -> None:
-        if self.bar is None or progress.step == 1:
-            total, done = progress.total_steps, progress.step - 1
-            settings = {"desc": self.description, "unit": "step", "ncols": 140, "mininterval": 0.5}
-            self.bar = tqdm(total=total, initial=done, **settings)
-            self.losses, self.num_tokens, self.first = [], 0, progress
-        else:
-            self.num_tokens += progress.num_tokens
+        if self.bar is None:
+            initial, total = progress.step - 1, progress.total_steps
+            self.bar, self.first = tqdm(total=total, initial=initial, **self.settings), progress
         self.losses.append(progress.loss)
+        self.num_tokens += progress.num_tokens
         parts = [
             f"epoch {progress.epoch}",
             f"loss {progress.loss:.3f}",
             f"mean {sum(self.losses) / len(self.losses):.3f}",
             f"lr {progress.learning_rate:.1e}",
         ]
-        if self.num_tokens > 0:
-            speed = self.num_tokens / (progress.seconds - self.first.seconds)
-            parts.append(f"{speed:,.0f} tokens/s")
+        if progress is not self.first:
+            seconds = progress.seconds - self.first.seconds
+            parts.append(f"{(self.num_tokens - self.first.num_tokens) / seconds:,.0f} tokens/s")
         self.bar.set_postfix_str(", ".join(filter(None, [*parts, self.note()])), refresh=False)
         self.bar.update()
         if progress.step == progress.total_steps:
@@ -51,47 +48,28 @@ class Metrics:
     """Append a line of JSON for every step to a file, and lines of other measurements.
 
     After a resumption the lines that the killed process wrote after its last checkpoint are
-    dropped, so that every step is there once. A full disk costs lines, not the training.
+    dropped, so that every step is there once.
     """
 
     def __init__(self, path):
-        self.path = Path(path)
-        self.started = self.torn = False
+        self.path, self.started = Path(path), False
 
     def __call__(self, progress: Progress) -> None:
         if not self.started:
             self.started = True
             before = [line for line in self.read() if line["step"] < progress.step]
-            with self._reported():
-                write_text(self.path, "".join(json.dumps(line) + "\n" for line in before))
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in before))
         self.write(asdict(progress))
 
     def write(self, line: dict) -> None:
         """Append a line, which needs the key `step`."""
-        start = "\n" if self.torn else ""
-        with self._reported(), open(self.path, "a", encoding="utf-8") as file:
-            file.write(start + json.dumps(line) + "\n")
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def read(self) -> list[dict]:
         """Return all whole lines."""
         lines = []
         for text in self.path.read_bytes().split(b"\n") if self.path.is_file() else []:
-            try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
-                continue  # torn when the disk was full or the machine stopped
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
-                lines.append(line)
+            with suppress(ValueError):  # torn when the machine stopped
+                lines.append(json.loads(text))
         return lines
-
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Warn of the first of several errors in a row."""
-        try:
-            yield
-        except OSError as error:
-            if not self.torn:
-                warnings.warn(f"{self.path}: lines are lost ({error})", stacklevel=5)
-            self.torn = True
-        else:
-            self.torn = False

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report, confusion_matrix
 
+from experiments.files import write_text
 from experiments.statistics import wilson_interval
 from gpt2.evaluate import DIGITS, compute_accuracy
 from gpt2.xnli import LABEL2ID
-from utils import atomic_write
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,8 @@ class Evaluation:
 
     def save(self, path) -> None:
         """Write the predictions as a CSV file, texts in quotes, whole or not at all."""
-        rows = zip(*(self.predictions[name].tolist() for name in self.predictions), strict=True)
-        with (
-            atomic_write(path) as temporary,
-            open(temporary, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
-            writer.writerows([self.predictions.columns, *rows])
+        texts = {"quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
+        write_text(path, self.predictions.to_csv(index=False, **texts))
 
     @classmethod
     def load(cls, path) -> "Evaluation":
@@ -77,11 +72,8 @@ class Evaluation:
         return pd.DataFrame(counts[:3], list(LABEL2ID), [*LABEL2ID, "no label"])
 
     def confident_errors(self, data: pd.DataFrame, count: int = 10) -> pd.DataFrame:
-        """Return the wrong predictions with the highest probability among the three labels.
-
-        `data` is the data set's: its columns premise, hypo and label, and the prediction with its
-        probability. Raises ValueError for another data set's.
-        """
+        """Return the rows of `data`, the data set's, that are wrong with the highest probability
+        among the three labels. Raises ValueError for another data set's."""
         if data["pair_id"].tolist() != self.predictions["pair_id"].tolist():
             raise ValueError("data holds other pairs than these predictions")
         share = self._probabilities / self._probabilities.sum(axis=1, keepdims=True)

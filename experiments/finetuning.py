@@ -49,15 +49,11 @@ def finetune(
     """Return the finished run of these settings: read from its folder, resumed, or started.
 
     `weights` is what the model starts from (see `GPT2Model.from_pretrained`), `data` the folder
-    that holds XNLI-1.0 and XNLI-MT-1.0. Pairs are cut to the positions that the model has. The run
-    is the folder `<runs>/<name>-<digest>`; its digest follows from settings, weights, data and the
-    code that decides the numbers, so no run resumes another's. After each epoch the model is
-    evaluated on dev, each of the `languages` weighing the same; the best is saved in
+    that holds XNLI-1.0 and XNLI-MT-1.0. The run is the folder `<runs>/<name>-<digest>`; its digest
+    follows from settings, weights, data and the code that decides the numbers. After each epoch
+    the model is evaluated on dev, each of the `languages` weighing the same; the best is saved in
     `best_model/`, for `from_pretrained` and as `model.pt`. `checkpoints` are arguments of
-    gpt2.checkpoints.Checkpoints.
-
-    Raises RuntimeError where another process works on the same run. What data, weights or
-    training raise passes through, and what was saved stays.
+    gpt2.checkpoints.Checkpoints. Raises RuntimeError where another process works on the run.
     """
     if settings.precision == "auto":
         settings = replace(settings, precision="bf16" if supports_bf16() else "float32")
@@ -82,14 +78,12 @@ def finetune(
     run.settings, run.data = settings, Path(data)
 
     def work(is_main: bool) -> dict:
-        saved = Checkpoints(run.path, **(checkpoints or {}))
-        if not is_main:
-            _train(model, settings, train_sets, saved, [])
-            return {}
         dev = _DevEvaluation(model, tokenizer, dev_sets, run)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         # Metrics come first: they drop what a killed process wrote after its last checkpoint.
-        history = _train(model, settings, train_sets, saved, [run.metrics, dev, *bar])
+        callbacks = [run.metrics, dev, *bar] if is_main else []
+        saved = Checkpoints(run.path, **(checkpoints or {}))
+        history = _train(model, settings, train_sets, saved, callbacks)
         last = [step for step in history if step.epoch == settings.epochs]
         summed = sum(step.loss * step.num_labels for step in last)
         return {
@@ -172,7 +166,7 @@ class FinetunedRun(Run):
         common = {"tokenizer": tokenizer, "max_length": self.settings.max_length, "verbose": False}
         rows = XNLIDataset.in_folder(self.data, split, lang, **common)
         path = self.path / "predictions" / f"{split}.{lang}.csv"
-        seal = path.with_suffix(".json")
+        seal = path.with_suffix(".seal")
         if path.is_file() and seal.is_file() and seal.read_bytes() == _seal(path, rows).encode():
             return Evaluation.load(path)
         evaluation = Evaluation(predict(self.model(), tokenizer, rows, progress=progress))
@@ -180,10 +174,10 @@ class FinetunedRun(Run):
         return evaluation
 
     def save_evaluation(self, evaluation: Evaluation, rows: XNLIDataset) -> None:
-        """Write `predictions/<split>.<lang>.csv`, and beside it what they follow from."""
+        """Write `predictions/<split>.<lang>.csv`, and its seal beside it."""
         path = self.path / "predictions" / f"{rows.split}.{rows.lang}.csv"
         evaluation.save(path)
-        write_text(path.with_suffix(".json"), _seal(path, rows))
+        write_text(path.with_suffix(".seal"), _seal(path, rows))
 
     def evaluations(
         self, languages: Sequence[str] = LANGUAGES, split: str = "test", *, progress=True
@@ -205,10 +199,9 @@ class FinetunedRun(Run):
 
 
 def _seal(path: Path, rows: XNLIDataset) -> str:
-    """Return what saved predictions follow from, and a digest of the file itself."""
-    contents = {"code": to_json(code_identity()).encode(), "file": path.read_bytes()}
-    digests = {name: hashlib.blake2b(raw).hexdigest() for name, raw in contents.items()}
-    return to_json({"pairs": rows.fingerprint, **digests})
+    """Return a digest of saved predictions and of what they follow from: the code, the pairs."""
+    origin = to_json([code_identity(), rows.fingerprint]).encode()
+    return hashlib.blake2b(origin + path.read_bytes()).hexdigest()
 
 
 class _DevEvaluation:
@@ -222,8 +215,7 @@ class _DevEvaluation:
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
         self.folder = run.path / run.model_folder
-        has_weights = (self.folder / "model.safetensors").is_file()
-        self.best = read_json(self.folder / "dev.json") if has_weights else None
+        self.best = read_json(self.folder / "dev.json") or {}
 
     def note(self) -> str:
         """Return the best accuracy so far, for the progress bar."""
@@ -242,21 +234,19 @@ class _DevEvaluation:
                 f"the dev loss is {loss} after epoch {progress.epoch}: weights have become "
                 "infinite; lower the learning rate, warm it up, or clip gradients"
             )
-        accuracy = float(np.mean([e.accuracy for e in evaluations]))
+        accuracies = [e.accuracy for e in evaluations]
+        accuracy = float(np.mean(accuracies))
         # The languages' pairs are the same, so together they count as no more than one language's.
         pairs = max(map(len, self.dev_sets))
-        languages = self.run.settings.languages
         line = {
             "step": progress.step,
             "epoch": progress.epoch,
             "dev_loss": loss,
             "dev_accuracy": accuracy,
             "dev_interval": wilson_interval(round(accuracy * pairs), pairs),
-            "dev_accuracies": {
-                lang: e.accuracy for lang, e in zip(languages, evaluations, strict=True)
-            },
+            "dev_accuracies": dict(zip(self.run.settings.languages, accuracies, strict=True)),
         }
-        if self.best is None or accuracy > self.best["dev_accuracy"]:
+        if not self.best or accuracy > self.best["dev_accuracy"]:
             self.model.save_pretrained(self.folder, tokenizer=self.tokenizer)
             with atomic_write(self.folder / "model.pt") as path:
                 write_torch(self.model.state_dict(), path)

@@ -38,14 +38,10 @@ class Run:
     model_folder = "model"  # where the finished run's model is
 
     def __init__(self, root, name: str, settings: dict, inputs: dict, code: dict):
-        if not name or Path(name).name != name:
-            raise ValueError(f"name must be a plain folder name, got {name!r}")
         text = to_json({"settings": settings, "inputs": inputs, "code": code})
         self.identity = json.loads(text)  # as it is read back, such as lists for tuples
-        self.root, self.name = Path(root), name
-        self.path = (
-            self.root / f"{name}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
-        )
+        digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+        self.name, self.path = name, Path(root) / f"{name}-{digest}"
         self.metrics = Metrics(self.path / "metrics.jsonl")
 
     def once(self, work: Callable[[bool], dict]) -> None:
@@ -54,15 +50,15 @@ class Run:
         Under a launcher every process calls it, as `work(is_main)`; the folder is the main one's.
         """
         accelerator = Accelerator()
-        if accelerator.is_main_process and not self.path.exists():
+        is_main = accelerator.is_main_process
+        if is_main and not self.path.exists():
             self._print_changed_code()
-        mine = accelerator.is_main_process and self.result is None
-        with self.exclusive() if mine else nullcontext():
+        with self.exclusive() if is_main and self.result is None else nullcontext():
             # Read again inside: another process may have finished it meanwhile.
             (finished,) = broadcast_object_list([self.result is not None])
             if not finished:
-                result = work(accelerator.is_main_process)
-                if accelerator.is_main_process:
+                result = work(is_main)
+                if is_main:
                     write_json(self.path / "result.json", result)
         accelerator.wait_for_everyone()
 
@@ -85,10 +81,7 @@ class Run:
 
     @property
     def result(self) -> dict | None:
-        """The saved result; None before the run is finished.
-
-        Raises FileNotFoundError where a finished run has lost its model.
-        """
+        """The saved result; None before the run is finished."""
         result = read_json(self.path / "result.json")
         if result is not None and not (self.path / self.model_folder / "config.json").is_file():
             raise FileNotFoundError(
@@ -108,13 +101,10 @@ class Run:
 
     def _print_changed_code(self) -> None:
         """Print one line if the newest run of the same name and settings had other code."""
-        files = self.root.glob(f"{self.name}-{'[0-9a-f]' * 8}/settings.json")
+        files = self.path.parent.glob(f"{self.name}-{'[0-9a-f]' * 8}/settings.json")
         for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-            try:
-                earlier = read_json(file)
-            except ValueError:
-                continue  # damaged: nothing to compare with
-            if earlier.get("settings") == self.identity["settings"]:
+            earlier = read_json(file)
+            if earlier["settings"] == self.identity["settings"]:
                 if changed := changed_code(earlier["code"], self.identity["code"]):
                     print(
                         f"{self.path.name}: a new run, because {', '.join(changed)} changed since "

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 
-def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion."""
-    interval = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion."""
+    interval = binomtest(correct, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -17,15 +17,13 @@ def mcnemar(first, second) -> float:
 
     The evaluations must be of the same pairs, in any order; else ValueError.
     """
-    a, b = (
-        (e.predictions.set_index("pair_id").pipe(lambda t: t["prediction"] == t["label"]))
-        for e in (first, second)
-    )
+    tables = (evaluation.predictions.set_index("pair_id") for evaluation in (first, second))
+    a, b = (table["prediction"] == table["label"] for table in tables)
     if not a.index.is_unique or set(a.index) != set(b.index):
         raise ValueError("a paired test needs the same pairs in both evaluations")
-    b = b.loc[a.index]
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
+    only_a = int((a & ~b.loc[a.index]).sum())
+    differ = int((a != b.loc[a.index]).sum())
+    return float(binomtest(only_a, differ).pvalue) if differ else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -42,13 +42,7 @@ def test_a_finished_run_without_its_model_is_an_error(tmp_path):
         Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "../x", "/x"])
-def test_a_run_stays_in_its_root(tmp_path, name):
-    with pytest.raises(ValueError, match="name must be a plain folder name"):
-        Run(tmp_path, name, {}, {}, {})
-
-
-@pytest.mark.parametrize("content", ["[]", "{}", "null", "{", "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "{", "\\x00\\x00"])
 def test_a_damaged_result_is_named(tmp_path, content):
     run = Run(tmp_path, "x", {}, {}, {})
     run.path.mkdir()
@@ -158,9 +152,3 @@ def test_changed_code_is_named_beside_the_earlier_run(tmp_path, capsys):
 def test_other_settings_data_or_names_print_nothing(tmp_path, capsys, settings, inputs, code, name):
     finished(tmp_path, {"lr": 1.0}, {"train": "a"}, {"a.py": "1"})
     assert start(capsys, tmp_path, name, settings, inputs, code)[1] == ""
-
-
-def test_a_damaged_earlier_run_is_no_obstacle(tmp_path, capsys):
-    earlier = finished(tmp_path, {"lr": 1.0}, {}, {"a.py": "1"})
-    (earlier.path / "settings.json").write_text("{")
-    assert start(capsys, tmp_path, "x", {"lr": 1.0}, {}, {"a.py": "2"})[1] == ""
