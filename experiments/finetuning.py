@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate import Accelerator
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, DataLoader
@@ -31,7 +32,6 @@ from gpt2.model import GPT2Model
 from gpt2.samplers import BatchesByLength, MixedRows, ShuffledRows
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
-from gpt2.weights import write_torch
 from gpt2.xnli import LANGUAGES, XNLIDataset
 from utils import atomic_write, fingerprint, set_seed, supports_bf16
 
@@ -180,14 +180,13 @@ class FinetunedRun(Run):
         write_text(path.with_suffix(".seal"), _seal(path, rows))
 
     def evaluations(
-        self, languages: Sequence[str] = LANGUAGES, split: str = "test", *, progress=True
+        self, languages: Sequence[str] = LANGUAGES, *, progress=True
     ) -> dict[str, Evaluation]:
-        """Return the best model's predictions in each language (zero-shot where it was not trained
-        on it)."""
-        bar = tqdm(languages, desc=f"{self.path.name} on {split}", ncols=100, disable=not progress)
+        """Return the best model's predictions for the test set in each language."""
+        bar = tqdm(languages, desc=f"{self.path.name} on test", ncols=100, disable=not progress)
         evaluations = {}
         for lang in bar:
-            evaluations[lang] = self.evaluation(split, lang, progress=False)
+            evaluations[lang] = self.evaluation("test", lang, progress=False)
             bar.set_postfix_str(f"{lang} {evaluations[lang].accuracy:.3f}")
         return evaluations
 
@@ -249,7 +248,7 @@ class _DevEvaluation:
         if not self.best or accuracy > self.best["dev_accuracy"]:
             self.model.save_pretrained(self.folder, tokenizer=self.tokenizer)
             with atomic_write(self.folder / "model.pt") as path:
-                write_torch(self.model.state_dict(), path)
+                torch.save(self.model.state_dict(), path)
             for rows, evaluation in zip(self.dev_sets, evaluations, strict=True):
                 self.run.save_evaluation(evaluation, rows)
             write_json(self.folder / "dev.json", line)

@@ -5,7 +5,6 @@ Every file in it is whole, whenever the process is killed.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
@@ -23,8 +22,6 @@ from gpt2.checkpoints import Progress
 from gpt2.model import GPT2Model
 from optim.adamw import AdamW
 from utils import get_device
-
-TEMPORARY = r"\..+\.\w+\.[a-z0-9_]{8}"  # the name of a file that atomic_write has not finished
 
 
 class Run:
@@ -73,9 +70,8 @@ class Run:
                 f"{self.path}: another process works in this folder; wait until it ends or stop it"
             ) from error
         with lock:
-            for file in self.path.rglob(".*"):  # what a killed process was writing
-                if re.fullmatch(TEMPORARY, file.name) and file.is_file():
-                    file.unlink()
+            for file in self.path.rglob(".*.*.????????"):  # what a killed process was writing
+                file.unlink()
             write_json(self.path / "settings.json", self.identity)
             yield
 

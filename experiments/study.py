@@ -14,10 +14,7 @@ from utils import in_evaluation_mode
 
 
 def run_study(variants: Sequence[FinetuningSettings], **arguments) -> list[FinetunedRun]:
-    """Return the finished run of each of the settings, in order; `arguments` are `finetune`'s.
-
-    Each starts from the same weights in a model of its own; finished runs are only read.
-    """
+    """Return the finished run of each of the settings, in order; `arguments` are `finetune`'s."""
     if not variants:
         raise ValueError("no settings to study; give a list of FinetuningSettings")
     return [finetune(settings, **arguments) for settings in variants]
@@ -26,22 +23,19 @@ def run_study(variants: Sequence[FinetuningSettings], **arguments) -> list[Finet
 def study_table(runs: Sequence[FinetunedRun]) -> pd.DataFrame:
     """Return a row a run, best first: the settings in which they differ, dev accuracy with its 95 %
     interval, dev loss, mean training loss of the last epoch, minutes and folder."""
-    if not runs:
-        raise ValueError("no runs to tabulate")
     settings = pd.DataFrame([asdict(run.settings) for run in runs])
-    rows = [
-        {
-            "dev accuracy": run.result["dev_accuracy"],
-            "low": run.result["dev_interval"][0],
-            "high": run.result["dev_interval"][1],
-            "dev loss": run.result["dev_loss"],
-            "train loss": run.result["train_loss"],
-            "minutes": run.result["seconds"] / 60,
-            "folder": run.path.name,
+    results = pd.DataFrame([run.result for run in runs])
+    table = settings.loc[:, settings.nunique(dropna=False) > 1].assign(
+        **{
+            "dev accuracy": results["dev_accuracy"],
+            "low": results["dev_interval"].str[0],
+            "high": results["dev_interval"].str[1],
+            "dev loss": results["dev_loss"],
+            "train loss": results["train_loss"],
+            "minutes": results["seconds"] / 60,
+            "folder": [run.path.name for run in runs],
         }
-        for run in runs
-    ]
-    table = settings.loc[:, settings.nunique(dropna=False) > 1].join(pd.DataFrame(rows))
+    )
     return table.sort_values("dev accuracy", ascending=False, ignore_index=True)
 
 

@@ -11,27 +11,18 @@ from experiments.files import write_text
 def markdown(table: pd.DataFrame) -> str:
     """Return the table as Markdown, index first; cells as in `readable_cells`."""
     cells = readable_cells(table)
-    rows = [list(cells.columns), *cells.values.tolist()]
-    rows = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, [":" + "-" * (width - 1) for width in widths])
-    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+    rows = [list(cells), ["---"] * cells.shape[1], *cells.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def export(table: pd.DataFrame, folder, name: str) -> None:
     """Write `<folder>/<name>.csv`, with every digit, and `.md` and `.tex` (booktabs, as in ACL
     papers), as `readable_cells`."""
-    latex = readable_cells(table).to_latex(
-        index=False, escape=True, label=f"tab:{name}", position="t"
-    )
-    texts = {
-        "csv": table.to_csv(lineterminator="\n"),
-        "md": markdown(table) + "\n",
-        "tex": latex,
-    }
-    for suffix, text in texts.items():
-        write_text(Path(folder) / f"{name}.{suffix}", text)
+    latex = {"index": False, "escape": True, "label": f"tab:{name}", "position": "t"}
+    path = Path(folder, name)
+    write_text(path.with_suffix(".csv"), table.to_csv(lineterminator="\n"))
+    write_text(path.with_suffix(".md"), markdown(table) + "\n")
+    write_text(path.with_suffix(".tex"), readable_cells(table).to_latex(**latex))
 
 
 def readable_cells(table: pd.DataFrame) -> pd.DataFrame:

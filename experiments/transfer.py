@@ -43,18 +43,15 @@ def correlation(table: pd.DataFrame, measure: str) -> tuple[float, float]:
 
 
 def select_languages(
-    table: pd.DataFrame, *, measure="premium", threshold: float = 2.0, alpha: float = 0.05
+    table: pd.DataFrame, *, threshold: float = 2.0, alpha: float = 0.05
 ) -> list[str]:
     """Return the languages of a `transfer_table` that GPT-2 supports, best first, without English.
 
-    The rule: zero-shot accuracy above chance at level `alpha` after correction, and a tokenizer
-    `measure` of at most `threshold` (twice the tokens of English for the same content).
+    The rule: zero-shot accuracy above chance at level `alpha` after correction, and a premium of at
+    most `threshold` (twice the tokens of English for the same content).
     """
-    selected = (table["p corrected"] < alpha) & (table[measure] <= threshold)
+    selected = (table["p corrected"] < alpha) & (table["premium"] <= threshold)
     return [lang for lang in table.index[selected] if lang != "en"]
-
-
-# ---- Settings compared -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,8 @@ class Result:
 
 
 def results_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Return a row for every language and setting: accuracy with 95 % interval, n, train rows,
-    seconds.
-
-    Of several seeds: their mean accuracy, its standard deviation in `std`, and the interval of the
-    mean for as many pairs (the pairs' chance, not the seeds').
-    """
+    """Return a row for every language and setting: mean accuracy over the seeds with its standard
+    deviation, the 95 % interval of the mean for n pairs (not for the seeds), and the cost."""
     rows = []
     for (lang, setting), group in _by_setting(results).items():
         accuracies = pd.Series([r.evaluation.accuracy for r in group])
@@ -134,8 +127,5 @@ def _by_setting(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]
     """Return the results of each language and setting, sorted by seed."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in sorted(results, key=lambda result: result.seed):
-        group = groups.setdefault((result.lang, result.setting), [])
-        if group and group[-1].seed == result.seed:
-            raise ValueError(f"{result.lang}, {result.setting}: two results with the same seed")
-        group.append(result)
+        groups.setdefault((result.lang, result.setting), []).append(result)
     return groups

@@ -90,8 +90,3 @@ def test_differences_are_paired_and_corrected(results):
     # all 120 of the first are among the 150 of the second: 30 pairs differ, one way
     assert table["p"].tolist() == pytest.approx([2 * 0.5**30, 1.0])
     assert table["p corrected"].tolist() == holm(table["p"].tolist())
-
-
-def test_two_results_of_one_seed_are_refused(results):
-    with pytest.raises(ValueError, match="fr, zero-shot: two results with the same seed"):
-        results_table([*results, results[0]])
