@@ -32,7 +32,7 @@ from experiments import finetuning, pretraining
 from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
 from experiments.languages import LanguageStudy, measure_fertility
-from experiments.profiles import EMBEDDED_TEXT, choose_profile
+from experiments.profiles import EMBEDDED_TEXT
 from experiments.study import run_study, study_table
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
@@ -54,13 +54,9 @@ Seeds = Annotated[tuple[int, ...], arg(help="random seeds, of the order of rows 
 HERE, RUNS = Path("."), Path("runs")
 
 
-def check(profile: Literal["sample", "full"] | None = None) -> None:
-    """Check packages, hardware, data and weights, and print the fix for each gap.
-
-    Args:
-        profile: what the notebook is to run on; by default the environment's GPT2_PROFILE.
-    """
-    if not check_environment(choose_profile(profile)):
+def check() -> None:
+    """Check packages, hardware, data and weights, and print the fix for each gap."""
+    if not check_environment():
         raise SystemExit(1)
 
 
@@ -97,13 +93,11 @@ def evaluate(
     data: Data = HERE,
     languages: Codes = ("en",),
     split: Literal["dev", "test"] = "test",
-    out: Path | None = None,
 ) -> None:
     """Evaluate a fine-tuned model, such as runs/finetune-1a2b3c4d/best_model.
 
     Args:
         split: the set to predict.
-        out: a folder for the predictions, a CSV file a language.
     """
     model, tokenizer = GPT2Model.from_pretrained(weights).to(get_device()), load_tokenizer()
     common = {"tokenizer": tokenizer, "max_length": model.config.max_position_embeddings}
@@ -111,8 +105,6 @@ def evaluate(
     for lang in languages:
         rows = XNLIDataset.in_folder(data, split, lang, verbose=False, **common)
         evaluations[lang] = Evaluation(predict(model, tokenizer, rows))
-        if out is not None:
-            evaluations[lang].save(out / f"{split}.{lang}.csv")
     _print_accuracies(evaluations)
 
 

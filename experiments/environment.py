@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
@@ -36,19 +37,18 @@ def _packages() -> Iterator[Finding]:
     for requirement in (Requirement(line) for line in lines if line and line[0] != "-"):
         try:
             version = metadata.version(requirement.name)
+            fits = requirement.specifier.contains(version, True)
         except metadata.PackageNotFoundError:
-            version = "not installed"
-        fits = version != "not installed" and requirement.specifier.contains(version, True)
+            version, fits = "not installed", False
         yield requirement.name, version, "" if fits else f'pip install "{requirement}"'
 
 
 def _device() -> Iterator[Finding]:
-    device = get_device()
+    device, state = get_device(), f"{torch.get_num_threads()} threads"
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory / 2**30
-        yield "device", f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB", ""
-    else:
-        yield "device", f"{device}, {torch.get_num_threads()} threads", ""
+        state = f"{torch.cuda.get_device_name(device)}, {memory:.0f} GiB"
+    yield "device", f"{device}, {state}", ""
     yield "precision", "bfloat16 and float32" if supports_bf16() else "float32", ""
 
 
@@ -91,23 +91,17 @@ def _weights(profile: Profile) -> Finding:
 
 def machine(device: str = "cpu") -> dict:
     """Return processor, device, versions and commit, to stand beside every measurement."""
-    processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0].split(":")[1].strip() if names else processor
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, cwd=REQUIREMENTS.parent)
-    except OSError:  # git is not installed
-        commit = None
+    named = re.search("model name.*: (.*)", cpuinfo.read_text() if cpuinfo.is_file() else "")
+    git = {"shell": True, "capture_output": True, "text": True, "cwd": REQUIREMENTS.parent}
+    commit = subprocess.run("git rev-parse --short HEAD", **git)  # without git: empty
     return {
-        "processor": processor,
+        "processor": named[1] if named else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": metadata.version("transformers"),
-        "commit": commit.stdout.strip() if commit is not None else "",
+        "commit": commit.stdout.strip(),
     }

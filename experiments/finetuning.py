@@ -70,10 +70,8 @@ def finetune(
         train_sets = [s.stratified_subset(settings.per_label, settings.seed) for s in train_sets]
     dev_sets = [XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages]
     start = {"weights": fingerprint(*model.state_dict().values()), "model": model.config.to_dict()}
-    inputs = {
-        "train": [rows.fingerprint for rows in train_sets],
-        "dev": [rows.fingerprint for rows in dev_sets],
-    }
+    parts = {"train": train_sets, "dev": dev_sets}
+    inputs = {part: [rows.fingerprint for rows in sets] for part, sets in parts.items()}
     run = FinetunedRun(runs, name, asdict(settings) | start, inputs, code_identity())
     run.settings, run.data = settings, Path(data)
 

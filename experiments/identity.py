@@ -56,32 +56,25 @@ def _digest_source(text: str) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-# ---- Functions replaced at run time ------------------------------------------------------------
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _replaced(module: ModuleType) -> dict[str, str]:
     """Return name -> digest of the functions of a module and its classes that are not its own."""
     digests = {}
-    for owner, name, value in _members(module):
-        functions = list(_unwrapped(value))
-        # A class's own method has the class in its name; torch's own decorators are no change.
-        moved = functions and owner and functions[-1].__qualname__ != f"{owner}.{name}"
-        if moved or any(_is_users(function.__globals__["__name__"]) for function in functions):
-            qualified = ".".join(filter(None, (module.__name__, owner, name)))
-            digests[qualified] = _digest(repr([_describe(function) for function in functions]))
-    return digests
-
-
-def _members(module: ModuleType) -> Iterator[tuple[str, str, object]]:
-    """Yield the class ("" for none), name and value of all that a module and its classes hold."""
     for name, value in vars(module).items():
-        if not isinstance(value, type):
-            yield "", name, value
-        elif value.__module__ == module.__name__ or _is_users(value.__module__):
-            yield from ((name, key, member) for key, member in vars(value).items())
+        members = {name: value}
+        if isinstance(value, type):
+            own = value.__module__ == module.__name__ or _is_users(value.__module__)
+            members = {f"{name}.{key}": member for key, member in vars(value).items() if own}
+        for qualified, member in members.items():
+            functions = list(_unwrapped(member))
+            # A class's own method has the class in its name; torch's own decorators are no change.
+            moved = functions and "." in qualified and functions[-1].__qualname__ != qualified
+            if moved or any(_is_users(function.__globals__["__name__"]) for function in functions):
+                text = repr([_describe(function) for function in functions])
+                digests[f"{module.__name__}.{qualified}"] = _digest(text)
+    return digests
 
 
 def _unwrapped(value) -> Iterator[FunctionType]:

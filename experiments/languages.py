@@ -42,10 +42,9 @@ class LanguageStudy:
     """The 15-language study; each attribute is computed when it is first needed.
 
     `settings` is the recipe of every training; its `languages` and `seed` are replaced. `weights`,
-    `data`, `runs` and `progress` are as in experiments.finetuning.finetune. `languages` are those
-    to train on besides English: by default the rule's (`select_languages`), or, where the rule
-    selects none, the two with the fewest tokens. Each training is a run in `runs`, so a killed
-    study resumes and a finished one is only read.
+    `data` and `runs` are as in experiments.finetuning.finetune. `languages` are those to train on
+    besides English: by default the rule's (`select_languages`), or, where the rule selects none,
+    the two with the fewest tokens. Each training is a run, so a killed study resumes.
     """
 
     def __init__(
@@ -57,14 +56,12 @@ class LanguageStudy:
         runs="runs",
         languages: Sequence[str] | None = None,
         seeds: Sequence[int] = (0,),
-        progress: bool = True,
     ):
         if not seeds:
             raise ValueError("no seeds to train with; give at least one")
         self.settings, self.data, self.seeds = settings, data, tuple(seeds)
         self.given = None if languages is None else [lang for lang in languages if lang != "en"]
-        self.progress = {"progress": progress}
-        self.where = {"weights": weights, "data": data, "runs": runs, **self.progress}
+        self.where = {"weights": weights, "data": data, "runs": runs}
 
     def train(self, name: str, languages: Sequence[str], seed: int, **changes) -> FinetunedRun:
         """Return the run `name` on these languages."""
@@ -79,7 +76,7 @@ class LanguageStudy:
     @cached_property
     def zero_shot(self) -> dict[str, Evaluation]:
         """The English model's test predictions in all languages."""
-        return self.english.evaluations(LANGUAGES, **self.progress)
+        return self.english.evaluations(LANGUAGES)
 
     @cached_property
     def fertility(self) -> pd.DataFrame:
@@ -126,11 +123,11 @@ class LanguageStudy:
         """The test results of each setting, language and seed."""
         everything, results = ("en", *self.languages), []
         for runs in self.runs.values():
-            results += runs["en"].results(ENGLISH, everything, **self.progress)
+            results += runs["en"].results(ENGLISH, everything)
             for lang in self.languages:
-                results += runs[lang].results(SINGLE, [lang], **self.progress)
-            results += runs["all"].results(ALL, everything, **self.progress)
-            results += runs["all-budget"].results(BUDGET, everything, **self.progress)
+                results += runs[lang].results(SINGLE, [lang])
+            results += runs["all"].results(ALL, everything)
+            results += runs["all-budget"].results(BUDGET, everything)
         return results
 
     @cached_property
@@ -148,7 +145,7 @@ class LanguageStudy:
         """Test accuracy by training language (rows) and test language, of the first seed."""
         everything, accuracies = ("en", *self.languages), {}
         for name in (*everything, "all"):
-            evaluations = self.runs[self.seeds[0]][name].evaluations(everything, **self.progress)
+            evaluations = self.runs[self.seeds[0]][name].evaluations(everything)
             accuracies[name] = {lang: e.accuracy for lang, e in evaluations.items()}
         return pd.DataFrame.from_dict(accuracies, orient="index")
 

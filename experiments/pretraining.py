@@ -34,14 +34,11 @@ def pretrain(
     `train_texts` and `held_out` are the parts of a TextDataset; the loss on `held_out` is measured
     after each epoch. The run is the folder `<runs>/<name>-<digest>`, whose digest follows from
     settings, texts and the code that decides the numbers; its model is the last epoch's.
-    `checkpoints` are arguments of gpt2.checkpoints.Checkpoints.
-
-    Raises RuntimeError where another process works on the same run.
+    `checkpoints` are arguments of gpt2.checkpoints.Checkpoints. Raises RuntimeError where another
+    process works on the run.
     """
-    inputs = {
-        part: fingerprint(*(ids for ids, _ in documents))
-        for part, documents in (("train", train_texts), ("held_out", held_out))
-    }
+    parts = {"train": train_texts, "held_out": held_out}
+    inputs = {part: fingerprint(*(ids for ids, _ in texts)) for part, texts in parts.items()}
     config = GPT2Config(**settings.model)
     chosen = {**asdict(settings), "model": config.to_dict()}
     run = PretrainedRun(runs, name, chosen, inputs, code_identity())

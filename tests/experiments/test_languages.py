@@ -36,7 +36,7 @@ def study(weights, folder):
     """Run a study at a rate at which even this model's predictions differ from pair to pair."""
     torch.set_num_threads(1)
     settings = replace(FINETUNE_TOY, learning_rate=3e-3, subset=120.0, epochs=2)
-    where = {"weights": weights, "data": SAMPLE, "runs": folder / "runs", "progress": False}
+    where = {"weights": weights, "data": SAMPLE, "runs": folder / "runs"}
     LanguageStudy(settings, languages=["de"], seeds=(0, 1), **where).save(
         folder / "out", command="the command", note="a note"
     )
@@ -92,7 +92,7 @@ def lazy(tiny, tmp_path):
     """Make a study that trains only when it has to."""
 
     def make(settings=FINETUNE_TOY, **changes):
-        where = {"weights": tiny, "data": SAMPLE, "runs": tmp_path, "progress": False}
+        where = {"weights": tiny, "data": SAMPLE, "runs": tmp_path}
         return LanguageStudy(replace(settings, subset=30.0, epochs=1), **where, **changes)
 
     return make

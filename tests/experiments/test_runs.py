@@ -31,17 +31,6 @@ def test_the_folder_holds_its_settings(tmp_path):
         assert run.result is None
 
 
-def leave_a_model(root):
-    (Run(root, "x", {}, {}, {}).path / "model").mkdir()
-    (Run(root, "x", {}, {}, {}).path / "model" / "config.json").write_text("{}")
-
-
-def test_a_finished_run_without_its_model_is_an_error(tmp_path):
-    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
-    with pytest.raises(FileNotFoundError, match="its model is gone; delete the folder and run"):
-        Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
-
-
 @pytest.mark.parametrize("content", ["", "{", "\\x00\\x00"])
 def test_a_damaged_result_is_named(tmp_path, content):
     run = Run(tmp_path, "x", {}, {}, {})
@@ -57,7 +46,6 @@ def test_work_is_done_once_and_its_result_saved(tmp_path):
     def work(is_main):
         assert is_main
         done.append("work")
-        leave_a_model(tmp_path)
         return {"accuracy": 0.5}
 
     for _ in range(2):
@@ -69,7 +57,7 @@ def test_work_that_fails_leaves_the_run_unfinished(tmp_path):
     with pytest.raises(ZeroDivisionError):
         Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: 1 / 0)
     assert Run(tmp_path, "x", {}, {}, {}).result is None
-    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: leave_a_model(tmp_path) or {"fine": True})
+    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
     assert Run(tmp_path, "x", {}, {}, {}).result == {"fine": True}
 
 
@@ -111,8 +99,6 @@ def test_only_files_of_a_killed_writer_are_deleted(tmp_path):
 
 def finished(root, settings, inputs, code, name="x"):
     run = Run(root, name, settings, inputs, code)
-    (run.path / "model").mkdir(parents=True, exist_ok=True)
-    (run.path / "model" / "config.json").write_text("{}")
     with run.exclusive():
         pass
     return run
