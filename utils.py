@@ -4,11 +4,12 @@ import hashlib
 import os
 import random
 import re
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 MODEL_SIZES = {
@@ -115,26 +117,23 @@ def atomic_write(path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it onto `path` when the block succeeds.
 
     A reader sees the old file or the new one, never half of one. Creates missing folders, and
-    deletes the temporary file after an error.
+    deletes the temporary file after an error. Raises OSError for a full disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         yield temporary
-        # mkstemp makes files for their owner alone; give this one what a new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:  # such as a full disk's
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+    except (OSError, RuntimeError, SafetensorError) as error:  # what writers make of a full disk
+        if isinstance(error, OSError) and (error.filename or error.errno is None):
+            raise  # it names the file
+        free = shutil.disk_usage(path.parent).free / 2**30
+        raise OSError(
+            f"{path}: cannot be written ({error}); {free:.1f} GiB are free, make room if it is full"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

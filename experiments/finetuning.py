@@ -7,7 +7,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from experiments.files import read_json, to_json, write_json, write_text
 from experiments.identity import code_identity
 from experiments.runs import Run, new_optimizer
 from experiments.statistics import wilson_interval
-from experiments.transfer import Result
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
@@ -76,12 +74,23 @@ def finetune(
     run.settings, run.data = settings, Path(data)
 
     def work(is_main: bool) -> dict:
+        set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
+        loader, optimizer = _loader(train_sets, settings), new_optimizer(model, settings)
         dev = _DevEvaluation(model, tokenizer, dev_sets, run)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
-        # Metrics come first: they drop what a killed process wrote after its last checkpoint.
-        callbacks = [run.metrics, dev, *bar] if is_main else []
-        saved = Checkpoints(run.path, **(checkpoints or {}))
-        history = _train(model, settings, train_sets, saved, callbacks)
+        history = train(
+            model,
+            loader,
+            optimizer,
+            epochs=settings.epochs,
+            accumulate=settings.accumulate,
+            max_grad_norm=settings.max_grad_norm,
+            precision=settings.precision,
+            scheduler=_scheduler(optimizer, settings, len(loader)),
+            # Metrics come first: they drop what a killed process wrote after its last checkpoint.
+            callbacks=[run.metrics, dev, *bar] if is_main else [],
+            checkpoints=Checkpoints(run.path, **(checkpoints or {})),
+        )
         last = [step for step in history if step.epoch == settings.epochs]
         summed = sum(step.loss * step.num_labels for step in last)
         return {
@@ -96,35 +105,21 @@ def finetune(
     return run
 
 
-def _train(model, settings, train_sets, checkpoints, callbacks) -> list[Progress]:
-    set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
-    loader = _loader(train_sets, settings)
+def _scheduler(optimizer, settings: FinetuningSettings, batches: int) -> LambdaLR:
+    """Return the schedule of the learning rate, as transformers' `get_scheduler` does."""
     batches_per_step = Accelerator().num_processes * settings.accumulate
-    steps = math.ceil(len(loader) / batches_per_step) * settings.epochs
+    steps = math.ceil(batches / batches_per_step) * settings.epochs
     warmup = round(settings.warmup * steps)
-    optimizer = new_optimizer(model, settings)
-    return train(
-        model,
-        loader,
-        optimizer,
-        epochs=settings.epochs,
-        accumulate=settings.accumulate,
-        max_grad_norm=settings.max_grad_norm,
-        precision=settings.precision,
-        scheduler=LambdaLR(optimizer, partial(_rate, settings.schedule, warmup, steps)),
-        callbacks=callbacks,
-        checkpoints=checkpoints,
-    )
 
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        done = (step - warmup) / max(1, steps - warmup)
+        if settings.schedule == "linear":
+            return 1 - done
+        return (1 + math.cos(math.pi * done)) / 2 if settings.schedule == "cosine" else 1.0
 
-def _rate(schedule: str, warmup: int, steps: int, step: int) -> float:
-    """Return by what the learning rate is multiplied at a step (from 0), as transformers does."""
-    if step < warmup:
-        return step / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    if schedule == "linear":
-        return 1 - done
-    return (1 + math.cos(math.pi * done)) / 2 if schedule == "cosine" else 1.0
+    return LambdaLR(optimizer, factor)
 
 
 def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> DataLoader:
@@ -187,12 +182,6 @@ class FinetunedRun(Run):
             evaluations[lang] = self.evaluation("test", lang, progress=False)
             bar.set_postfix_str(f"{lang} {evaluations[lang].accuracy:.3f}")
         return evaluations
-
-    def results(self, setting: str, languages: Sequence[str], *, progress=True) -> list[Result]:
-        """Return this model's test results, for the tables of experiments.transfer."""
-        cost = (self.result["examples"], self.result["seconds"], self.settings.seed)
-        evaluations = self.evaluations(languages, progress=progress)
-        return [Result(setting, lang, e, *cost) for lang, e in evaluations.items()]
 
 
 def _seal(path: Path, rows: XNLIDataset) -> str:

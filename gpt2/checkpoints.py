@@ -18,7 +18,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
 
-from gpt2.weights import write_torch
 from utils import atomic_write
 
 SAVED = 2  # checkpoints: the last, and the one before in case the last cannot be read
@@ -68,7 +67,7 @@ class Checkpoints:
         self.saved_at = time.monotonic()
         try:
             with atomic_write(self.folder / f"checkpoint-{progress.step:08d}.pt") as path:
-                write_torch(state, path)
+                torch.save(state, path)
         except OSError as error:
             if progress.step == progress.total_steps:
                 raise

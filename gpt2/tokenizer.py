@@ -46,8 +46,13 @@ def install_tokenizer_files(folder=Path(__file__).parent) -> None:
     The package has the name of the hub's model, so in the project folder
     `GPT2Tokenizer.from_pretrained("gpt2")` reads the package's folder and not the hub.
     """
+    save_tokenizer(_packaged_tokenizer(), folder)
+
+
+def save_tokenizer(tokenizer, folder) -> None:
+    """Write a tokenizer's files into a folder, each whole or not at all."""
     with tempfile.TemporaryDirectory() as temporary:
-        _packaged_tokenizer().save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
         for file in Path(temporary).iterdir():
             with atomic_write(Path(folder) / file.name) as path:
                 path.write_bytes(file.read_bytes())

@@ -5,22 +5,17 @@ Nothing here runs code from a file: weights are read with safetensors, or with t
 """
 
 import json
-import pickle
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from einops import rearrange
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from config import GPT2Config
-from gpt2.tokenizer import check_tokenizer
+from gpt2.tokenizer import check_tokenizer, save_tokenizer
 from utils import atomic_write, checkpoint_files
 
 # Hugging Face stores every matrix transposed, since its Conv1D computes x·W and not x·Wᵀ, and the
@@ -56,16 +51,10 @@ WEIGHT_FILES = (  # in order of preference; an index names the shards
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What torch.compile and activation checkpointing put into the names of what they wrap.
-WRAPPER = re.compile(r"\b(_orig_mod|_checkpoint_wrapped_module)\.")
-UNDO = "undo the change of these modules, or save model.state_dict() with torch.save"
-FIXES = {  # part of an unexpected name -> what to do before saving
-    "_mask": "make the pruning permanent with torch.nn.utils.prune.remove(module, name)",
-    "parametrizations.": "call torch.nn.utils.parametrize.remove_parametrizations(module, name)",
-    "base_layer.": "attach the adapters with peft.get_peft_model and call merge_and_unload(), "
-    "or replace every injected layer by its get_base_layer() after its merge()",
-    "": UNDO,
-}
+FIX = (  # of a model that is not what its configuration says
+    "undo the change (prune.remove, remove_parametrizations, peft's merge_and_unload), set "
+    "model.config to it, or save model.state_dict() with torch.save"
+)
 
 
 # ---- The name table ----------------------------------------------------------------------------
@@ -99,23 +88,12 @@ def from_hugging_face(weights: dict[str, Tensor], config: GPT2Config) -> dict[st
 
 
 def to_hugging_face(state: dict[str, Tensor], config: GPT2Config) -> dict[str, Tensor]:
-    """Return Hugging Face's state dict (of GPT2LMHeadModel) from ours, also a compiled model's.
+    """Return Hugging Face's state dict (of GPT2LMHeadModel) from ours.
 
-    Raises ValueError, saying how to fix it, for a state dict that is not exactly this GPT-2's.
+    Raises ValueError for a state dict that is not exactly this GPT-2's.
     """
-    state = {WRAPPER.sub("", name): tensor for name, tensor in state.items()}
     rows = list(_rows(config))
-    try:
-        _check_names(state, [name for ours, *_ in rows for name in ours])
-    except ValueError as error:
-        fix = next(fix for part, fix in FIXES.items() if part in " ".join(state))
-        layers = {name.split(".")[1] for name in state if name.startswith("gpt_layers.")}
-        if layers != {str(i) for i in range(config.num_hidden_layers)}:
-            fix = (
-                "make the layers one nn.ModuleList without gaps and set "
-                f"model.config.num_hidden_layers = {len(layers)}"
-            )
-        raise ValueError(f"{error}; {fix}") from None
+    _check_names(state, [name for ours, *_ in rows for name in ours])
     weights = {}
     for ours, theirs, shape, pattern in rows:
         for name in ours:
@@ -133,32 +111,26 @@ def _rows(config: GPT2Config) -> Iterator[tuple[list[str], str, tuple[int, ...],
     for our_prefix, their_prefix, ours, theirs, shape, pattern in rows:
         parts = PARTS if "{part}" in ours else ("",)
         names = [our_prefix + ours.format(part=part) for part in parts]
-        yield (
-            names,
-            their_prefix + theirs,
-            tuple(getattr(config, field) for field in shape),
-            pattern,
-        )
+        sizes = tuple(getattr(config, field) for field in shape)
+        yield names, their_prefix + theirs, sizes, pattern
 
 
 def _check_names(weights: dict, expected: list[str]) -> None:
     missing = [name for name in expected if name not in weights]
     unexpected = sorted(weights.keys() - set(expected))
-    faults = [
-        f"{fault} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if names[3:] else "")
-        for fault, names in (("missing", missing), ("unexpected", unexpected))
-        if names
-    ]
-    if faults:
-        raise ValueError(f"the weights are not those that config.json says: {', '.join(faults)}")
+    if missing or unexpected:
+        raise ValueError(
+            "the weights are not those that config.json says: "
+            f"missing {missing[:3]}, unexpected {unexpected[:3]}"
+        )
 
 
 def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
     if not plain or tensor.is_meta:
         raise ValueError(
-            f"weight {name} is a {type(tensor).__name__} on {tensor.device}, not a plain tensor "
-            "with numbers; save the model before it is quantized or distributed"
+            f"weight {name} is a {type(tensor).__name__} on {tensor.device}, not a plain tensor; "
+            "save the model before it is quantized or distributed"
         )
     if tensor.shape != torch.Size(shape):
         raise ValueError(
@@ -191,23 +163,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (PermissionError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes torch.load raise almost anything
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-            raise ValueError(
-                f"{path}: not loaded, because this pickle would run code; "
-                "give a dictionary of tensors, or a safetensors file"
-            ) from error
-        raise ValueError(f"{path}: not a whole {kind} file; {_fetch_again(path)}") from error
+        raise ValueError(
+            f"{path}: not a whole {kind} file of tensors alone; fetch it again (where it is a Git "
+            "LFS pointer, with git lfs pull)"
+        ) from error
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
     ):
         raise ValueError(f"{path}: holds no dictionary of tensors; save model.state_dict()")
     return weights
-
-
-def _fetch_again(path: Path) -> str:
-    with open(path, "rb") as file:
-        pointer = file.read(20) == b"version https://git-"
-    return "it is a Git LFS pointer: run git lfs pull" if pointer else "fetch it again"
 
 
 def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # noqa: E741
@@ -220,11 +184,10 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
             raise ValueError(
                 f"{field}={value} does not agree with {source}, which has {getattr(config, field)}"
             )
-    for name, value in settings.items():
+    for name in settings:
         if name not in CHANGEABLE:
             raise ValueError(f"{name}= can't be changed on loading, only {', '.join(CHANGEABLE)}")
-        setattr(config, name, value)
-    config = GPT2Config(**vars(config))
+    config = GPT2Config(**vars(config) | settings)
     try:
         state = from_hugging_face(_read_all(fetch, source), config)
     except ValueError as error:
@@ -254,15 +217,12 @@ def _read_all(fetch: Callable[[str], Path | None], source: str) -> dict[str, Ten
 
 
 def _shards(index: Path) -> list[str]:
-    """Return the file names that an index lists, without repetition."""
+    """Return the names of the files beside an index that it lists."""
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        outside = [shard for shard in shards if Path(shard).name != shard]
+        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted({Path(file).name for file in files})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index.name}: not an index of weights; fetch it again") from error
-    if outside:
-        raise ValueError(f"{index.name} names {outside[0]!r}, which is not a file beside it")
-    return shards
 
 
 # ---- Writing -----------------------------------------------------------------------------------
@@ -271,9 +231,9 @@ def _shards(index: Path) -> list[str]:
 def save(model, folder, tokenizer=None) -> None:
     """Write config.json, model.safetensors and the tokenizer's files, if it is given.
 
-    transformers' AutoModelForCausalLM and AutoTokenizer load the folder. All files are moved into
-    place once every one is complete. Raises ValueError, with the fix, for a model that has other
-    weights or modules than its configuration says, or for a tokenizer without a vocabulary.
+    transformers' AutoModelForCausalLM and AutoTokenizer load the folder. Raises ValueError, with
+    the fix, for a model that has other weights or modules than its configuration says, or for a
+    tokenizer without a vocabulary.
     """
     folder, settings = Path(folder), dict(vars(model.config))
     if tokenizer is not None:
@@ -285,18 +245,15 @@ def save(model, folder, tokenizer=None) -> None:
         weights = to_hugging_face(model.state_dict(), config)
         _check_modules(model, config)
     except ValueError as error:
-        raise ValueError(f"{type(model).__name__} cannot be saved: {error}") from None
-    text = config.to_json()
-    with ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if tokenizer is not None:
-            tokenizer.save_pretrained(temporary)
-        for file in temporary.iterdir():
-            shutil.copyfile(file, stack.enter_context(atomic_write(folder / file.name)))
-        stack.enter_context(atomic_write(folder / "config.json")).write_text(text, "utf-8")
-        path = stack.enter_context(atomic_write(folder / "model.safetensors"))
-        with _full_disk_named(path):
-            save_file(weights, path, metadata={"format": "pt"})
+        raise ValueError(f"{type(model).__name__} cannot be saved: {error}; {FIX}") from None
+    with (
+        atomic_write(folder / "config.json") as config_path,
+        atomic_write(folder / "model.safetensors") as weights_path,
+    ):
+        config_path.write_text(config.to_json(), encoding="utf-8")
+        save_file(weights, weights_path, metadata={"format": "pt"})
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder)
 
 
 def _check_modules(model: nn.Module, config: GPT2Config) -> None:
@@ -304,10 +261,7 @@ def _check_modules(model: nn.Module, config: GPT2Config) -> None:
 
     The weights do not show an activation, an epsilon, a number of heads or a layer's class.
     """
-    modules = {
-        WRAPPER.sub("", f"{name}.")[:-1]: module  # the wrapped module replaces its wrapper
-        for name, module in model.named_modules(remove_duplicate=False)
-    }
+    modules = dict(model.named_modules(remove_duplicate=False))
     with torch.device("meta"):
         expected = type(modules[""])(config)
     for name, module in expected.named_modules():
@@ -316,29 +270,10 @@ def _check_modules(model: nn.Module, config: GPT2Config) -> None:
             continue  # does nothing in evaluation
         if _description(ours) != _description(module):
             raise ValueError(
-                f"{name} is {_description(ours)}, but the configuration says "
-                f"{_description(module)}; change model.config if that is meant; else {UNDO}"
+                f"{name} is {_description(ours)}, but the configuration says {_description(module)}"
             )
 
 
 def _description(module: nn.Module) -> str:
     heads = getattr(module, "num_attention_heads", "")
     return f"{type(module).__name__}({module.extra_repr()}{heads and f'{heads} heads'})"
-
-
-def write_torch(value, path: Path) -> None:
-    """Call torch.save; raise OSError that says so where the file cannot be written completely."""
-    with _full_disk_named(path):
-        torch.save(value, path)
-
-
-@contextmanager
-def _full_disk_named(path: Path) -> Iterator[None]:
-    """Raise OSError for a full disk; the writers' own errors do not say what went wrong."""
-    try:
-        yield
-    except (RuntimeError, SafetensorError) as error:
-        folder, free = path.parent, shutil.disk_usage(path.parent).free / 2**30
-        raise OSError(
-            f"{folder}: cannot be written, {free:.1f} GiB are free; make room there and start again"
-        ) from error
