@@ -251,7 +251,7 @@ class FinetuningSettings(TrainingSettings):
     languages: tuple[str, ...] = ("en",)
     subset: float = 1.0  # the first rows of every language: a share, or a count if above 1
     per_label: int | None = None  # rows of each label, sampled with the seed, out of the subset
-    examples: int | None = None  # rows per epoch, over all languages; None: every row once
+    examples: int | None = None  # rows per epoch, sampled from all languages; None: every row
     max_length: int = 1024  # tokens
     token_budget: int | None = None  # batches of similar lengths instead of batch_size rows
     accumulate: int = 1  # batches per optimizer step

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
+from transformers import get_scheduler
 
 from config import FINETUNE_ENGLISH, FinetuningSettings
 from experiments.callbacks import ProgressBar
@@ -27,7 +27,7 @@ from experiments.statistics import wilson_interval
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
-from gpt2.samplers import BatchesByLength, MixedRows, ShuffledRows
+from gpt2.samplers import BatchesByLength, ShuffledRows
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
 from gpt2.xnli import LANGUAGES, XNLIDataset
@@ -76,6 +76,9 @@ def finetune(
     def work(is_main: bool) -> dict:
         set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
         loader, optimizer = _loader(train_sets, settings), new_optimizer(model, settings)
+        steps = math.ceil(len(loader) / Accelerator().num_processes / settings.accumulate)
+        steps *= settings.epochs
+        schedule = settings.schedule.replace("constant", "constant_with_warmup")
         dev = _DevEvaluation(model, tokenizer, dev_sets, run)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         history = train(
@@ -86,7 +89,7 @@ def finetune(
             accumulate=settings.accumulate,
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
-            scheduler=_scheduler(optimizer, settings, len(loader)),
+            scheduler=get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps),
             # Metrics come first: they drop what a killed process wrote after its last checkpoint.
             callbacks=[run.metrics, dev, *bar] if is_main else [],
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),
@@ -105,23 +108,6 @@ def finetune(
     return run
 
 
-def _scheduler(optimizer, settings: FinetuningSettings, batches: int) -> LambdaLR:
-    """Return the schedule of the learning rate, as transformers' `get_scheduler` does."""
-    batches_per_step = Accelerator().num_processes * settings.accumulate
-    steps = math.ceil(batches / batches_per_step) * settings.epochs
-    warmup = round(settings.warmup * steps)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return step / warmup
-        done = (step - warmup) / max(1, steps - warmup)
-        if settings.schedule == "linear":
-            return 1 - done
-        return (1 + math.cos(math.pi * done)) / 2 if settings.schedule == "cosine" else 1.0
-
-    return LambdaLR(optimizer, factor)
-
-
 def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> DataLoader:
     rows = ConcatDataset(train_sets)
     options = {"collate_fn": XNLIDataset.collate_fn}
@@ -129,10 +115,7 @@ def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> 
         lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
         batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
         return DataLoader(rows, batch_sampler=batches, **options)
-    order = ShuffledRows(len(rows), settings.seed)
-    if settings.examples is not None:
-        sizes = [len(s) for s in train_sets]
-        order = MixedRows(sizes, settings.examples, settings.seed)
+    order = ShuffledRows(len(rows), settings.seed, sample=settings.examples)
     return DataLoader(rows, settings.batch_size, sampler=order, **options)
 
 

@@ -10,11 +10,12 @@ class ShuffledRows(Sampler[int]):
     """Yield row numbers in an order that follows from seed and epoch alone.
 
     So an interrupted epoch can be resumed. `set_epoch` picks the epoch, from 0; accelerate calls
-    it.
+    it. With `sample` an epoch has at most so many of the rows, others each time.
     """
 
-    def __init__(self, count: int, seed: int = 0):
+    def __init__(self, count: int, seed: int = 0, sample: int | None = None):
         self.count, self.seed, self.epoch = count, seed, 0
+        self.length = count if sample is None else min(sample, count)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -25,37 +26,10 @@ class ShuffledRows(Sampler[int]):
         return np.random.default_rng([self.seed, self.epoch, purpose])
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.random().permutation(self.count).tolist())
+        return iter(self.random().permutation(self.count)[: self.length].tolist())
 
     def __len__(self) -> int:
-        return self.count
-
-
-class MixedRows(ShuffledRows):
-    """Yield rows of several data sets, concatenated as in a ConcatDataset, in proportion.
-
-    Of data sets with `sizes` rows an epoch takes `count` rows together. One with more rows than its
-    share gives other rows each epoch, one with fewer repeats rows.
-    """
-
-    def __init__(self, sizes: Sequence[int], count: int, seed: int = 0):
-        super().__init__(count, seed)
-        self.sizes = np.asarray(sizes)
-        exact = count * self.sizes / self.sizes.sum()
-        self.shares = np.floor(exact).astype(int)
-        rest = count - self.shares.sum()  # goes to those that lost most by rounding down
-        self.shares[np.argsort(self.shares - exact, kind="stable")[:rest]] += 1
-
-    def __iter__(self) -> Iterator[int]:
-        starts = np.cumsum([0, *self.sizes[:-1]])
-        rows = []
-        for i, (start, size, share) in enumerate(zip(starts, self.sizes, self.shares, strict=True)):
-            # Each data set continues, epoch after epoch, through permutations of all its rows.
-            first, last = self.epoch * share, (self.epoch + 1) * share
-            for turn in range(first // size, -(-last // size)):
-                order = np.random.default_rng([self.seed, turn, 1000 + i]).permutation(size)
-                rows.append(start + order[max(first - turn * size, 0) : max(last - turn * size, 0)])
-        return iter(self.random().permutation(np.concatenate(rows)).tolist())
+        return self.length
 
 
 class BatchesByLength(Sampler[list[int]]):

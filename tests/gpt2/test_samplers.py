@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2.samplers import BatchesByLength, MixedRows, ShuffledRows
+from gpt2.samplers import BatchesByLength, ShuffledRows
 
 lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=50)
 
@@ -62,21 +62,9 @@ def test_a_budget_below_one_is_refused():
         BatchesByLength([3, 4], 0)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 120))
-def test_mixed_rows_keep_their_shares_and_go_round_evenly(sizes, count):
-    rows = MixedRows(sizes, count, seed=2)
-    exact = count * np.array(sizes) / sum(sizes)
-    assert rows.shares.sum() == count and (abs(rows.shares - exact) < 1).all()
-    starts, times = np.cumsum([0, *sizes]), np.zeros(sum(sizes), dtype=int)
-    for epoch in range(3):
-        rows.set_epoch(epoch)
-        drawn = list(rows)
-        assert len(drawn) == len(rows) == count
-        np.add.at(times, drawn, 1)
-        for i, share in enumerate(rows.shares):
-            part = times[starts[i] : starts[i + 1]]
-            assert part.sum() == (epoch + 1) * share and part.max() - part.min() <= 1
-
-
-def test_in_proportion_an_epoch_is_every_row_once():
-    assert sorted(MixedRows([5, 3, 9], 17)) == list(range(17))
+def test_a_sample_has_its_number_of_rows_and_others_each_epoch():
+    rows = ShuffledRows(90, seed=2, sample=30)
+    first = list(rows)
+    rows.set_epoch(1)
+    assert len(rows) == len(set(first)) == 30 and set(first) != set(rows) <= set(range(90))
+    assert sorted(ShuffledRows(5, sample=9)) == [0, 1, 2, 3, 4]
