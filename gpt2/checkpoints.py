@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
-from torch.utils.data import DataLoader
 
 from utils import atomic_write
 
@@ -137,10 +136,7 @@ class TrainingState:
         self.epoch_random = get_random_state()
         if hasattr(loader, "set_epoch"):
             loader.set_epoch(epoch - 1)
-        if done and isinstance(loader, DataLoader):
-            batches = iter(self.accelerator.skip_first_batches(loader, done * size))
-        else:
-            batches = islice(loader, done * size, None)
+        batches = islice(loader, done * size, None)
         while group := list(islice(batches, size)):
             if self.loaded is not None and done:
                 self._set_random_state(self.loaded["random"])

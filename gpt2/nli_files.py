@@ -31,9 +31,6 @@ NOT_TEXT = {  # how a file starts that is something else: what it is, and what t
     b"version https://git-lfs": "a Git LFS pointer, not the data; run `git lfs pull` where it is",
     b"PK\x03\x04": "a zip archive; unpack it and give the file inside",
     b"PAR1": "a Parquet file; convert it with pandas.read_parquet(...).to_csv(..., sep='\\t')",
-    b"BZh": "compressed with bzip2; unpack it first",
-    b"\xfd7zXZ": "compressed with xz; unpack it first",
-    b"(\xb5/\xfd": "compressed with zstd; unpack it first",
     b"<": "an HTML or XML page, not the data; download the raw file",
 }
 

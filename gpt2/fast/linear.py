@@ -54,8 +54,7 @@ def _supports(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
     if weight.dtype == torch.bfloat16:
-        supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-        return supported is not None and supported()
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return weight.dtype == torch.float32
 
 
@@ -85,9 +84,7 @@ class _FastForward:
         if self.version[0] is not weight or self.version[1] != weight._version:
             self.calls, self.packed, self.version = 0, None, (weight, weight._version)
         self.calls += 1
-        if self.calls == CALLS_BEFORE_PACKING and hasattr(
-            torch.ops.mkldnn, "_reorder_linear_weight"
-        ):
+        if self.calls == CALLS_BEFORE_PACKING:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 128)
         return product(x, weight if self.packed is None else self.packed, bias)
 

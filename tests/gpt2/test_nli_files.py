@@ -245,7 +245,6 @@ def test_a_missing_file_names_itself_and_the_command(tmp_path):
         (b"PK\x03\x04rest", "a zip archive; unpack it"),
         (b"PAR1rest", "a Parquet file; convert it with pandas.read_parquet"),
         (b"\n<!DOCTYPE html><html>", "an HTML or XML page, not the data; download the raw file"),
-        (b"BZh91AY", "compressed with bzip2; unpack it first"),
         (
             gzip.compress(b"premise\thypo\tlabel\n" * 9, mtime=0)[:-9],
             "damaged gzip file .* download it",

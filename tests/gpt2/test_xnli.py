@@ -98,10 +98,6 @@ def test_braces_in_a_path_are_part_of_it(tmp_path, tokenizer):
     ("bad", "message"),
     [
         ({"split": "val"}, "split must be"),
-        ({"lang": "../en"}, "lang must be a language code such as en"),
-        ({"lang": ""}, "lang must be a language code such as en .*, got ''"),
-        ({"lang": "en/"}, "lang must be"),
-        ({"lang": None}, "lang must be .*, got None"),
         ({"max_length": 15}, "max_length must be at least 16"),
         ({"subset": 0}, "subset must be"),
         ({"subset": 1.5}, "subset must be"),
@@ -129,12 +125,13 @@ def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path):
 
 def test_one_line_reports_what_was_loaded(tmp_path, tokenizer, capsys):
     rows = [*ROWS, ("word " * 50, "A hypothesis", "neutral"), ("a", "b", "0"), ("a\tb", "c", "-")]
-    for _ in range(2):  # from the file, then from the cache
+    for found in (
+        "XNLI train en: 4 rows, 2 skipped (line 6: label '0'; line 7: 4 fields, not 3), "
+        f"1 truncated ({tmp_path / 'train.en.tsv'})\n",
+        "",  # the second time, from the cache
+    ):
         data = dataset(tmp_path, rows, tokenizer=tokenizer, max_length=32)
-        assert capsys.readouterr().out == (
-            "XNLI train en: 4 rows, 2 skipped (line 6: label '0'; line 7: 4 fields, not 3), "
-            f"1 truncated ({tmp_path / 'train.en.tsv'})\n"
-        )
+        assert capsys.readouterr().out == found
         assert [line for line, _ in data.skipped] == [6, 7] and data.num_truncated == 1
     dataset(tmp_path, rows, tokenizer=tokenizer, verbose=False)
     XNLIDataset.in_folder(SAMPLE, "dev", tokenizer=tokenizer, verbose=False)
