@@ -86,7 +86,7 @@ def read_lines(filepath, encoding: str = "utf-8") -> list[str]:
     path = Path(filepath)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such file; python -m data.make_pretrain_text makes the embedded text"
+            f"{path}: no such file; git checkout pretrain.txt brings the embedded text back"
         )
     advice = f"save the file as {encoding.upper()} or pass encoding="
     return decode_lines(path, path.read_bytes(), encoding, advice)
