@@ -191,23 +191,19 @@ def languages(
     seeds: Seeds = (0,),
     runs: Runs = RUNS,
     out: Path = Path("out/languages"),
-    note: str = "",
 ) -> None:
     """Compare zero-shot transfer, training per language, and training on all (Task 3).
 
     Args:
         languages: languages to train on besides English; by default a rule selects them.
         out: a folder for the page, its tables (CSV, Markdown, LaTeX) and figures.
-        note: a sentence for the page, such as what the weights are.
     """
     study = LanguageStudy(
         settings, weights=weights, data=data, runs=runs, languages=languages, seeds=seeds
     )
     command = shlex.join(["python", "-m", "gpt2", *sys.argv[1:]])
-    page = study.save(out, command=command, note=note)
-    for name, table in study.tables().items():
-        print(f"\n{name}\n{table.round(4).to_string()}")
-    print(f"page: {page}")
+    page = study.save(out, command)
+    print(f"{study.tables()['readable'].to_string()}\npage: {page}")
 
 
 def _print_accuracies(evaluations: dict) -> None:

@@ -13,7 +13,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from packaging.requirements import Requirement
 
-from experiments.profiles import EMBEDDED_TEXT, Profile, choose_profile
+from experiments.profiles import Profile, choose_profile
 from utils import MODEL_SIZES, get_device, supports_bf16
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
@@ -58,8 +58,6 @@ def _text(profile: Profile) -> Finding:
         lines = path.read_bytes().count(b"\n")
         return "pretraining text", f"{path}, {lines:,} lines", ""
     fix = "set PRETRAIN_TEXT to a text file with one document a line"
-    if profile.pretrain_text == EMBEDDED_TEXT:
-        fix = f"python -m data.make_pretrain_text --out {path}"
     return "pretraining text", f"no file {path}", fix
 
 

@@ -121,13 +121,16 @@ class LanguageStudy:
     @cached_property
     def all_results(self) -> list[Result]:
         """The test results of each setting, language and seed."""
-        everything, results = ("en", *self.languages), []
-        for runs in self.runs.values():
-            results += runs["en"].results(ENGLISH, everything)
-            for lang in self.languages:
-                results += runs[lang].results(SINGLE, [lang])
-            results += runs["all"].results(ALL, everything)
-            results += runs["all-budget"].results(BUDGET, everything)
+        everything = ("en", *self.languages)
+        tested = [(ENGLISH, "en", everything)]
+        tested += [(SINGLE, lang, [lang]) for lang in self.languages]
+        tested += [(ALL, "all", everything), (BUDGET, "all-budget", everything)]
+        results = []
+        for seed, runs in self.runs.items():
+            for setting, name, languages in tested:
+                cost = runs[name].result["examples"], runs[name].result["seconds"], seed
+                found = runs[name].evaluations(languages)
+                results += [Result(setting, lang, e, *cost) for lang, e in found.items()]
         return results
 
     @cached_property
@@ -172,7 +175,7 @@ class LanguageStudy:
             "confusions": plots.plot_confusions(self.zero_shot),
         }
 
-    def save(self, folder, *, command: str = "", note: str = "") -> Path:
+    def save(self, folder, command: str) -> Path:
         """Write tables, figures and a page that shows them; return the page."""
         rho, p = correlation(self.transfer, "fertility")
         folder, host = Path(folder), machine(get_device().type)
@@ -181,7 +184,6 @@ class LanguageStudy:
         page = [
             "# Task 3: zero-shot transfer, per language, all together",
             f"`{command}`",
-            note,
             f"{minutes:.0f} minutes of training in all, on {host['processor']} ({host['device']}), "
             f"torch {host['torch']}, commit {host['commit']}.",
             f"The rule selects {', '.join(self.by_rule) or 'no language'}. Spearman correlation of "
@@ -198,7 +200,7 @@ class LanguageStudy:
             with atomic_write(folder / f"{name}.png") as path:
                 figure.savefig(path, format="png", dpi=100)
             page.append(f"![{name}]({name}.png)")
-        write_text(folder / "README.md", "\n\n".join(filter(None, page)) + "\n")
+        write_text(folder / "README.md", "\n\n".join(page) + "\n")
         return folder / "README.md"
 
 

@@ -69,26 +69,17 @@ class Result:
 def results_table(results: Sequence[Result]) -> pd.DataFrame:
     """Return a row for every language and setting: mean accuracy over the seeds with its standard
     deviation, the 95 % interval of the mean for n pairs (not for the seeds), and the cost."""
-    rows = []
-    for (lang, setting), group in _by_setting(results).items():
-        accuracies = pd.Series([r.evaluation.accuracy for r in group])
-        accuracy, n = accuracies.mean(), len(group[0].evaluation.predictions)
-        low, high = wilson_interval(round(accuracy * n), n)
-        rows.append(
-            {
-                "language": lang,
-                "setting": setting,
-                "accuracy": accuracy,
-                "low": low,
-                "high": high,
-                "std": accuracies.std(),  # NaN for one seed
-                "seeds": len(group),
-                "n": n,
-                "train rows": group[0].train_rows,
-                "seconds": sum(r.seconds for r in group) / len(group),
-            }
-        )
-    return pd.DataFrame(rows)
+    each = pd.DataFrame([vars(result) for result in results])
+    each = each.rename(columns={"lang": "language", "train_rows": "train rows"})
+    each["accuracy"] = [evaluation.accuracy for evaluation in each["evaluation"]]
+    each["n"] = [len(evaluation.predictions) for evaluation in each["evaluation"]]
+    groups = each.groupby(["language", "setting"], sort=False)
+    table = groups[["accuracy", "n", "train rows", "seconds"]].mean()
+    table = table.astype({"n": int, "train rows": int})
+    pairs = zip(table["accuracy"], table["n"], strict=True)
+    table[["low", "high"]] = [wilson_interval(round(accuracy * n), n) for accuracy, n in pairs]
+    table["std"], table["seeds"] = groups["accuracy"].std(), groups.size()  # NaN for one seed
+    return table.reset_index()
 
 
 def readable(results: pd.DataFrame) -> pd.DataFrame:
@@ -112,20 +103,12 @@ def differences(results: Sequence[Result]) -> pd.DataFrame:
 
     Of several seeds the first is compared.
     """
-    first = {key: group[0].evaluation for key, group in _by_setting(results).items()}
-    languages, rows = [lang for lang, _ in first], []
-    in_order = sorted(first, key=lambda key: languages.index(key[0]))
-    for (lang, a), (other, b) in combinations(in_order, 2):
-        if lang == other:
-            one, two = first[lang, a], first[lang, b]
-            rows.append((lang, a, b, two.accuracy - one.accuracy, mcnemar(one, two)))
+    seed, rows = min(result.seed for result in results), []
+    first = [result for result in results if result.seed == seed]
+    for lang in dict.fromkeys(result.lang for result in first):
+        for a, b in combinations([result for result in first if result.lang == lang], 2):
+            difference = b.evaluation.accuracy - a.evaluation.accuracy
+            p = mcnemar(a.evaluation, b.evaluation)
+            rows.append((lang, a.setting, b.setting, difference, p))
     table = pd.DataFrame(rows, columns=["language", "first", "second", "difference", "p"])
     return table.assign(**{"p corrected": holm(table["p"].tolist())})
-
-
-def _by_setting(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Return the results of each language and setting, sorted by seed."""
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in sorted(results, key=lambda result: result.seed):
-        groups.setdefault((result.lang, result.setting), []).append(result)
-    return groups

@@ -15,7 +15,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
-from experiments import finetuning
 from experiments.evaluation import Evaluation
 from experiments.finetuning import finetune
 from gpt2.evaluate import predict
@@ -152,13 +151,6 @@ def test_evaluations_are_computed_once_and_saved(go, monkeypatch):
     assert again.predictions.equals(first.predictions) and again.interval == first.interval
     dev = run.evaluation("dev", progress=False)  # as the run has left it
     assert dev.accuracy == run.result["dev_accuracy"]
-
-
-def test_results_come_with_the_cost_of_the_training(go):
-    results = go().results("zero-shot", ("de", "sw"), progress=False)
-    assert [(r.setting, r.lang) for r in results] == [("zero-shot", "de"), ("zero-shot", "sw")]
-    assert all(r.train_rows == 80 and r.seconds > 0 and r.seed == 0 for r in results)
-    assert [len(r.evaluation.predictions) for r in results] == [120, 120]
 
 
 @pytest.mark.parametrize("damage", ["a row less", "cut", "edited", "empty", "binary", "no seal"])
@@ -422,18 +414,3 @@ def test_two_processes_train_together_and_resume(tiny, tmp_path):
         assert equal(one.get("model", one), two.get("model", two))
     lines = [json.loads(line) for line in (b / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))
-
-
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-@pytest.mark.parametrize("warmup", [0, 3])
-def test_learning_rates_are_those_of_transformers_schedules(schedule, warmup):
-    from transformers import get_scheduler
-
-    name = "constant_with_warmup" if schedule == "constant" else schedule
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
-    theirs = get_scheduler(name, optimizer, warmup, 10)
-    for step in range(10):
-        rate = finetuning._rate(schedule, warmup, 10, step)
-        assert rate == pytest.approx(theirs.get_last_lr()[0])
-        optimizer.step()
-        theirs.step()

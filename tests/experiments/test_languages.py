@@ -38,7 +38,7 @@ def study(weights, folder):
     settings = replace(FINETUNE_TOY, learning_rate=3e-3, subset=120.0, epochs=2)
     where = {"weights": weights, "data": SAMPLE, "runs": folder / "runs"}
     LanguageStudy(settings, languages=["de"], seeds=(0, 1), **where).save(
-        folder / "out", command="the command", note="a note"
+        folder / "out", command="the command"
     )
 
 
@@ -76,10 +76,10 @@ def test_a_finished_study_trains_and_evaluates_nothing_again(tiny, whole, monkey
 
 
 @pytest.mark.all
-def test_the_page_shows_command_note_and_figures(whole):
+def test_the_page_shows_command_and_figures(whole):
     folder, _ = whole
     page = (folder / "out" / "README.md").read_text(encoding="utf-8")
-    assert "`the command`" in page and "a note" in page and str(folder) not in page
+    assert "`the command`" in page and str(folder) not in page
     assert f"torch {torch.__version__}" in page
     shown = [line.split("(")[1].rstrip(")") for line in page.splitlines() if line[:2] == "!["]
     assert len(shown) == 5
