@@ -110,18 +110,11 @@ def answer(
     """
     device = next(model.parameters()).device
     states: dict[int, Tensor] = {}  # of each prompt, (hidden,)
-    longest = max(prompts, key=len, default=torch.empty(0))
     bar = tqdm(total=len(prompts), unit="pair", ncols=100, disable=not progress)
     with faster(model), bar:
-        half = len(longest) // 2
-        in_parts = half == 0 or reads_in_parts(model, longest[None].to(device), half)
-        enough = ENOUGH if device.type == "cpu" else GPU_TOKEN_BUDGET
-        for groups in _batches(prompts, device, in_parts):
-            for rows, state in _last_states(
-                model, prompts, groups, device, enough if in_parts else 0
-            ):
-                states.update(zip(rows, state, strict=True))
-                bar.update(len(rows))
+        for rows, state in _last_states(model, prompts, device):
+            states.update(zip(rows, state, strict=True))
+            bar.update(len(rows))
         tokens, log_probs = [], []
         for start in range(0, len(prompts), PROJECTED):
             rows = [states[i] for i in range(start, min(start + PROJECTED, len(prompts)))]
@@ -131,28 +124,28 @@ def answer(
     return torch.cat(tokens), torch.cat(log_probs)
 
 
-def _last_states(
-    model, prompts: Sequence[Tensor], groups: list[tuple[list[int], int]], device, enough: int
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield rows of `prompts` and the hidden states (rows, hidden) at their last tokens.
-
-    `groups` are (rows, how many first tokens they have in common).
-    """
-    cache, shared, shared_mask = None, 0, None
-    if any(length for _, length in groups):
-        beginnings = [prompts[group[0]][:length] for group, length in groups]
-        ids, shared_mask = _padded(beginnings, device)
+def _last_states(model, prompts: Sequence[Tensor], device) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield rows of `prompts` and the hidden states (rows, hidden) at their last tokens."""
+    longest = max(prompts, key=len, default=torch.empty(0))
+    half = len(longest) // 2
+    if half and not reads_in_parts(model, longest[None].to(device), half):
+        lengths = sorted((len(prompt), row) for row, prompt in enumerate(prompts))
+        for part in _under_budget(lengths, 0, device, enough=0):
+            rows = [row for _, row in part]
+            yield rows, model(*_padded([prompts[row] for row in rows], device))["last_token"]
+        return
+    enough = ENOUGH if device.type == "cpu" else GPU_TOKEN_BUDGET
+    for groups in _under_budget(sorted(_groups(prompts)), 0, device, GPU_TOKEN_BUDGET):
+        ids, shared_mask = _padded([prompts[rows[0]][:n] for n, rows in groups], device)
         cache, shared = KeyValueCache(), ids.size(1)
-        model(ids, shared_mask, cache)
-    rests = [(len(prompts[i]) - n, i, g) for g, (group, n) in enumerate(groups) for i in group]
-    for part in _under_budget(sorted(rests), shared, device, enough):
-        rows, group = [i for _, i, _ in part], torch.tensor([g for *_, g in part], device=device)
-        ids, mask = _padded([prompts[i][len(prompts[i]) - rest :] for rest, i, _ in part], device)
-        if cache is None:
-            yield rows, model(ids, mask)["last_token"]
-            continue
-        mask = torch.cat([shared_mask[group], mask], dim=1)
-        yield rows, model(ids, mask, cache.select(group))["last_token"]
+        if shared:  # it is 0 where every prompt has one token
+            model(ids, shared_mask, cache)
+        rests = [(len(prompts[i]) - n, i, g) for g, (n, rows) in enumerate(groups) for i in rows]
+        for part in _under_budget(sorted(rests), shared, device, enough):
+            rows, group = [i for _, i, _ in part], torch.tensor([g for *_, g in part]).to(device)
+            ids, mask = _padded([prompts[i][-rest:] for rest, i, _ in part], device)
+            mask = torch.cat([shared_mask[group], mask], dim=1)
+            yield rows, model(ids, mask, cache.select(group))["last_token"]
 
 
 def _padded(rows: list[Tensor], device) -> tuple[Tensor, Tensor]:
@@ -181,36 +174,22 @@ def _under_budget(rows: Sequence[tuple], shared: int, device, enough: int) -> It
         yield batch
 
 
-def _batches(
-    prompts: Sequence[Tensor], device, in_parts: bool
-) -> Iterator[list[tuple[list[int], int]]]:
-    """Yield groups of prompts, each with its number of common first tokens, by length."""
-    groups = _groups(prompts) if in_parts else [([i], 0) for i in range(len(prompts))]
-    shared = [(n, group) for group, n in groups if n]
-    alone = [(len(prompts[group[0]]), group) for group, n in groups if not n]
-    for part in _under_budget(sorted(alone), 0, device, GPU_TOKEN_BUDGET):
-        yield [(group, 0) for _, group in part]
-    for part in _under_budget(sorted(shared), 0, device, GPU_TOKEN_BUDGET):
-        yield [(group, n) for n, group in part]
-
-
-def _groups(prompts: Sequence[Tensor]) -> list[tuple[list[int], int]]:
-    """Return groups of prompts and how many first tokens each group has in common.
+def _groups(prompts: Sequence[Tensor]) -> list[tuple[int, list[int]]]:
+    """Return groups of prompts, each with how many first tokens its prompts have in common.
 
     Neighbours in lexical order form a group while they have at least a third of their tokens in
-    common; at least one token of each is left to be read. A prompt alone has 0.
+    common. At least one token of each is left to be read after them.
     """
     texts = [prompt.tolist() for prompt in prompts]
-    groups: list[tuple[list[int], int]] = []
+    groups: list[tuple[int, list[int]]] = []
     before: list[int] = []
     for i in sorted(range(len(texts)), key=texts.__getitem__):
-        common = min(_common(before, texts[i]), len(texts[i]) - 1)
-        if groups and groups[-1][1]:
-            common = min(common, groups[-1][1])
-        if groups and 3 * common >= len(texts[i]) > 1:
-            groups[-1] = ([*groups[-1][0], i], min(common, len(before) - 1))
+        alone = len(texts[i]) - 1
+        common = min(_common(before, texts[i]), alone, *(n for n, _ in groups[-1:]))
+        if 3 * common >= len(texts[i]) > 1:
+            groups[-1] = (common, [*groups[-1][1], i])
         else:
-            groups.append(([i], 0))
+            groups.append((alone, [i]))
         before = texts[i]
     return groups
 

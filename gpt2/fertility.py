@@ -23,7 +23,8 @@ def compute_fertility(dataset: XNLIDataset, tokenizer, max_samples: int | None =
     there is no word.
     """
     texts = _texts(dataset, max_samples)
-    return sum(count_tokens(texts, tokenizer)) / _count_words(texts)
+    words = _count_words(texts)
+    return sum(count_tokens(texts, tokenizer)) / words
 
 
 def fertility_table(
@@ -98,7 +99,5 @@ def _segmenter(lang: str) -> Callable[[str], list[str]] | None:
 
 
 def _texts(dataset: XNLIDataset, max_samples: int | None = None) -> list[str]:
-    if max_samples is not None and max_samples < 1:
-        raise ValueError(f"max_samples must be at least 1, got {max_samples}")
     data = dataset.data if max_samples is None else dataset.data.head(max_samples)
     return [*data["premise"], *data["hypo"]]

@@ -164,10 +164,6 @@ def _read_lines(path: Path) -> list[str]:
     for mark, advice in NOT_TEXT.items():
         if start.startswith(mark):
             raise ValueError(f"{path}: {advice}")
-    encoding = "utf-8"
-    if raw.startswith(b"\xff\xfe") or raw[1:2] == b"\0":
-        encoding = "utf-16-le"
-    elif raw.startswith(b"\xfe\xff") or raw[:1] == b"\0":
-        encoding = "utf-16-be"
+    encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     advice = "save the file as UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)"
     return decode_lines(path, raw, encoding, advice)
