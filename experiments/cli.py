@@ -138,8 +138,6 @@ def generate(
     decoding = {name: value for name, value in sampling.items() if value is not None}
     device, tokenizer = get_device(), load_tokenizer()
     if decoding or seed is not None:
-        if num_beams > 1:
-            raise ValueError("beam search does not sample; leave out --num-beams or the others")
         generator = torch.Generator(device).manual_seed(seed or 0)
         decoding |= {"do_sample": True, "generator": generator}
     decoding["num_beams"] = num_beams

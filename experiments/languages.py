@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from config import FinetuningSettings
 from experiments import plots
@@ -107,7 +106,7 @@ class LanguageStudy:
         everything = ("en", *self.languages)
         runs = {}
         for seed in self.seeds:
-            english = self.english if seed == self.seeds[0] else self.train("english", ["en"], seed)
+            english = self.train("english", ["en"], seed)
             examples = english.result["examples"] // self.settings.epochs
             budget = {"examples": examples, "token_budget": None}  # which exclude each other
             runs[seed] = {
@@ -163,18 +162,6 @@ class LanguageStudy:
             "fertility": self.fertility,
         }
 
-    def figures(self) -> dict[str, Figure]:
-        """Return every figure by name."""
-        return {
-            "results": plots.plot_settings(self.results),
-            "train_by_test": plots.plot_matrix(
-                self.matrix, "Accuracy by training and test language"
-            ),
-            "transfer": plots.plot_transfer(self.transfer, chosen=self.languages),
-            "fertility": plots.plot_fertility(self.fertility),
-            "confusions": plots.plot_confusions(self.zero_shot),
-        }
-
     def save(self, folder, command: str) -> Path:
         """Write tables, figures and a page that shows them; return the page."""
         rho, p = correlation(self.transfer, "fertility")
@@ -196,7 +183,14 @@ class LanguageStudy:
             export(table, folder, name)
             page += [f"## {name.replace('_', ' ').capitalize()}", markdown(table)]
         page.append("## Figures")
-        for name, figure in self.figures().items():
+        figures = {
+            "results": plots.plot_settings(self.results),
+            "train_by_test": plots.plot_matrix(self.matrix, "Accuracy by train and test language"),
+            "transfer": plots.plot_transfer(self.transfer, chosen=self.languages),
+            "fertility": plots.plot_fertility(self.fertility),
+            "confusions": plots.plot_confusions(self.zero_shot),
+        }
+        for name, figure in figures.items():
             with atomic_write(folder / f"{name}.png") as path:
                 figure.savefig(path, format="png", dpi=100)
             page.append(f"![{name}]({name}.png)")

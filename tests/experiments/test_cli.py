@@ -108,7 +108,7 @@ def test_any_sampling_option_samples_by_the_seed(generate, option):
     [
         (
             ["--num-beams", "2", "--top-p", "0.5", "--seed", "7"],
-            "beam search does not sample; leave out --num-beams",
+            "num_beams > 1 and do_sample=True exclude each other",
         ),
         (["--top-p", "1.5"], "top_p must be in"),
         (["--temperature", "0"], "temperature must be above 0"),

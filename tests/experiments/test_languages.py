@@ -68,7 +68,8 @@ def test_a_finished_study_trains_and_evaluates_nothing_again(tiny, whole, monkey
     folder, _ = whole
     before = tables(folder)
     assert {"results.csv", "differences.csv", "train_by_test.csv"} <= before.keys()
-    assert before["transfer.csv"]["accuracy"].nunique() > 5 < before["results.csv"]["std"].nunique()
+    assert before["transfer.csv"]["accuracy"].nunique() > 5
+    assert before["results.csv"]["std"].nunique() > 3
     monkeypatch.setattr("experiments.finetuning.train", None)
     monkeypatch.setattr("experiments.finetuning.predict", None)
     study(tiny, folder)
