@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from utils import atomic_write, checkpoint_files
+from utils import atomic_write, checkpoint_file
 
 # Our name -> Hugging Face's for the same setting in config.json.
 HF_NAMES = {
@@ -133,8 +133,8 @@ class GPT2Config:
         file that is not this model's configuration.
         """
         path = Path(name_or_path)
-        if not path.is_file():
-            path = checkpoint_files(name_or_path)("config.json")
+        if path.suffix != ".json":
+            path = checkpoint_file(name_or_path, "config.json")
         if path is None:
             raise FileNotFoundError(
                 f"{name_or_path}: no config.json there; give a folder that save_pretrained wrote"
@@ -196,8 +196,6 @@ class GPT2Config:
 
     def __eq__(self, other) -> bool:
         return type(self) is type(other) and self.to_dict() == other.to_dict()
-
-    __hash__ = None  # settings can change, so they cannot be a dictionary's key
 
 
 @dataclass(frozen=True)
@@ -289,3 +287,12 @@ FINETUNE_FAST = replace(  # for a GPU: fewer, larger steps, in bfloat16
     precision="auto",
 )
 FINETUNE_TOY = replace(FINETUNE_ENGLISH, epochs=3, learning_rate=3e-4)  # for the toy model
+FINETUNE_MINIATURE = replace(  # for the miniature: small steps would take many epochs
+    FINETUNE_ENGLISH,
+    batch_size=16,
+    epochs=4,
+    learning_rate=1e-3,
+    schedule="linear",
+    warmup=0.1,
+    max_grad_norm=1.0,
+)

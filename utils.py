@@ -5,7 +5,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -143,46 +143,38 @@ def atomic_write(path) -> Iterator[Path]:
 PATIENCE = 5.0  # seconds for the hub's first answer
 
 
-def checkpoint_files(name_or_path) -> Callable[[str], Path | None]:
-    """Return a function: file name -> its local path, or None where the checkpoint has none.
+def checkpoint_file(name_or_path, file: str) -> Path | None:
+    """Return the local path of a checkpoint's file, or None where the checkpoint has none.
 
     `name_or_path` is a folder or a hub name; what the hub has is downloaded into its cache. In the
     project folder "gpt2" is also the package's folder, so the name of a model size means the hub
     unless the folder has a config.json.
 
-    Raises ValueError for a file instead of a folder; the function raises FileNotFoundError where
-    there is no such checkpoint and ConnectionError where it is not cached and can't be fetched.
+    Raises ValueError for a file instead of a folder, FileNotFoundError where there is no such
+    checkpoint, and ConnectionError where it is not cached and can't be fetched.
     """
-    folder = Path(name_or_path)
+    folder, name = Path(name_or_path), str(name_or_path)
     if folder.is_file():
         raise ValueError(f"{folder}: a file; give the folder that holds it and config.json")
-    if folder.is_dir() and (str(folder) not in MODEL_SIZES or (folder / "config.json").is_file()):
-        return lambda file: folder / file if (folder / file).is_file() else None
-    return _hub_files(str(name_or_path))
-
-
-def _hub_files(name: str) -> Callable[[str], Path | None]:
+    if folder.is_dir() and (name not in MODEL_SIZES or (folder / "config.json").is_file()):
+        return folder / file if (folder / file).is_file() else None
     canonical = f"openai-community/{name}" if name in MODEL_SIZES else name
-
-    def fetch(file: str) -> Path | None:
-        try:
-            for repository in dict.fromkeys((canonical, name)):
-                cached = try_to_load_from_cache(repository, file)
-                if cached is not None:  # a path, or a mark that the repository has no such file
-                    return Path(cached) if isinstance(cached, str) else None
-            check_hub_reachable(name)
-            return Path(hf_hub_download(canonical, file))
-        except (RepositoryNotFoundError, HFValidationError):
-            raise FileNotFoundError(
-                f'"{name}" is neither a folder here nor a model on the Hugging Face hub; '
-                "check the spelling"
-            ) from None
-        except LocalEntryNotFoundError as error:
-            raise ConnectionError(f"{name}: {file} could not be fetched ({error})") from error
-        except EntryNotFoundError:
-            return None
-
-    return fetch
+    try:
+        for repository in dict.fromkeys((canonical, name)):
+            cached = try_to_load_from_cache(repository, file)
+            if cached is not None:  # a path, or a mark that the repository has no such file
+                return Path(cached) if isinstance(cached, str) else None
+        check_hub_reachable(name)
+        return Path(hf_hub_download(canonical, file))
+    except (RepositoryNotFoundError, HFValidationError):
+        raise FileNotFoundError(
+            f'"{name}" is neither a folder here nor a model on the Hugging Face hub; '
+            "check the spelling"
+        ) from None
+    except LocalEntryNotFoundError as error:
+        raise ConnectionError(f"{name}: {file} could not be fetched ({error})") from error
+    except EntryNotFoundError:
+        return None
 
 
 def check_hub_reachable(name: str) -> None:

@@ -3,7 +3,7 @@
 from gpt2 import GPT2Model, AdamW, XNLIDataset, generate_gpt2
 """
 
-# ruff: noqa: E402  the filters come before what they filter
+# ruff: noqa: E402, F401  the filters come before what they filter; the names are for importers
 import logging
 import warnings
 
@@ -28,32 +28,3 @@ from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
 from gpt2.xnli import LABEL2ID, LANGUAGES, XNLIDataset, read_xnli_tsv
 from optim import AdamW
-
-__all__ = [
-    "LABEL2ID",
-    "LANGUAGES",
-    "AdamW",
-    "CausalSelfAttention",
-    "Checkpoints",
-    "GPT2Config",
-    "GPT2Layer",
-    "GPT2Model",
-    "GPTPreTrainedModel",
-    "KeyValueCache",
-    "Progress",
-    "TextDataset",
-    "XNLIDataset",
-    "causal_mask",
-    "compute_accuracy",
-    "compute_fertility",
-    "count_labels",
-    "evaluate_gpt2_xnli",
-    "generate",
-    "generate_gpt2",
-    "load_tokenizer",
-    "mean_loss",
-    "next_token_loss",
-    "predict",
-    "read_xnli_tsv",
-    "train",
-]

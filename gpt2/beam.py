@@ -10,11 +10,10 @@ def beam_search(context: Context, max_new_tokens: int, eos: int, decoding: Decod
     """Return the best continuation of each row, ids (B, new), filled up with `eos`.
 
     Every step extends each of `num_beams` running sequences by every token and ranks them by
-    summed log-probability. A sequence that ends with `eos` among the best `num_beams` is
-    finished, with its sum divided by length ** length_penalty as its score; the best that did not
-    end run on. A row is done when it has `num_beams` finished sequences and the best running one
-    would score no higher if it ended now. Whatever still runs at `max_new_tokens` counts as
-    finished then. (The rules of `transformers.generate` with early_stopping=False.)
+    summed log-probability. A sequence that ends with `eos` among the best `num_beams` is finished,
+    with its sum divided by length ** length_penalty as its score. A row is done when it has
+    `num_beams` of them and the best running one would score no higher if it ended now. (The rules
+    of `transformers.generate` with early_stopping=False.)
     """
     B, beams = len(context.ids), decoding.num_beams
     prompt = context.ids.size(1)

@@ -2,7 +2,6 @@
 
 import errno
 import random
-import re
 import time
 import warnings
 import zipfile
@@ -46,8 +45,6 @@ class Checkpoints:
     """
 
     def __init__(self, folder, *, every_seconds: float = 600, every_steps: int | None = None):
-        if every_steps is not None and every_steps < 1:
-            raise ValueError(f"every_steps must be at least 1, got {every_steps}")
         self.folder = Path(folder)
         self.every_seconds = every_seconds
         self.every_steps = every_steps
@@ -99,8 +96,7 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         """Return the checkpoints, newest first."""
-        files = self.folder.glob("checkpoint-*.pt")
-        return sorted((f for f in files if re.fullmatch(r"checkpoint-\d+", f.stem)), reverse=True)
+        return sorted(self.folder.glob(f"checkpoint-{'[0-9]' * 8}.pt"), reverse=True)
 
 
 class TrainingState:

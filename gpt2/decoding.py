@@ -1,7 +1,7 @@
 """What all ways of generating share: settings, the growing context, processors of logits."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +24,10 @@ class Decoding:
     """
 
     do_sample: bool = False
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
+    temperature: float | None = 1.0
+    top_k: int | None = 0
+    top_p: float | None = 1.0
+    min_p: float | None = 0.0
     repetition_penalty: float = 1.0
     num_beams: int = 1
     length_penalty: float = 1.0
@@ -35,8 +35,7 @@ class Decoding:
     use_cache: bool = True
 
     def __post_init__(self):
-        off = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "num_beams": 1}
-        off |= {"repetition_penalty": 1.0, "length_penalty": 1.0}
+        off = {setting.name: setting.default for setting in fields(self)}
         for name, value in off.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

@@ -53,12 +53,11 @@ def mean_loss(model, loader) -> float:
     device = next(model.parameters()).device
     total = count = 0
     for batch in loader:
-        names = ("input_ids", "attention_mask", "labels")
-        tensors = zip(names, _unpack(batch), strict=True)
-        batch = {name: tensor.to(device) for name, tensor in tensors}
-        if labels := count_labels(batch):
+        input_ids, attention_mask, labels = (tensor.to(device) for tensor in _unpack(batch))
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        if num_labels := count_labels(batch):
             total += next_token_loss(model, batch, reduction="sum").item()
-            count += labels
+            count += num_labels
     if count == 0:
         raise ValueError("no token of the loader has a label, so there is no loss")
     return total / count

@@ -121,10 +121,9 @@ class GPT2Model(GPTPreTrainedModel):
         if T == 0:
             raise ValueError("input_ids is [B, 0]: there must be at least one token to read")
         if attention_mask.shape != (B, start + T):
-            after = f" after {start} positions in the cache" if start else ""
             raise ValueError(
-                f"attention_mask is {list(attention_mask.shape)}, but input_ids is [{B}, {T}]"
-                f"{after}: the mask must be [{B}, {start + T}]"
+                f"attention_mask is {list(attention_mask.shape)}, but must be [{B}, {start + T}], "
+                "a column for each position that was read and each of input_ids"
             )
         on_cpu = input_ids.device.type == "cpu"  # on a GPU a check would wait for every kernel
         longest = int(position_ids.max()) + 1 if on_cpu or start + T > positions else 0

@@ -7,7 +7,7 @@ gzip; handout section 4.2.
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -38,15 +38,12 @@ NOT_TEXT = {  # how a file starts that is something else: what it is, and what t
 def read_xnli_tsv(path, lang: str | None = None, subset: float = 1.0) -> pd.DataFrame:
     """Return the usable rows of a file: premise, hypo, label, pair_id and line.
 
-    Fields end at tabs and rows at line feeds, nothing else: quotes are text, and so are the odd
-    separators inside sentences. `lang` picks a language where the file has a column for it.
-    `subset` is a share of the usable rows (the first ones) or, above 1, their number; reading
-    stops there. `label` is entailment, contradictory or neutral; `line` is the row's line in the
-    file, from 1; `pair_id` is the same for the same pair in every language (the line where the
-    file has no pairID).
-
-    Rows that cannot be used, such as those with more or fewer fields than the header, are in
-    `.attrs["skipped"]` as (line, reason).
+    Fields end at tabs and rows at line feeds, nothing else: quotes are text. `lang` picks a
+    language where the file has a column for it. `subset` is a share of the usable rows (the first
+    ones) or, above 1, their number. `label` is entailment, contradictory or neutral; `line` counts
+    from 1; `pair_id` is the same in every language (the line where the file has no pairID). Rows
+    that cannot be used, such as those with more fields than the header, are in `.attrs["skipped"]`
+    as (line, reason).
 
     Raises FileNotFoundError, or ValueError for a file of another format, other columns, or a
     language that is not in it.
@@ -89,15 +86,8 @@ def find_file(template, lang: str = "") -> Path:
     there = [file.name for file in path.parent.glob(f"{start}*{end}") if file.is_file()]
     if there and end:
         languages = [name.removeprefix(start).removesuffix(end) for name in there]
-        advice = f"in its folder there is {_near(lang, languages)}"
+        advice = f"in its folder there is {', '.join(sorted(languages))}"
     raise FileNotFoundError(f"{path}: no such file; {advice}")
-
-
-def _near(lang: str, languages: Iterable[str]) -> str:
-    """Return the languages as text for a message, and those that are `lang` in another form."""
-    names = sorted(languages)
-    near = [name for name in names if name[:2].lower() == lang[:2].lower()]
-    return ", ".join(names) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -118,13 +108,12 @@ def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
 def _json_fields(text: str, names: list[str]) -> list[str]:
     """Return the values of a line's object by name; [] where it is no object or broken text."""
     try:
-        record = json.loads(text)
-        values = [record.get(name) for name in names]
+        values = map(json.loads(text).get, names)
         fields = [str(value) if isinstance(value, str | int) else "" for value in values]
         "".join(fields).encode()  # half a surrogate?
-    except (ValueError, AttributeError, RecursionError):
+        return fields
+    except (ValueError, AttributeError):
         return []
-    return fields
 
 
 def _find_columns(path: Path, names: list[str]) -> dict[str, int]:
@@ -146,7 +135,7 @@ def _of_language(path: Path, records: list, lang: str, width: int, column: int) 
     """Return the records in a language, and those that may be: without a language's code."""
     there = {fields[column] for _, fields in records if len(fields) == width} - {""}
     if there and lang not in there:
-        raise ValueError(f"{path}: no rows in {lang!r}, only in {_near(lang, there)}")
+        raise ValueError(f"{path}: no rows in {lang!r}, only in {', '.join(sorted(there))}")
     others = there - {lang}
     return ((n, f) for n, f in records if len(f) <= column or f[column] not in others)
 

@@ -76,15 +76,14 @@ def _shorten(ids: list[int], premise: str, hypo: str, tokenizer, room: int) -> l
         start = len(PROMPT.partition(f"{{{name}}}")[0].format(premise=premise, hypo=hypo))
         end = start + len(text)
         of_text.append([i for i, (a, b) in enumerate(places) if start <= a < b <= end])
-    excess = len(ids) - room
     longer, shorter = sorted(of_text, key=len, reverse=True)
-    if excess > len(longer) + len(shorter):
+    without = len(ids) - len(longer) - len(shorter)
+    if without > room:
         raise ValueError(
-            f"max_length is too small: the prompt without its sentences has "
-            f"{len(ids) - len(longer) - len(shorter)} tokens with this tokenizer and there is room "
-            f"for {room}; choose a larger max_length"
+            f"max_length leaves room for {room} tokens, but a prompt without its sentences has "
+            f"{without} with this tokenizer; choose a larger one"
         )
-    left = len(longer) + len(shorter) - excess
+    left = room - without
     from_shorter = min(len(shorter), left // 2)
     removed = {*longer[left - from_shorter :], *shorter[from_shorter:]}
     return [id for i, id in enumerate(ids) if i not in removed]

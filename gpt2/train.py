@@ -45,8 +45,7 @@ def train(
     With `checkpoints` the whole state is saved when one is due and after every epoch, before the
     callbacks of that step. The same call in a new process resumes there, after calling the
     callbacks for that step again, and ends at the same bits. The loader's order must follow from
-    its `set_epoch` or torch's global generator. Under `accelerate launch` each process takes every
-    n-th batch; accelerate repeats some rows where they do not come out even.
+    its `set_epoch` or torch's global generator.
 
     Raises FloatingPointError when the loss is not finite, before it reaches the weights, and
     ValueError for an optimizer of another model, an empty loader or a step without a label.

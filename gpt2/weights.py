@@ -6,7 +6,7 @@ Nothing here runs code from a file: weights are read with safetensors, or with t
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from config import GPT2Config
 from gpt2.tokenizer import check_tokenizer, save_tokenizer
-from utils import atomic_write, checkpoint_files
+from utils import atomic_write, checkpoint_file
 
 # Hugging Face stores every matrix transposed, since its Conv1D computes x·W and not x·Wᵀ, and the
 # matrices of query, key and value side by side in one. Elsewhere there is one part.
@@ -176,8 +176,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # noqa: E741
     """Load a model of class `cls`; see `GPT2Model.from_pretrained`."""
-    fetch, source = checkpoint_files(name_or_path), str(name_or_path)
-    config = GPT2Config.from_pretrained(name_or_path)
+    config, source = GPT2Config.from_pretrained(name_or_path), str(name_or_path)
     given = {"hidden_size": d, "num_hidden_layers": l, "num_attention_heads": num_heads}
     for field, value in given.items():
         if value is not None and value != getattr(config, field):
@@ -189,7 +188,7 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
             raise ValueError(f"{name}= can't be changed on loading, only {', '.join(CHANGEABLE)}")
     config = GPT2Config(**vars(config) | settings)
     try:
-        state = from_hugging_face(_read_all(fetch, source), config)
+        state = from_hugging_face(_read_all(source), config)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     with torch.device("meta"):  # no time spent on random weights that are overwritten at once
@@ -199,16 +198,16 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
     return model.requires_grad_(True).eval()
 
 
-def _read_all(fetch: Callable[[str], Path | None], source: str) -> dict[str, Tensor]:
+def _read_all(source: str) -> dict[str, Tensor]:
     for name in WEIGHT_FILES:
-        path = fetch(name)
+        path = checkpoint_file(source, name)
         if path is None:
             continue
         if not name.endswith(".index.json"):
             return read_weights(path)
         weights = {}
         for shard in _shards(path):
-            shard_path = fetch(shard)
+            shard_path = checkpoint_file(source, shard)
             if shard_path is None:
                 raise ValueError(f"{name} names {shard}, which is missing")
             weights.update(read_weights(shard_path))

@@ -80,8 +80,6 @@ class XNLIDataset(Dataset):
         templates = {"train": train_path_template, "dev": dev_path, "test": test_path}
         if split not in templates:
             raise ValueError(f"split must be train, dev or test, got {split!r}")
-        if max_length < 16:
-            raise ValueError(f"max_length must be at least 16, got {max_length}")
         if not subset > 0 or (subset > 1 and not float(subset).is_integer()):
             raise ValueError(f"subset must be a share in (0, 1] or a whole number, got {subset}")
         self.split, self.lang, self.max_length, self.subset = split, lang, max_length, subset

@@ -9,7 +9,7 @@ An optimizer whose formulas were changed takes those: the kernel is tried agains
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -30,10 +30,7 @@ def update(optimizer, group: dict, numbers: dict) -> list[Tensor]:
         if p.grad is None:
             continue
         if p.grad.is_sparse:
-            raise RuntimeError(
-                "AdamW needs dense gradients, but a parameter's is sparse; make its nn.Embedding "
-                "with sparse=False, or use torch.optim.SparseAdam"
-            )
+            raise RuntimeError("a gradient is sparse; make its nn.Embedding with sparse=False")
         state = optimizer.state[p]
         if not state:
             state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
@@ -86,20 +83,12 @@ def _has_these_formulas(formulas: Callable) -> bool:
     return torch.allclose(*results)
 
 
-def _update_together(
-    parameters: Sequence[Tensor],
-    states: Sequence[dict],
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    correct_bias: bool,
-) -> None:
+def _update_together(parameters, states, lr, betas, eps, weight_decay, correct_bias) -> None:
     """Update parameters that have come to the same step, with `correct_bias`."""
     counts = torch.full((len(parameters),), float(states[0]["step"]), device=parameters[0].device)
     remains = 1 - lr * weight_decay
     adamw(
-        list(parameters),
+        parameters,
         [p.grad for p in parameters],
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],

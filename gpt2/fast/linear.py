@@ -46,16 +46,11 @@ def _is_plain(module: nn.Module) -> bool:
         and module._parameters.get("weight") is not None
         and all(type(p) is nn.Parameter for p in module._parameters.values() if p is not None)
         and not module.weight.is_inference()
-        and _supports(module.weight)
+        and module.weight.device.type == "cpu"
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and module.weight.dtype in (torch.float32, torch.bfloat16)
+        and (module.weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
-
-
-def _supports(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    if weight.dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return weight.dtype == torch.float32
 
 
 class _FastForward:

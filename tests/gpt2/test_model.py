@@ -238,7 +238,5 @@ def test_positions_past_the_end_are_a_clear_error_behind_a_cache_too(tiny_model)
 
 def test_a_mask_of_another_shape_is_a_clear_error(tiny_model):
     ids = torch.ones(2, 6, dtype=torch.long)
-    with pytest.raises(
-        ValueError, match=r"attention_mask is \[2, 5\], but input_ids is \[2, 6\]: the"
-    ):
+    with pytest.raises(ValueError, match=r"attention_mask is \[2, 5\], but must be \[2, 6\]"):
         tiny_model(ids, torch.ones(2, 5))

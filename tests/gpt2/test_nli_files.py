@@ -197,10 +197,8 @@ def test_an_absent_language_is_an_error_that_names_those_there(as_json, tmp_path
     path = languages_file(tmp_path, as_json)
     with pytest.raises(ValueError, match=r"no rows in 'th', only in ar, en, hr, zh-CN$"):
         read_xnli_tsv(path, "th")
-    with pytest.raises(ValueError, match=r"only in ar, en, hr, zh-CN; did you mean en\?"):
+    with pytest.raises(ValueError, match=r"only in ar, en, hr, zh-CN$"):
         read_xnli_tsv(path, "EN")
-    with pytest.raises(ValueError, match=r"did you mean zh-CN\?"):
-        read_xnli_tsv(path, "zh")
 
 
 @pytest.mark.parametrize("column", [0, 2, 4])

@@ -1,7 +1,6 @@
 """Which rows make a batch."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,11 +54,6 @@ def test_batches_change_with_the_epoch_and_are_not_sorted():
     assert sorted(map(sorted, first)) != sorted(map(sorted, batches))
     widths = [len(batch) for batch in first]
     assert widths != sorted(widths) and widths != sorted(widths, reverse=True)
-
-
-def test_a_budget_below_one_is_refused():
-    with pytest.raises(ValueError, match="token_budget must be at least 1, got 0"):
-        BatchesByLength([3, 4], 0)
 
 
 def test_a_sample_has_its_number_of_rows_and_others_each_epoch():

@@ -110,7 +110,7 @@ def test_unigram_entropy_of_uniform_text_is_log_vocabulary():
 
 
 def test_a_missing_file_names_itself_and_the_command(tmp_path, tokenizer):
-    with pytest.raises(FileNotFoundError, match=r"none\.txt: no such file; python -m data\."):
+    with pytest.raises(FileNotFoundError, match=r"none\.txt: no such file; git checkout"):
         TextDataset(tmp_path / "none.txt", tokenizer, 8)
 
 
