@@ -13,9 +13,9 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbconvert import HTMLExporter
 
 from experiments.files import write_text
+from experiments.html_report import html_report
 
 ROOT = Path(__file__).parent
 # Their texts name places on this machine, or the time: Python's, with a line of code, and torch's.
@@ -38,7 +38,7 @@ def main() -> int:
     clean(notebook)
     executed, report = args.out / source.name, args.out / f"{source.stem}.html"
     write_text(executed, nbformat.writes(notebook) + "\n")
-    write_text(report, HTMLExporter().from_notebook_node(notebook)[0])
+    write_text(report, html_report(notebook))
     if failure:
         print(failure)
         print(f"stopped at this error; the cells before it are in {executed} and {report}")

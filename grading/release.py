@@ -24,7 +24,7 @@ OVERLAY = ROOT / "grading" / "student"  # files of the student edition alone, or
 SHIPPED = (  # not: tests, benchmarks, results, the rest of grading/
     *("config.py", "utils.py", "run_notebook.py", "pyproject.toml", "requirements.txt"),
     *("constraints.txt", "LICENSE", ".gitignore", "pretrain.txt", "optimizer_test.npy", NOTEBOOK),
-    *("gpt2/**/*.py", "optim/*.py", "experiments/**/*.py", "data/*.py"),
+    *("gpt2/**/*.py", "optim/*.py", "experiments/**/*.py", "experiments/*.css", "data/*.py"),
     *("data/sample/XNLI-1.0/*.tsv", "data/sample/XNLI-MT-1.0/multinli/*.tsv"),
     *(f"grading/{name}.py" for name in ("__init__", "cases", "checks", "findings", "results")),
     *(f"grading/{name}_checks.py" for name in ("model", "optimizer", "training")),
