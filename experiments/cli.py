@@ -24,6 +24,7 @@ import tyro
 from config import (
     FINETUNE_ENGLISH,
     FINETUNE_FAST,
+    FINETUNE_MINIATURE,
     FINETUNE_TOY,
     TOY_PRETRAINING,
     PretrainingSettings,
@@ -32,7 +33,7 @@ from experiments import finetuning, pretraining
 from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
 from experiments.languages import LanguageStudy, measure_fertility
-from experiments.profiles import EMBEDDED_TEXT
+from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
 from experiments.study import run_study, study_table
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
@@ -42,12 +43,17 @@ from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import LANGUAGES, XNLIDataset
 from utils import get_device
 
-PRESETS = {"english": FINETUNE_ENGLISH, "fast": FINETUNE_FAST, "toy": FINETUNE_TOY}
+PRESETS = {
+    "english": FINETUNE_ENGLISH,
+    "fast": FINETUNE_FAST,
+    "miniature": FINETUNE_MINIATURE,
+    "toy": FINETUNE_TOY,
+}
 # The presets become subcommands, each with every field as an option.
 Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
 arg = tyro.conf.arg
-Weights = Annotated[str, arg(help="a name on the Hugging Face hub or a folder")]
-Data = Annotated[Path, arg(help="the folder that holds XNLI-1.0 and XNLI-MT-1.0")]
+Weights = Annotated[str, arg(help="miniature, a name on the Hugging Face hub, or a folder")]
+Data = Annotated[Path, arg(help="miniature, or the folder that holds XNLI-1.0 and XNLI-MT-1.0")]
 Runs = Annotated[Path, arg(help="the folder of all runs; finished ones are only read")]
 Codes = Annotated[tuple[str, ...], arg(help="language codes, such as en fr")]
 Seeds = Annotated[tuple[int, ...], arg(help="random seeds, of the order of rows and of dropout")]
@@ -83,7 +89,8 @@ def finetune(
     runs: Runs = RUNS,
 ) -> None:
     """Fine-tune a model on natural language inference, and evaluate it on the test set."""
-    run = finetuning.finetune(settings, weights=weights, data=data, runs=runs)
+    where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
+    run = finetuning.finetune(settings, **where)
     print(f"dev accuracy {run.result['dev_accuracy']:.4f}, model: {run.path / 'best_model'}")
     _print_accuracies(run.evaluations(settings.languages))
 
@@ -99,11 +106,14 @@ def evaluate(
     Args:
         split: the set to predict.
     """
-    model, tokenizer = GPT2Model.from_pretrained(weights).to(get_device()), load_tokenizer()
+    model, tokenizer = (
+        GPT2Model.from_pretrained(find_weights(weights)).to(get_device()),
+        load_tokenizer(),
+    )
     common = {"tokenizer": tokenizer, "max_length": model.config.max_position_embeddings}
     evaluations = {}
     for lang in languages:
-        rows = XNLIDataset.in_folder(data, split, lang, verbose=False, **common)
+        rows = XNLIDataset.in_folder(find_data(data), split, lang, verbose=False, **common)
         evaluations[lang] = Evaluation(predict(model, tokenizer, rows))
     _print_accuracies(evaluations)
 
@@ -141,7 +151,7 @@ def generate(
         generator = torch.Generator(device).manual_seed(seed or 0)
         decoding |= {"do_sample": True, "generator": generator}
     decoding["num_beams"] = num_beams
-    model = GPT2Model.from_pretrained(weights)
+    model = GPT2Model.from_pretrained(find_weights(weights))
     input_ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     print(generate_gpt2(model, tokenizer, input_ids, max_gen_length, device, **decoding))
 
@@ -156,7 +166,7 @@ def fertility(
     Args:
         max_samples: how many training pairs of each language; the handout's check has 3927.
     """
-    print(measure_fertility(data, languages, max_samples).round(2).to_string())
+    print(measure_fertility(find_data(data), languages, max_samples).round(2).to_string())
 
 
 def study(
@@ -178,7 +188,8 @@ def study(
         replace(settings, learning_rate=rate, batch_size=size, seed=seed)
         for rate, size, seed in product(rates, batch_sizes, seeds)
     ]
-    print(study_table(run_study(variants, weights=weights, data=data, runs=runs)).to_string())
+    where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
+    print(study_table(run_study(variants, **where)).to_string())
 
 
 def languages(
@@ -196,9 +207,8 @@ def languages(
         languages: languages to train on besides English; by default a rule selects them.
         out: a folder for the page, its tables (CSV, Markdown, LaTeX) and figures.
     """
-    study = LanguageStudy(
-        settings, weights=weights, data=data, runs=runs, languages=languages, seeds=seeds
-    )
+    where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
+    study = LanguageStudy(settings, **where, languages=languages, seeds=seeds)
     command = shlex.join(["python", "-m", "gpt2", *sys.argv[1:]])
     page = study.save(out, command)
     print(f"{study.tables()['readable'].to_string()}\npage: {page}")

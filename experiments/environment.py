@@ -13,7 +13,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from packaging.requirements import Requirement
 
-from experiments.profiles import Profile, choose_profile
+from experiments.profiles import MINIATURE, Profile, choose_profile
 from utils import MODEL_SIZES, get_device, supports_bf16
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
@@ -62,6 +62,8 @@ def _text(profile: Profile) -> Finding:
 
 
 def _nli(profile: Profile) -> Finding:
+    if profile.data == MINIATURE:
+        return "NLI data", "the small world, made by data/miniature", ""
     files = ("XNLI-1.0/xnli.dev.tsv", "XNLI-MT-1.0/multinli/multinli.train.en.tsv")
     missing = [file.split("/")[0] for file in files if not Path(profile.data, file).is_file()]
     state = f"no {' and '.join(missing)} in {profile.data}" if missing else str(profile.data)
@@ -71,6 +73,8 @@ def _nli(profile: Profile) -> Finding:
 
 def _weights(profile: Profile) -> Finding:
     name = profile.weights
+    if name == MINIATURE:
+        return "weights", "GPT-2 in miniature, data/miniature/model", ""
     if name == "toy":
         return "weights", "the toy model that Task 1 trains", ""
     if Path(name, "config.json").is_file():

@@ -71,6 +71,15 @@ class Evaluation:
         counts = confusion_matrix(label, prediction, labels=[*DIGITS, "no label"])
         return pd.DataFrame(counts[:3], list(LABEL2ID), [*LABEL2ID, "no label"])
 
+    def by_group(self, groups: pd.Series) -> pd.DataFrame:
+        """Return accuracy, its interval and the number of pairs of each group; one group a pair."""
+        right = self.predictions["prediction"] == self.predictions["label"]
+        rows = {
+            name: (part.mean(), *wilson_interval(int(part.sum()), len(part)), len(part))
+            for name, part in right.groupby(groups.to_numpy())
+        }
+        return pd.DataFrame.from_dict(rows, "index", columns=["accuracy", "low", "high", "pairs"])
+
     def confident_errors(self, data: pd.DataFrame, count: int = 10) -> pd.DataFrame:
         """Return the rows of `data`, the data set's, that are wrong with the highest probability
         among the three labels. Raises ValueError for another data set's."""

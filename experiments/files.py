@@ -5,6 +5,8 @@ from pathlib import Path
 
 from utils import atomic_write
 
+RESULTS = Path(__file__).parent.parent / "results"
+
 
 def write_text(path, text: str) -> None:
     """Write a text file, whole or not at all."""
@@ -30,3 +32,8 @@ def read_json(path: Path) -> dict | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error}); delete it and run again") from error
+
+
+def kept_result(name: str) -> str:
+    """Return the sentence of results/real_data.json that says what was measured on real data."""
+    return read_json(RESULTS / "real_data.json")[name]

@@ -5,13 +5,14 @@ A grade is a dictionary of plain data, kept as grades/<student>/grade.json; grad
 
 import hashlib
 import json
+import re
 import secrets
 import time
 import tomllib
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
+from data.miniature import nli_folder
 from grading import notebook as notebooks
 from grading import report, sandbox
 from grading.checks import CHECKS
@@ -35,6 +37,7 @@ from utils import atomic_write
 
 RUBRIC = Path(__file__).parent / "rubric.toml"
 SAMPLE = ROOT / "data" / "sample"
+EMBEDDED = re.compile("toy model, embedded NLI set|miniature model, miniature world")
 PRESENTATION = ("figures.py", "grades.py", "report.py")  # what no grade follows from
 WHOLE = ("pairs", "cpu_seconds", "processes")
 MACHINE = ("the machine had almost no memory left", "the disk was almost full")  # not theirs
@@ -98,7 +101,8 @@ class Settings:
     """What all submissions of a class are graded with."""
 
     rubric: Rubric
-    data: tuple[Path, ...] = (SAMPLE,)  # folders with XNLI-1.0, whose pairs predictions may be of
+    # Folders with XNLI-1.0, whose pairs predictions may be of.
+    data: tuple[Path, ...] = field(default_factory=lambda: (SAMPLE, nli_folder()))
     seed: int = 0  # of the cases that the checks compare with
     execute: bool = False  # the notebooks, too
     hidden: tuple[Path, ...] = ()  # from what runs in the sandbox
@@ -139,7 +143,7 @@ def grade_all(
     submissions = find([Path(path) for path in paths])
     settings = Settings(
         Rubric.load(rubric),
-        (*(Path(folder).resolve() for folder in data), SAMPLE),
+        (*(Path(folder).resolve() for folder in data), SAMPLE, nli_folder()),
         _seed(out / "seed.json"),
         execute,
         tuple({Path(p).resolve() for p in paths} | {out.resolve()}),
@@ -254,7 +258,7 @@ def _graded(root: Path, settings: Settings) -> dict:
     flags += [flag for _, flag in again.flags]
     if settings.execute:
         different = _executed(copy, claims, handed_out, rubric)
-        sample = all("toy model, embedded NLI set" in c.get("note", "") for c in sound.values())
+        sample = all(EMBEDDED.search(c.get("note", "")) for c in sound.values())
         if had_runs and sample:
             wrong |= different
         flags += [Flag("executed", NOTEBOOK, text) for text in different.values()]

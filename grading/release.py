@@ -26,12 +26,20 @@ SHIPPED = (  # not: tests, benchmarks, results, the rest of grading/
     *("constraints.txt", "LICENSE", ".gitignore", "pretrain.txt", "optimizer_test.npy", NOTEBOOK),
     *("gpt2/**/*.py", "optim/*.py", "experiments/**/*.py", "experiments/*.css", "data/*.py"),
     *("data/sample/XNLI-1.0/*.tsv", "data/sample/XNLI-MT-1.0/multinli/*.tsv"),
+    *("data/miniature/*.py", "data/miniature/languages/*.toml", "data/miniature/model/*"),
+    "results/real_data.json",
     *(f"grading/{name}.py" for name in ("__init__", "cases", "checks", "findings", "results")),
     *(f"grading/{name}_checks.py" for name in ("model", "optimizer", "training")),
     "grading/cases.safetensors",
 )
 PACKAGES = ("gpt2", "optim", "experiments", "data", "grading")
-FIXED = ("grading/", "tests/", "data/sample/", "optimizer_test.npy")  # what students do not change
+FIXED = (
+    "grading/",
+    "tests/",
+    "data/sample/",
+    "data/miniature/",
+    "optimizer_test.npy",
+)  # what students do not change
 SHAPE = {  # of the model in the sanity check, as small as tells mistakes apart
     "hidden_size": 96,
     "num_hidden_layers": 3,

@@ -3,7 +3,9 @@
 # ruff: noqa: F401
 
 from experiments.plots.task1 import (
+    plot_attention,
     plot_decoding,
+    plot_lengths,
     plot_loss_curve,
     plot_optimizer_paths,
     plot_tokens,

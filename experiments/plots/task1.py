@@ -13,7 +13,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from experiments.plots.style import BLUE, COLORS, GREY, RED, annotate, finish
+from experiments.plots.style import BLUE, COLORS, GREY, RED, annotate, finish, heat_map
 
 WHOLE, FRAGMENT = "#CFE3F1", "#F7D5BF"  # tokens of whole characters, and with a piece of one
 
@@ -47,6 +47,50 @@ def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
     ax.set(xlim=(0, widest * 1.32), ylim=(len(sentences) - 0.4, -0.6), xlabel="UTF-8 bytes")
     ax.set_title("One sentence, cut by GPT-2's tokenizer (orange: with a piece of a character)")
     return finish(fig)
+
+
+def plot_attention(
+    weights: torch.Tensor,
+    tokens: Sequence[str],
+    *,
+    queries: Sequence[str] | None = None,
+    titles: Sequence[str] = (),
+    note: str = "",
+) -> Figure:
+    """Draw attention weights, (T, S) or (h, T, S), as a heat map for each head.
+
+    A row is a query, a column a key. `queries` names the rows where they are not the tokens. Up to
+    eight tokens have their weights written in the cells.
+    """
+    heads = weights.detach().reshape(-1, *weights.shape[-2:]).numpy()
+    queries = tokens if queries is None else queries
+    columns = min(4, len(heads))
+    rows = -(-len(heads) // columns)
+    cell = 0.75 if len(tokens) <= 8 else 0.34
+    size = (columns * (cell * len(tokens) + 1.2), rows * (cell * 0.75 * len(queries) + 1.2))
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat[len(heads) :]:
+        ax.axis("off")
+    for i, (ax, head) in enumerate(zip(axes.flat, heads, strict=False)):
+        table = pd.DataFrame(head, list(queries), list(tokens))
+        texts = table.map("{:.2f}".format).to_numpy()
+        if len(tokens) > 8:
+            texts = np.full(table.shape, "")
+        heat_map(ax, table, texts, fontsize=9, cmap="Blues", vmin=0, vmax=1)
+        ax.tick_params(axis="x", rotation=0 if len(tokens) <= 8 else 90)
+        ax.set(title=titles[i] if titles else "", xlabel="key", ylabel="query")
+    return finish(fig, note)
+
+
+def plot_lengths(lengths: Sequence[float], note: str = "") -> Figure:
+    """Draw the mean length of the vectors before the first block and after each."""
+    fig, ax = plt.subplots(figsize=(6, 3))
+    ax.plot(range(len(lengths)), lengths, "o-", color=BLUE)
+    ax.set_xticks(
+        range(len(lengths)), ["embedding", *(f"block {i}" for i in range(1, len(lengths)))]
+    )
+    ax.set(title="Length of the residual vectors", ylabel="mean length", ylim=(0, None))
+    return finish(fig, note)
 
 
 def plot_optimizer_paths(

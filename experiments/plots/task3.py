@@ -78,12 +78,14 @@ def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
     return finish(fig, note)
 
 
-def plot_matrix(table: pd.DataFrame, title: str, note: str = "") -> Figure:
-    """Draw accuracies as a heat map: a row for each training set, a column for each test set."""
+def plot_matrix(
+    table: pd.DataFrame, title: str, *, x="tested on", y="trained on", note: str = ""
+) -> Figure:
+    """Draw accuracies as a heat map, by default a row a training set and a column a test set."""
     fig, ax = plt.subplots(figsize=(0.7 * table.shape[1] + 3, 0.5 * table.shape[0] + 1.8))
     texts = (100 * table).map("{:.0f}".format).to_numpy()
     image = heat_map(ax, table, texts, dark=True, cmap="viridis")
-    ax.set(xlabel="tested on", ylabel="trained on", title=title)
+    ax.set(xlabel=x, ylabel=y, title=title)
     fig.colorbar(image, label="accuracy")
     return finish(fig, note)
 

@@ -96,7 +96,7 @@ def test_the_environment_chooses_the_profile(no_variables, monkeypatch):
 
 
 def test_a_sample_says_in_what_it_is_one(no_variables):
-    assert SAMPLE.note == "sample run: embedded text, toy model, embedded NLI set"
+    assert SAMPLE.note == "sample run: embedded text, miniature model, miniature world"
     assert FULL.note == "sample run: embedded text"
     whole = choose_profile("full", pretrain_text="mine.txt")
     assert whole.note == ""

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LEFT_OUT = {".venv", ".git", "__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache"}
 LARGE = 64 * 2**20  # bytes
-LEFT_OUT |= {".hypothesis", ".xnli_cache", "XNLI-1.0", "XNLI-MT-1.0"}
+LEFT_OUT |= {".hypothesis", ".xnli_cache", "cache", "XNLI-1.0", "XNLI-MT-1.0"}
 
 
 def main() -> None:

@@ -1,0 +1,48 @@
+"""NLI pairs about the small world, before they are said in any language."""
+
+import random
+from dataclasses import dataclass
+
+from data.miniature.world import FORMS, LABELS, NEW_NAMES, Fact, draw_hypothesis, is_rare
+
+TRIPLES = {"train": 666, "dev": 100, "test": 300}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A premise, a hypothesis, the label, and what one has to know to tell it."""
+
+    premise: tuple[Fact, ...]
+    hypothesis: Fact
+    label: str
+    phenomenon: str
+
+
+def make_pairs(split: str) -> list[Pair]:
+    """Return a split's pairs; each premise has three, one of each label.
+
+    The forms of world.FORMS are equally frequent, each with every label equally often. A fact of a
+    dev or test premise is in no training pair.
+    """
+    rng = random.Random(f"miniature pairs, {split}")
+
+    def is_allowed(fact: Fact) -> bool:
+        return is_rare(fact) == (split != "train")
+
+    pairs, premises = [], set()
+    while len(pairs) < 3 * TRIPLES[split]:
+        form = FORMS[len(premises) % len(FORMS)]
+        facts = form.premise(rng)
+        premise = tuple(rng.sample(facts, len(facts)))
+        hypotheses = [draw_hypothesis(rng, form, premise, label) for label in LABELS]
+        if None in hypotheses or premise in premises or not all(map(is_allowed, premise)):
+            continue
+        premises.add(premise)
+        is_new = any(fact.subject in NEW_NAMES for fact in premise)
+        phenomenon = "names" if is_new else form.phenomenon
+        triple = [
+            Pair(premise, *labelled, phenomenon)
+            for labelled in zip(hypotheses, LABELS, strict=True)
+        ]
+        pairs += rng.sample(triple, len(triple))
+    return pairs
