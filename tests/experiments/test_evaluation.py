@@ -72,3 +72,10 @@ def test_saving_and_loading_changes_no_text_and_no_bit(tmp_path_factory, rows):
     assert list(loaded) == list(evaluation.predictions)
     for name in loaded:
         assert loaded[name].tolist() == evaluation.predictions[name].tolist()
+
+
+def test_groups_have_their_own_accuracy_and_interval():
+    predictions = pd.DataFrame({"label": [*"0120"], "prediction": [*"0110"]})
+    table = Evaluation(predictions).by_group(pd.Series(["a", "a", "b", "b"], index=[7, 8, 9, 10]))
+    assert table["accuracy"].tolist() == [1.0, 0.5] and table["pairs"].tolist() == [2, 2]
+    assert (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()

@@ -184,3 +184,17 @@ def test_the_heat_map_holds_every_accuracy_in_per_cent():
     table = pd.DataFrame([[0.8, 0.4], [0.5, 0.6]], index=["en", "all"], columns=["en", "fr"])
     fig = plots.plot_matrix(table, "Accuracy")
     assert [t.get_text() for t in fig.axes[0].texts] == ["80", "40", "50", "60"]
+
+
+def test_attention_has_a_panel_a_head_and_weights_in_few_cells():
+    weights = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
+    fig = plots.plot_attention(torch.stack([weights, weights]), ["a", "b"], titles=["x", "y"])
+    assert [ax.get_title() for ax in fig.axes] == ["x", "y"]
+    assert [text.get_text() for text in fig.axes[0].texts] == ["1.00", "0.00", "0.25", "0.75"]
+    many = plots.plot_attention(torch.eye(9), [*"abcdefghi"])
+    assert {text.get_text() for text in many.axes[0].texts} == {""}
+
+
+def test_lengths_are_a_point_a_block():
+    line = plots.plot_lengths([1.0, 2.0, 4.0]).axes[0].lines[0]
+    assert line.get_ydata().tolist() == [1.0, 2.0, 4.0]
