@@ -291,7 +291,7 @@ FINETUNE_MINIATURE = replace(  # for the miniature: small steps would take many 
     FINETUNE_ENGLISH,
     batch_size=16,
     epochs=4,
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     schedule="linear",
     warmup=0.1,
     max_grad_norm=1.0,

@@ -66,11 +66,11 @@ FIRST = (
 )
 LAST = (
     Stage(
-        *("headers", 13, 200_000),
+        *("headers", 13, 120_000),
         shares=SHARES,
         how={"one_fact": 0.2, "most": 2, "lines": 0.8, "headed": 0.75},
         learning_rate=1e-3,
-        decay=3000,
+        decay=1800,
     ),
 )
 
@@ -126,10 +126,11 @@ def start() -> tuple[CompactGPT2, Tensor]:
 
 
 def resume(folder: Path) -> tuple[CompactGPT2, Tensor]:
-    """Return a packed model; the tokens of headers get rows of their own."""
+    """Return a packed model; the tokens of headers and numbers get rows of their own."""
     state = load_file(folder / "weights.safetensors")
     known, rows = state.pop("used").long(), state.pop("word_embedding.weight").float()
-    headers = load_tokenizer("gpt2")([f"{word}:" for word in HEADERS])["input_ids"]
+    words = [f"{word}:" for word in HEADERS] + [f" {digit}" for digit in range(10)]
+    headers = load_tokenizer("gpt2")(words)["input_ids"]
     used = torch.unique(torch.cat([known, torch.tensor([i for ids in headers for i in ids])]))
     config = GPT2Config(vocab_size=len(used) + 1, pad_token_id=0, **MODEL)
     model = CompactGPT2(config, GPT2Config().vocab_size - len(used))

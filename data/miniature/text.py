@@ -29,6 +29,7 @@ HEADERS = (  # in front of a line, in some texts
     *("Guess", "Judgement", "Line", "Note", "Passage", "Question", "Reply", "Result", "Scene"),
     *("Sentence", "Statement", "Story", "Test", "Text", "Verdict"),
 )
+NUMBERED = 0.15  # of the texts with headers
 ALL_COUNT = 8  # in one text of so many every token counts in the loss, in the others the answers
 
 
@@ -53,14 +54,20 @@ def make_text(
 ) -> list[Part]:
     """Return one text: with the share `one_fact` a fact and a question, else two facts and up to
     `most` questions; with the share `lines` each on a line of its own, and of those with the share
-    `headed` each after a random header."""
+    `headed` each after a random header.
+
+    Some of those have numbers for answers, as in a quiz with numbered options. Which number means
+    what differs from quiz to quiz, so a reader learns only that an answer can be a number.
+    """
     lang, form = language(code), rng.choice(forms)
     facts, count = form.premise(rng), rng.randint(1, most)
     if rng.random() < one_fact:
         facts, count = facts[:1], 1
     rng.shuffle(facts)
     in_lines = rng.random() < lines
-    if in_lines and headed and rng.random() < headed:
+    is_headed = in_lines and headed and rng.random() < headed
+    is_numbered = is_headed and rng.random() < NUMBERED
+    if is_headed:
         text, question, answer = (f"{rng.choice(HEADERS)}:" for _ in range(3))
         before = f"{text} ", f"\n{question} ", f"\n{answer}", " "
     else:
@@ -74,6 +81,8 @@ def make_text(
             continue
         question = lang.say(statement) if in_lines else lang.ask(statement)
         answer = [lang.sentences[ANSWERS[label]]]
+        if is_numbered:
+            answer = [str(rng.randrange(10))]
         if label != "neutral" and not in_lines:
             answer.append(lang.say(reason_for(facts, statement)))
         parts.append(Part(before[1] + question + before[2]))
