@@ -54,11 +54,13 @@ class LanguageStudy:
         data=".",
         runs="runs",
         languages: Sequence[str] | None = None,
+        most: int | None = None,  # of the rule's languages, the best ones
         seeds: Sequence[int] = (0,),
     ):
         if not seeds:
             raise ValueError("no seeds to train with; give at least one")
         self.settings, self.data, self.seeds = settings, data, tuple(seeds)
+        self.most = most
         self.given = None if languages is None else [lang for lang in languages if lang != "en"]
         self.where = {"weights": weights, "data": data, "runs": runs}
 
@@ -97,7 +99,9 @@ class LanguageStudy:
         """The languages to train on besides English."""
         if self.given is not None:
             return self.given
-        return self.by_rule or list(self.transfer["premium"].drop("en").nsmallest(2).index)
+        return self.by_rule[: self.most] or list(
+            self.transfer["premium"].drop("en").nsmallest(2).index
+        )
 
     @cached_property
     def runs(self) -> dict[int, dict[str, FinetunedRun]]:
