@@ -64,7 +64,7 @@ def plot_attention(
     """
     heads = weights.detach().reshape(-1, *weights.shape[-2:]).numpy()
     queries = tokens if queries is None else queries
-    columns = min(4, len(heads))
+    columns = min(2, len(heads))
     rows = -(-len(heads) // columns)
     cell = 0.75 if len(tokens) <= 8 else 0.34
     size = (columns * (cell * len(tokens) + 1.2), rows * (cell * 0.75 * len(queries) + 1.2))

@@ -1,7 +1,10 @@
 """The small world in fifteen languages, its NLI pairs, and the model that has read about it."""
 
+import os
 import random
 import re
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from itertools import product
@@ -20,6 +23,7 @@ from data.miniature.text import QuestionTexts, make_texts
 from data.miniature.world import FORMS, LABELS, Fact, draw_hypothesis, label_of
 from gpt2 import GPT2Model, XNLIDataset
 from gpt2.xnli import LANGUAGES
+from tests import ROOT
 
 KITCHEN, GARDEN = Fact("Anna", "kitchen"), Fact("Anna", "garden")
 SCRIPTS = {"ar": "ARABIC", "ur": "ARABIC", "bg": "CYRILLIC", "ru": "CYRILLIC", "el": "GREEK"}
@@ -189,3 +193,11 @@ def test_the_model_answers_new_questions(tokenizer):
         logits = model.hidden_state_to_token(model(ids)["last_token"][0])
         right += logits.argmax().item() == verdicts[label]
     assert right / 300 >= 0.9
+
+
+def test_the_documented_command_gives_the_documented_losses():
+    command = [sys.executable, "-m", "data.miniature.pretrain", "--threads", "1", "--steps", "200"]
+    environment = {**os.environ, "GPT2_FAST": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    losses = [float(loss) for loss in re.findall(r"step \d+, .*: loss (\S+)", done.stdout)]
+    assert losses == pytest.approx([0.546, 0.456], abs=0.03), done.stderr
