@@ -82,4 +82,7 @@ def find_weights(name) -> str | Path:
 
 def find_data(name) -> str | Path:
     """Return the folder that holds XNLI-1.0 and XNLI-MT-1.0."""
-    return miniature.nli_folder() if str(name) == MINIATURE else name
+    if str(name) != MINIATURE:
+        return name
+    folder, here = miniature.nli_folder(), Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder

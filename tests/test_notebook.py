@@ -35,7 +35,9 @@ def test_its_cells_are_short_and_hold_no_plotting_or_classes(cells):
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     lengths = [len(source.splitlines()) for source in code]
     assert statistics.median(lengths) <= 8 and max(lengths) <= 15
-    assert sum(".backward()" in source for source in code) == 1  # the loop that the notebook explains
+    assert (
+        sum(".backward()" in source for source in code) == 1
+    )  # the loop that the notebook explains
     for source in code:
         assert "plt." not in source and "class " not in source
 
