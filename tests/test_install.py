@@ -34,6 +34,7 @@ def test_an_installation_has_every_package_with_its_data(installed):
     for package in PACKAGES:
         copy = installed.parent / "copy" / package.name
         files = {path.relative_to(copy) for path in copy.rglob("*") if path.is_file()}
+        files = {file for file in files if "cache" not in file.parts}  # made at the first use
         missing = {file for file in files if not (installed / package.name / file).is_file()}
         assert {file.suffix for file in missing} <= {".md"}, (package.name, missing)
 
