@@ -1,7 +1,6 @@
 """Configurations: the shape of a GPT-2, and the handout's hyper-parameters as named presets."""
 
 import json
-import math
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -47,9 +46,11 @@ def _check_numbers(settings, needed: str, *names: str, whole=False, optional=Fal
         if value is None and optional:
             continue
         is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not RANGES[needed](value):
+        if not is_number or not RANGES[needed](value):
             kind = "a whole number" if whole else "a number"
             raise ValueError(f"{name} must be {kind} {needed}, got {value!r}")
+        if not abs(value) < 2**32:
+            raise ValueError(f"{name} must be finite and below 2**32, got {value}")
         if not whole:  # 40 and 40.0 are the same setting
             object.__setattr__(settings, name, float(value))
 
@@ -140,7 +141,10 @@ class GPT2Config:
                 f"{name_or_path}: no config.json there; give a folder that save_pretrained wrote"
             )
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(settings, dict):
+                raise ValueError(f"holds a {type(settings).__name__}, not a JSON object")
+            return cls.from_dict(settings)
         except ValueError as error:  # a broken file's too
             raise ValueError(f"{path}: {error}; give a whole checkpoint of GPT-2") from error
 
@@ -182,8 +186,14 @@ class GPT2Config:
         }
 
     def to_json(self) -> str:
-        """Return the text of config.json."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        """Return the text of config.json; TypeError names a setting that JSON cannot hold."""
+        settings = self.to_dict()
+        for name, value in settings.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"config.{name}={value!r} cannot be saved: {error}") from error
+        return json.dumps(settings, indent=2, sort_keys=True) + "\n"
 
     def save_pretrained(self, folder) -> None:
         """Write `folder/config.json`; an error leaves the old file as it was."""

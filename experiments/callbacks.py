@@ -71,5 +71,7 @@ class Metrics:
         lines = []
         for text in self.path.read_bytes().split(b"\n") if self.path.is_file() else []:
             with suppress(ValueError):  # torn when the machine stopped
-                lines.append(json.loads(text))
+                line = json.loads(text)
+                if isinstance(line, dict) and isinstance(line.get("step"), int):
+                    lines.append(line)
         return lines

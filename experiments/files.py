@@ -29,9 +29,12 @@ def read_json(path: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); delete it and run again") from error
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"{path}: not what a run writes; delete it and run again")
+    return value
 
 
 def kept_result(name: str) -> str:

@@ -59,6 +59,8 @@ class LanguageStudy:
     ):
         if not seeds:
             raise ValueError("no seeds to train with; give at least one")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds must differ from each other, got {tuple(seeds)}")
         self.settings, self.data, self.seeds = settings, data, tuple(seeds)
         self.most = most
         self.given = None if languages is None else [lang for lang in languages if lang != "en"]

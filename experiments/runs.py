@@ -34,6 +34,8 @@ class Run:
     model_folder = "model"  # where the finished run's model is
 
     def __init__(self, root, name: str, settings: dict, inputs: dict, code: dict):
+        if not name or Path(name).name != name:
+            raise ValueError(f"name must be a plain folder name, got {name!r}")
         text = to_json({"settings": settings, "inputs": inputs, "code": code})
         self.identity = json.loads(text)  # as it is read back, such as lists for tuples
         digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
@@ -70,14 +72,24 @@ class Run:
             ) from error
         with lock:
             for file in self.path.rglob(".*.*.????????"):  # what a killed process was writing
-                file.unlink()
+                if file.is_file():
+                    file.unlink()
             write_json(self.path / "settings.json", self.identity)
             yield
 
     @property
     def result(self) -> dict | None:
-        """The saved result; None before the run is finished."""
-        return read_json(self.path / "result.json")
+        """The saved result; None before the run is finished.
+
+        Raises FileNotFoundError where a finished run has lost its model.
+        """
+        result = read_json(self.path / "result.json")
+        if result is not None and not (self.path / self.model_folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{self.path}: the run is finished, but its {self.model_folder} is gone; "
+                "delete the folder and run again"
+            )
+        return result
 
     def model(self) -> GPT2Model:
         """Return the finished run's model, on the best device there is."""
@@ -91,8 +103,11 @@ class Run:
         """Print one line if the newest run of the same name and settings had other code."""
         files = self.path.parent.glob(f"{self.name}-{'[0-9a-f]' * 8}/settings.json")
         for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-            earlier = read_json(file)
-            if earlier["settings"] == self.identity["settings"]:
+            try:
+                earlier = read_json(file)
+            except ValueError:
+                continue  # damaged: nothing to compare with
+            if earlier.get("settings") == self.identity["settings"]:
                 if changed := changed_code(earlier["code"], self.identity["code"]):
                     print(
                         f"{self.path.name}: a new run, because {', '.join(changed)} changed since "

@@ -99,5 +99,7 @@ def _segmenter(lang: str) -> Callable[[str], list[str]] | None:
 
 
 def _texts(dataset: XNLIDataset, max_samples: int | None = None) -> list[str]:
+    if max_samples is not None and max_samples < 1:
+        raise ValueError(f"max_samples must be at least 1, got {max_samples}")
     data = dataset.data if max_samples is None else dataset.data.head(max_samples)
     return [*data["premise"], *data["hypo"]]

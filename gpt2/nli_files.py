@@ -7,7 +7,7 @@ gzip; handout section 4.2.
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,9 @@ NOT_TEXT = {  # how a file starts that is something else: what it is, and what t
     b"version https://git-lfs": "a Git LFS pointer, not the data; run `git lfs pull` where it is",
     b"PK\x03\x04": "a zip archive; unpack it and give the file inside",
     b"PAR1": "a Parquet file; convert it with pandas.read_parquet(...).to_csv(..., sep='\\t')",
+    b"BZh": "compressed with bzip2; unpack it first",
+    b"\xfd7zXZ": "compressed with xz; unpack it first",
+    b"(\xb5/\xfd": "compressed with zstd; unpack it first",
     b"<": "an HTML or XML page, not the data; download the raw file",
 }
 
@@ -86,8 +89,15 @@ def find_file(template, lang: str = "") -> Path:
     there = [file.name for file in path.parent.glob(f"{start}*{end}") if file.is_file()]
     if there and end:
         languages = [name.removeprefix(start).removesuffix(end) for name in there]
-        advice = f"in its folder there is {', '.join(sorted(languages))}"
+        advice = f"in its folder there is {_near(lang, languages)}"
     raise FileNotFoundError(f"{path}: no such file; {advice}")
+
+
+def _near(lang: str, languages: Iterable[str]) -> str:
+    """Return the languages as text for a message, and those that are `lang` in another form."""
+    names = sorted(languages)
+    near = [name for name in names if name[:2].lower() == lang[:2].lower()]
+    return ", ".join(names) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def _records(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -112,7 +122,7 @@ def _json_fields(text: str, names: list[str]) -> list[str]:
         fields = [str(value) if isinstance(value, str | int) else "" for value in values]
         "".join(fields).encode()  # half a surrogate?
         return fields
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return []
 
 
@@ -135,7 +145,7 @@ def _of_language(path: Path, records: list, lang: str, width: int, column: int) 
     """Return the records in a language, and those that may be: without a language's code."""
     there = {fields[column] for _, fields in records if len(fields) == width} - {""}
     if there and lang not in there:
-        raise ValueError(f"{path}: no rows in {lang!r}, only in {', '.join(sorted(there))}")
+        raise ValueError(f"{path}: no rows in {lang!r}, only in {_near(lang, there)}")
     others = there - {lang}
     return ((n, f) for n, f in records if len(f) <= column or f[column] not in others)
 
@@ -153,6 +163,10 @@ def _read_lines(path: Path) -> list[str]:
     for mark, advice in NOT_TEXT.items():
         if start.startswith(mark):
             raise ValueError(f"{path}: {advice}")
-    encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    encoding = "utf-8"  # else UTF-16, with a byte-order mark or without
+    if raw.startswith(b"\xff\xfe") or raw[1:2] == b"\0":
+        encoding = "utf-16-le"
+    elif raw.startswith(b"\xfe\xff") or raw[:1] == b"\0":
+        encoding = "utf-16-be"
     advice = "save the file as UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)"
     return decode_lines(path, raw, encoding, advice)

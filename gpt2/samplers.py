@@ -42,13 +42,16 @@ class BatchesByLength(Sampler[list[int]]):
     def __init__(self, lengths: Sequence[int] | np.ndarray, token_budget: int, seed: int = 0):
         self.sampler = ShuffledRows(len(lengths), seed)  # by this name accelerate sets its epoch
         self.lengths = np.asarray(lengths)
+        if token_budget < 1:
+            raise ValueError(f"token_budget must be at least 1, got {token_budget}")
         self.ends = []  # of each batch, in the order of lengths
         start = 0
         for row, length in enumerate(np.sort(self.lengths)):
             if row > start and (row + 1 - start) * length > token_budget:
                 self.ends.append(row)
                 start = row
-        self.ends.append(len(lengths))
+        if len(lengths):
+            self.ends.append(len(lengths))
 
     def __iter__(self) -> Iterator[list[int]]:
         shuffled = np.fromiter(self.sampler, dtype=np.int64)

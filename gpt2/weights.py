@@ -218,10 +218,13 @@ def _read_all(source: str) -> dict[str, Tensor]:
 def _shards(index: Path) -> list[str]:
     """Return the names of the files beside an index that it lists."""
     try:
-        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return sorted({Path(file).name for file in files})
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        outside = [shard for shard in shards if Path(shard).name != shard]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index.name}: not an index of weights; fetch it again") from error
+    if outside:
+        raise ValueError(f"{index.name} names {outside[0]!r}, which is not a file beside it")
+    return shards
 
 
 # ---- Writing -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Handout sections 4.2 and 5.1.
 import copy
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from functools import cache, cached_property, partial
@@ -33,6 +34,7 @@ LANGUAGES = (
     *("hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
 )
 LABEL2ID = {"entailment": 0, "contradictory": 1, "neutral": 2}
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 CACHE = ".xnli_cache"
 SOURCES = b"".join(  # as they were loaded: what they encode is saved under their digest
     Path(__file__).with_name(f"{module}.py").read_bytes()
@@ -80,6 +82,10 @@ class XNLIDataset(Dataset):
         templates = {"train": train_path_template, "dev": dev_path, "test": test_path}
         if split not in templates:
             raise ValueError(f"split must be train, dev or test, got {split!r}")
+        if not isinstance(lang, str) or not LANGUAGE.fullmatch(lang):
+            raise ValueError(f"lang must be a language code such as en or zh-CN, got {lang!r}")
+        if max_length < 16:
+            raise ValueError(f"max_length must be at least 16, got {max_length}")
         if not subset > 0 or (subset > 1 and not float(subset).is_integer()):
             raise ValueError(f"subset must be a share in (0, 1] or a whole number, got {subset}")
         self.split, self.lang, self.max_length, self.subset = split, lang, max_length, subset
@@ -127,6 +133,8 @@ class XNLIDataset(Dataset):
     def data(self) -> pd.DataFrame:
         """The rows as text: premise, hypo, label (and pair_id, line); read at the first use."""
         data = read_xnli_tsv(self.path, self.lang, self.subset)
+        if data["label"].map(LABEL2ID).tolist() != self.label_ids.tolist():
+            raise RuntimeError(f"{self.path}: changed since it was tokenized; load it again")
         return data.iloc[self.rows].reset_index(drop=True)
 
     @property

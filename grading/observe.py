@@ -76,16 +76,18 @@ class Copy:
             limited = replace(limits, wall_seconds=seconds)
             outcome = self._run("record", self.out, shape, *waiting, limits=limited)
             left -= outcome.seconds
-            begun = [n for n in waiting if (self.out / STARTED.format(n)).exists()]
-            kept = {n: self.out / OBSERVED.format(n) for n in begun}
+            started = [n for n in waiting if (self.out / STARTED.format(n)).exists()]
+            records = {n: self.out / OBSERVED.format(n) for n in started}
             with other_cases(cases.tensors, cases.hints):
-                for n in [n for n in begun if kept[n].is_file() and self._is_inside(kept[n])]:
-                    ended[n] = self._judge(numbers[n], kept[n])
+                for n in [
+                    n for n in started if records[n].is_file() and self._is_inside(records[n])
+                ]:
+                    ended[n] = self._judge(numbers[n], records[n])
             rest = [n for n in waiting if n not in ended]
-            if rest and not begun:  # it does not come as far as the first check
+            if rest and not started:  # it does not come as far as the first check
                 ended |= dict.fromkeys(rest, _stopped(numbers[rest[0]], outcome, "before a check"))
             elif rest:
-                stopped = next((n for n in rest if n in begun), rest[0])
+                stopped = next((n for n in rest if n in started), rest[0])
                 ended[stopped] = _stopped(numbers[stopped], outcome, "in this check")
             waiting = [n for n in waiting if n not in ended]
             if waiting and left <= 0:

@@ -89,11 +89,17 @@ class AdamW(Optimizer):
         if not all(0 <= _number("betas", beta) < 1 for beta in betas):
             raise ValueError(f"betas must be in [0, 1), got {betas}")
         super().add_param_group(param_group)
+        if any(parameter.is_complex() for parameter in self.param_groups[-1]["params"]):
+            raise ValueError("params must be real; torch.view_as_real makes complex ones so")
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
-        for group in self.param_groups:  # torch's AdamW has no correct_bias
-            group.setdefault("correct_bias", True)
+        for group in self.param_groups:  # another AdamW's state may lack what is ours
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+            for name in ("maximize", "amsgrad"):
+                if group.get(name):
+                    raise ValueError(f"the loaded state has {name}=True, which this AdamW has not")
         for moments in self.state.values():  # torch counts in a tensor
             moments["step"] = int(moments["step"])
 

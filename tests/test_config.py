@@ -175,7 +175,7 @@ def test_a_checkpoint_of_other_mathematics_is_refused(settings, message, tmp_pat
         GPT2Config.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}"])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}", b"[]"])
 def test_a_broken_config_file_is_a_clear_error(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json: .*; give a whole checkpoint of GPT-2"):

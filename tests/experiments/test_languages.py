@@ -134,6 +134,8 @@ def test_the_budget_run_sees_as_many_examples_as_one_language(lazy):
 def test_a_study_without_seeds_is_refused(lazy):
     with pytest.raises(ValueError, match="no seeds"):
         lazy(seeds=())
+    with pytest.raises(ValueError, match=r"seeds must differ .*, got \(0, 0\)"):
+        lazy(seeds=(0, 0))
 
 
 def test_fertility_counts_the_first_pairs_of_each_language():

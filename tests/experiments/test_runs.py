@@ -31,7 +31,24 @@ def test_the_folder_holds_its_settings(tmp_path):
         assert run.result is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "\\x00\\x00"])
+def leave_a_model(root):
+    (Run(root, "x", {}, {}, {}).path / "model").mkdir()
+    (Run(root, "x", {}, {}, {}).path / "model" / "config.json").write_text("{}")
+
+
+def test_a_finished_run_without_its_model_is_an_error(tmp_path):
+    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
+    with pytest.raises(FileNotFoundError, match="its model is gone; delete the folder and run"):
+        Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "/x"])
+def test_a_run_stays_in_its_root(tmp_path, name):
+    with pytest.raises(ValueError, match="name must be a plain folder name"):
+        Run(tmp_path, name, {}, {}, {})
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", "{", "[" * 100_000])
 def test_a_damaged_result_is_named(tmp_path, content):
     run = Run(tmp_path, "x", {}, {}, {})
     run.path.mkdir()
@@ -46,6 +63,7 @@ def test_work_is_done_once_and_its_result_saved(tmp_path):
     def work(is_main):
         assert is_main
         done.append("work")
+        leave_a_model(tmp_path)
         return {"accuracy": 0.5}
 
     for _ in range(2):
@@ -57,7 +75,7 @@ def test_work_that_fails_leaves_the_run_unfinished(tmp_path):
     with pytest.raises(ZeroDivisionError):
         Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: 1 / 0)
     assert Run(tmp_path, "x", {}, {}, {}).result is None
-    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: {"fine": True})
+    Run(tmp_path, "x", {}, {}, {}).once(lambda is_main: leave_a_model(tmp_path) or {"fine": True})
     assert Run(tmp_path, "x", {}, {}, {}).result == {"fine": True}
 
 
@@ -99,6 +117,8 @@ def test_only_files_of_a_killed_writer_are_deleted(tmp_path):
 
 def finished(root, settings, inputs, code, name="x"):
     run = Run(root, name, settings, inputs, code)
+    (run.path / "model").mkdir(parents=True, exist_ok=True)
+    (run.path / "model" / "config.json").write_text("{}")
     with run.exclusive():
         pass
     return run
@@ -138,3 +158,9 @@ def test_changed_code_is_named_beside_the_earlier_run(tmp_path, capsys):
 def test_other_settings_data_or_names_print_nothing(tmp_path, capsys, settings, inputs, code, name):
     finished(tmp_path, {"lr": 1.0}, {"train": "a"}, {"a.py": "1"})
     assert start(capsys, tmp_path, name, settings, inputs, code)[1] == ""
+
+
+def test_a_damaged_earlier_run_is_no_obstacle(tmp_path, capsys):
+    earlier = finished(tmp_path, {"lr": 1.0}, {}, {"a.py": "1"})
+    (earlier.path / "settings.json").write_text("{")
+    assert start(capsys, tmp_path, "x", {"lr": 1.0}, {}, {"a.py": "2"})[1] == ""

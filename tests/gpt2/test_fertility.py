@@ -121,9 +121,10 @@ def test_a_tokenizer_without_a_vocabulary_is_refused(tokenizer):
         compute_fertility(train("en", tokenizer), GPT2Tokenizer())
 
 
-def test_no_sample_is_an_error(tokenizer):
-    with pytest.raises(ValueError, match="no word in 0 pairs"):
-        compute_fertility(train("en", tokenizer), tokenizer, max_samples=0)
+@pytest.mark.parametrize("max_samples", [0, -1])
+def test_fewer_than_one_sample_is_an_error(max_samples, tokenizer):
+    with pytest.raises(ValueError, match="max_samples must be at least 1"):
+        compute_fertility(train("en", tokenizer), tokenizer, max_samples)
 
 
 def test_a_subset_has_the_fertility_of_its_first_samples(tokenizer):

@@ -53,7 +53,7 @@ def write(folder, *lines, name="file.tsv", encoding="utf-8", end="\n"):
         st.sampled_from(["one field", "", "\t", "a\tb", "a\tb\tc\tneutral"]), max_size=3
     ),
     end=st.sampled_from(["\n", "\r\n"]),
-    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]),
     zipped=st.booleans(),
 )
 def test_every_row_is_read_or_skipped_with_its_line(
@@ -197,8 +197,10 @@ def test_an_absent_language_is_an_error_that_names_those_there(as_json, tmp_path
     path = languages_file(tmp_path, as_json)
     with pytest.raises(ValueError, match=r"no rows in 'th', only in ar, en, hr, zh-CN$"):
         read_xnli_tsv(path, "th")
-    with pytest.raises(ValueError, match=r"only in ar, en, hr, zh-CN$"):
+    with pytest.raises(ValueError, match=r"only in ar, en, hr, zh-CN; did you mean en\?"):
         read_xnli_tsv(path, "EN")
+    with pytest.raises(ValueError, match=r"did you mean zh-CN\?"):
+        read_xnli_tsv(path, "zh")
 
 
 @pytest.mark.parametrize("column", [0, 2, 4])
@@ -242,6 +244,7 @@ def test_a_missing_file_names_itself_and_the_command(tmp_path):
         ((CASES / "lfs.train.tsv").read_bytes(), "a Git LFS pointer.* run `git lfs pull`"),
         (b"PK\x03\x04rest", "a zip archive; unpack it"),
         (b"PAR1rest", "a Parquet file; convert it with pandas.read_parquet"),
+        (b"BZh91AY", "compressed with bzip2; unpack it first"),
         (b"\n<!DOCTYPE html><html>", "an HTML or XML page, not the data; download the raw file"),
         (
             gzip.compress(b"premise\thypo\tlabel\n" * 9, mtime=0)[:-9],
@@ -260,7 +263,7 @@ def test_a_missing_file_names_itself_and_the_command(tmp_path):
         ),
         (
             "premise\thypo\tlabel\na\tb\tneutral\n".encode("utf-16") + b"\x00",
-            r"line 3: not UTF-16 \(byte 0x00\); save",
+            r"line 3: not UTF-16-LE \(byte 0x00\); save",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Which rows make a batch."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +63,8 @@ def test_a_sample_has_its_number_of_rows_and_others_each_epoch():
     rows.set_epoch(1)
     assert len(rows) == len(set(first)) == 30 and set(first) != set(rows) <= set(range(90))
     assert sorted(ShuffledRows(5, sample=9)) == [0, 1, 2, 3, 4]
+
+
+def test_a_budget_below_one_is_refused():
+    with pytest.raises(ValueError, match="token_budget must be at least 1, got 0"):
+        BatchesByLength([3, 4], 0)

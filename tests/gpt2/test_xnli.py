@@ -98,6 +98,11 @@ def test_braces_in_a_path_are_part_of_it(tmp_path, tokenizer):
     ("bad", "message"),
     [
         ({"split": "val"}, "split must be"),
+        ({"lang": "../en"}, "lang must be a language code such as en"),
+        ({"lang": ""}, "lang must be a language code such as en .*, got ''"),
+        ({"lang": "en/"}, "lang must be"),
+        ({"lang": None}, "lang must be .*, got None"),
+        ({"max_length": 15}, "max_length must be at least 16"),
         ({"subset": 0}, "subset must be"),
         ({"subset": 1.5}, "subset must be"),
         ({"subset": float("inf")}, "subset must be"),
