@@ -258,7 +258,6 @@ class FinetuningSettings(TrainingSettings):
 
     languages: tuple[str, ...] = ("en",)
     subset: float = 1.0  # the first rows of every language: a share, or a count if above 1
-    per_label: int | None = None  # rows of each label, sampled with the seed, out of the subset
     examples: int | None = None  # rows per epoch, sampled from all languages; None: every row
     max_length: int = 1024  # tokens
     token_budget: int | None = None  # batches of similar lengths instead of batch_size rows
@@ -271,7 +270,7 @@ class FinetuningSettings(TrainingSettings):
     def __post_init__(self):
         super().__post_init__()
         _check_numbers(self, "of at least 1", "max_length", "accumulate", whole=True)
-        counts = ("per_label", "examples", "token_budget")
+        counts = ("examples", "token_budget")
         _check_numbers(self, "of at least 1", *counts, whole=True, optional=True)
         _check_numbers(self, "above 0", "subset", "max_grad_norm", optional=True)
         _check_numbers(self, "in [0, 1)", "warmup")

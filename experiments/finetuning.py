@@ -64,8 +64,6 @@ def finetune(
         XNLIDataset.in_folder(data, "train", lang, subset=settings.subset, **common)
         for lang in settings.languages
     ]
-    if settings.per_label is not None:
-        train_sets = [s.stratified_subset(settings.per_label, settings.seed) for s in train_sets]
     dev_sets = [XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages]
     start = {"weights": fingerprint(*model.state_dict().values()), "model": model.config.to_dict()}
     parts = {"train": train_sets, "dev": dev_sets}

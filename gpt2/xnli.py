@@ -3,7 +3,6 @@
 Handout sections 4.2 and 5.1.
 """
 
-import copy
 import hashlib
 import json
 import re
@@ -57,8 +56,9 @@ class XNLIDataset(Dataset):
     The files may be any that `read_xnli_tsv` reads; `{lang}` in a path is the language. `subset`
     is a share (the first rows, as in the course) or, above 1, a count; only those rows are
     tokenized. Pairs of more than `max_length` tokens lose the ends of premise and hypothesis, never
-    `Label:` or the digit; `num_truncated` counts them. Rows are tokenized once: the ids are saved
-    in `.xnli_cache` beside the file. With `verbose` one line says what was loaded, the first time.
+    `Label:` or the digit; `num_truncated` counts them. `pair_ids` are the same for the same pair in
+    every language. Rows are tokenized once: the ids are saved in `.xnli_cache` beside the file.
+    With `verbose` one line says what was loaded, the first time.
 
     Raises FileNotFoundError for a missing file, or ValueError that names the argument or the line.
     """
@@ -104,8 +104,7 @@ class XNLIDataset(Dataset):
         self.ids, self.offsets = encoded["ids"], encoded["offsets"]
         self.label_ids, self.truncated = encoded["labels"], encoded["truncated"]
         texts = json.loads(encoded["texts"].tobytes())
-        self._pair_ids, self.skipped = texts["pair_ids"], texts["skipped"]
-        self.rows = np.arange(len(self.label_ids))
+        self.pair_ids, self.skipped = texts["pair_ids"], texts["skipped"]
         reasons = "; ".join(f"line {line}: {reason}" for line, reason in self.skipped[:3])
         skipped = f"{len(self.skipped):,} skipped" + (f" ({reasons})" if reasons else "")
         if len(self) == 0:
@@ -135,41 +134,36 @@ class XNLIDataset(Dataset):
         data = read_xnli_tsv(self.path, self.lang, self.subset)
         if data["label"].map(LABEL2ID).tolist() != self.label_ids.tolist():
             raise RuntimeError(f"{self.path}: changed since it was tokenized; load it again")
-        return data.iloc[self.rows].reset_index(drop=True)
-
-    @property
-    def pair_ids(self) -> list[str]:
-        """Every row's pair id, the same for the same pair in every language."""
-        return [self._pair_ids[row] for row in self.rows]
+        return data
 
     @property
     def num_truncated(self) -> int:
         """How many rows lost text to fit `max_length`."""
-        return int(self.truncated[self.rows].sum())
+        return int(self.truncated.sum())
 
     @property
     def labels(self) -> list[str]:
         """Every row's digit."""
-        return [str(label) for label in self.label_ids[self.rows]]
+        return [str(label) for label in self.label_ids]
 
     @property
     def lengths(self) -> np.ndarray:
         """Every row's prompt length in tokens."""
-        return np.diff(self.offsets)[self.rows]
+        return np.diff(self.offsets)
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that follow from the rows' ids and labels."""
-        arrays = (self.ids, self.offsets, self.label_ids, self.rows)
+        arrays = (self.ids, self.offsets, self.label_ids)
         return fingerprint(*map(torch.from_numpy, arrays))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.label_ids)
 
     def __getitem__(self, index: int) -> dict:
-        row = self.rows[index]
-        prompt = self.ids[self.offsets[row] : self.offsets[row + 1]].astype(np.int64)
-        label = int(self.label_ids[row])
+        index = range(len(self))[index]  # negative ones count from the end
+        prompt = self.ids[self.offsets[index] : self.offsets[index + 1]].astype(np.int64)
+        label = int(self.label_ids[index])
         item = {"label_str": str(label)}
         if self.split != "train":
             input_ids = torch.from_numpy(prompt)
@@ -193,25 +187,6 @@ class XNLIDataset(Dataset):
             if name in batch[0]
         }
         return {**padded, "label_strs": [item["label_str"] for item in batch]}
-
-    def stratified_subset(self, per_label: int, seed: int = 0) -> "XNLIDataset":
-        """Return a copy with `per_label` rows of each label, sampled by `seed`, in file order.
-
-        Parallel files without `skipped` rows give the same pairs in every language. Raises
-        ValueError where a label has fewer rows.
-        """
-        generator = np.random.default_rng(seed)
-        labels = self.label_ids[self.rows]
-        chosen = []
-        for name, label in LABEL2ID.items():
-            places = np.flatnonzero(labels == label)
-            if len(places) < per_label:
-                raise ValueError(f"{self.path}: only {len(places)} rows are {name}")
-            chosen.append(generator.permutation(places)[:per_label])
-        part = copy.copy(self)
-        vars(part).pop("data", None)  # which holds all rows
-        part.rows = self.rows[np.sort(np.concatenate(chosen))]
-        return part
 
     # ---- Reading and encoding --------------------------------------------------------------------
 

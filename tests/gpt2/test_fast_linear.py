@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from gpt2.fast import faster, in_chunks, is_on, memory_reused
+from gpt2.fast import faster, in_chunks, is_on, linear, memory_reused
 from gpt2.fast.linear import CALLS_BEFORE_PACKING, FastLinears, product, transposed_product
 
 onednn = pytest.mark.skipif(
@@ -18,7 +18,14 @@ onednn = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(params=["Intel", "AMD"], autouse=True)
+def processor(request, monkeypatch):
+    """Let the kernels be chosen as on each maker's processors."""
+    monkeypatch.setattr(linear, "on_intel", lambda: request.param == "Intel")
+
+
 @onednn
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     width=st.integers(1, 6),
@@ -55,7 +62,7 @@ def test_products_equal_torchs():
 
 @onednn
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rows", [1, 3, 8, 40])
+@pytest.mark.parametrize("rows", [1, 3, 8, 40, 300])
 def test_packed_weights_give_the_same_and_follow_a_changed_weight(dtype, rows):
     torch.manual_seed(0)
     layer, x = nn.Linear(16, 24).to(dtype), torch.randn(rows, 16).to(dtype)

@@ -207,28 +207,12 @@ def test_chinese_prompts_have_no_spaces_between_words(tmp_path, tokenizer):
 # ---- Subsets -----------------------------------------------------------------------------------
 
 
-def test_subsets_are_the_first_rows_or_stratified_by_label(tmp_path, tokenizer):
+def test_subsets_are_the_first_rows(tmp_path, tokenizer):
     rows = [(f"p {i}", f"h {i}", [*LABEL2ID][i % 5 % 3]) for i in range(100)]
     first = dataset(tmp_path, rows, tokenizer=tokenizer, subset=0.1)
     assert len(first) == 10 and first.data["premise"].tolist() == [f"p {i}" for i in range(10)]
     assert len(first.offsets) == 11  # no other row is tokenized
     assert len(dataset(tmp_path, rows, tokenizer=tokenizer, subset=7)) == 7
-    whole = dataset(tmp_path, rows, tokenizer=tokenizer)
-    even = whole.stratified_subset(5, seed=1)
-    assert sorted(even.labels) == ["0"] * 5 + ["1"] * 5 + ["2"] * 5
-    assert even.data["premise"].tolist() == whole.stratified_subset(5, 1).data["premise"].tolist()
-    assert even.data["premise"].tolist() != whole.stratified_subset(5, 2).data["premise"].tolist()
-    assert even.data["premise"].tolist() == [f"p {row}" for row in even.rows]
-    assert len(whole.data) == 100
-    other = dataset(
-        tmp_path,
-        [(f"q {i}", "h", label) for i, (*_, label) in enumerate(rows)],
-        "de",
-        tokenizer=tokenizer,
-    )
-    assert (other.stratified_subset(5, seed=1).rows == even.rows).all()
-    with pytest.raises(ValueError, match="only 20 rows are neutral"):
-        whole.stratified_subset(21)
 
 
 # ---- The cache ---------------------------------------------------------------------------------
@@ -252,11 +236,8 @@ def test_a_second_time_nothing_is_tokenized(tmp_path, tokenizer, monkeypatch):
 def test_pair_ids_come_from_the_cache(tmp_path, tokenizer, monkeypatch):
     sets = [XNLIDataset.in_folder(SAMPLE, "test", tokenizer=tokenizer, subset=9) for _ in range(2)]
     monkeypatch.setattr(xnli, "read_xnli_tsv", None)
-    part = sets[0].stratified_subset(2, seed=3)
-    pair_ids = part.pair_ids
-    assert sets[1].pair_ids == sets[0].pair_ids
+    assert len(sets[1].pair_ids) == 9 and sets[1].pair_ids == sets[0].pair_ids
     monkeypatch.undo()
-    assert part.data["pair_id"].tolist() == pair_ids and len(pair_ids) == 6
     assert sets[0].data["pair_id"].tolist() == sets[0].pair_ids
 
 
