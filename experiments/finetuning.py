@@ -5,7 +5,7 @@ Handout sections 4.3, 5.3 and 5.4.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
 from transformers import get_scheduler
@@ -21,17 +22,20 @@ from config import FINETUNE_ENGLISH, FinetuningSettings
 from experiments.callbacks import ProgressBar
 from experiments.evaluation import Evaluation
 from experiments.files import read_json, to_json, write_json, write_text
-from experiments.identity import code_identity
+from experiments.identity import code_identity, describe
 from experiments.runs import Run, new_optimizer
 from experiments.statistics import wilson_interval
-from gpt2.checkpoints import Checkpoints, Progress
+from gpt2.checkpoints import Checkpoints, Progress, preserved_random_state
 from gpt2.evaluate import predict
+from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.samplers import BatchesByLength, ShuffledRows
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
 from gpt2.xnli import LANGUAGES, XNLIDataset
-from utils import atomic_write, fingerprint, set_seed, supports_bf16
+from utils import atomic_write, fingerprint, get_device, set_seed, supports_bf16
+
+TRAINED = "trained.safetensors"  # of a prepared model
 
 
 def finetune(
@@ -41,6 +45,8 @@ def finetune(
     data=".",
     runs="runs",
     name: str = "finetune",
+    prepare: Callable[[GPT2Model], None] | None = None,
+    loss_fn: Callable = next_token_loss,
     checkpoints: dict | None = None,
     progress: bool = True,
 ) -> "FinetunedRun":
@@ -50,12 +56,17 @@ def finetune(
     that holds XNLI-1.0 and XNLI-MT-1.0. The run is the folder `<runs>/<name>-<digest>`; its digest
     follows from settings, weights, data and the code that decides the numbers. After each epoch
     the model is evaluated on dev, each of the `languages` weighing the same; the best is saved in
-    `best_model/`, for `from_pretrained` and as `model.pt`. `checkpoints` are arguments of
+    `best_model/`, for `from_pretrained` and as `model.pt`.
+
+    `prepare(model)` changes the model in place before training, such as
+    `functools.partial(extensions.lora.attach, rank=8)`; of a prepared model only what is trained is
+    saved. `loss_fn` is as in gpt2.train.train, `checkpoints` are arguments of
     gpt2.checkpoints.Checkpoints. Raises RuntimeError where another process works on the run.
     """
     if settings.precision == "auto":
         settings = replace(settings, precision="bf16" if supports_bf16() else "float32")
     model = GPT2Model.from_pretrained(weights)
+    start = {"weights": fingerprint(*model.state_dict().values()), "model": model.config.to_dict()}
     positions = model.config.max_position_embeddings
     settings = replace(settings, max_length=min(settings.max_length, positions))
     tokenizer = load_tokenizer("gpt2")
@@ -65,13 +76,19 @@ def finetune(
         for lang in settings.languages
     ]
     dev_sets = [XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages]
-    start = {"weights": fingerprint(*model.state_dict().values()), "model": model.config.to_dict()}
+    if prepare is not None:
+        start["prepare"] = describe(prepare)
+    if loss_fn is not next_token_loss:
+        start["loss_fn"] = describe(loss_fn)
     parts = {"train": train_sets, "dev": dev_sets}
     inputs = {part: [rows.fingerprint for rows in sets] for part, sets in parts.items()}
     run = FinetunedRun(runs, name, asdict(settings) | start, inputs, code_identity())
-    run.settings, run.data = settings, Path(data)
+    run.settings, run.data, run.weights, run.prepare = settings, Path(data), weights, prepare
 
     def work(is_main: bool) -> dict:
+        if prepare is not None:
+            set_seed(settings.seed)  # the same new parameters in every process
+            prepare(model)
         set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
         loader, optimizer = _loader(train_sets, settings), new_optimizer(model, settings)
         steps = math.ceil(len(loader) / Accelerator().num_processes / settings.accumulate)
@@ -84,6 +101,7 @@ def finetune(
             loader,
             optimizer,
             epochs=settings.epochs,
+            loss_fn=loss_fn,
             accumulate=settings.accumulate,
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
@@ -125,9 +143,33 @@ class FinetunedRun(Run):
     examples (pairs seen), steps and seconds.
     """
 
-    model_folder = "best_model"
+    model_file = "best_model/dev.json"
     settings: FinetuningSettings
     data: Path
+    weights: str | Path
+    prepare: Callable[[GPT2Model], None] | None
+
+    def model(self) -> GPT2Model:
+        """Return the best model, on the best device there is."""
+        if self.prepare is None:
+            return super().model()
+        model = GPT2Model.from_pretrained(self.weights)
+        with preserved_random_state():
+            set_seed(self.settings.seed)
+            self.prepare(model)
+        model.load_state_dict(load_file(self.model_folder / TRAINED), strict=False)
+        return model.to(get_device())
+
+    def save_model(self, model: GPT2Model) -> None:
+        """Write the model to `best_model/`; of a prepared one, what is trained."""
+        if self.prepare is None:
+            model.save_pretrained(self.model_folder, tokenizer=load_tokenizer("gpt2"))
+            with atomic_write(self.model_folder / "model.pt") as path:
+                torch.save(model.state_dict(), path)
+            return
+        trained = {n: p.detach().cpu() for n, p in model.named_parameters() if p.requires_grad}
+        with atomic_write(self.model_folder / TRAINED) as path:
+            save_file({name: p.contiguous() for name, p in trained.items()}, path)
 
     def dev(self) -> pd.DataFrame:
         """Return a row an epoch: step, epoch, dev_loss, dev_accuracy and so on."""
@@ -181,8 +223,7 @@ class _DevEvaluation:
         self.model, self.tokenizer, self.dev_sets, self.run = model, tokenizer, dev_sets, run
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
-        self.folder = run.path / run.model_folder
-        self.best = read_json(self.folder / "dev.json") or {}
+        self.best = read_json(run.path / run.model_file) or {}
 
     def note(self) -> str:
         """Return the best accuracy so far, for the progress bar."""
@@ -214,11 +255,9 @@ class _DevEvaluation:
             "dev_accuracies": dict(zip(self.run.settings.languages, accuracies, strict=True)),
         }
         if not self.best or accuracy > self.best["dev_accuracy"]:
-            self.model.save_pretrained(self.folder, tokenizer=self.tokenizer)
-            with atomic_write(self.folder / "model.pt") as path:
-                torch.save(self.model.state_dict(), path)
+            self.run.save_model(self.model)
             for rows, evaluation in zip(self.dev_sets, evaluations, strict=True):
                 self.run.save_evaluation(evaluation, rows)
-            write_json(self.folder / "dev.json", line)
+            write_json(self.run.path / self.run.model_file, line)
             self.best = line
         self.run.metrics.write(line)

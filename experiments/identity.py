@@ -8,8 +8,11 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
+from torch import nn
+
 import gpt2
 from gpt2 import prompts, xnli
+from utils import fingerprint
 
 # Text generation and token counts decide no number of a training run or its evaluation.
 UNRELATED = {"__init__", "__main__", "generate", "decoding", "beam", "fertility"}
@@ -38,6 +41,21 @@ def code_identity() -> dict[str, str]:
         if module is not None:
             identity |= _replaced(module)
     return identity
+
+
+def describe(value) -> str:
+    """Return a text for an argument that decides a run's numbers: a function, with the arguments
+    that are bound to it; a model, by its weights; or a plain value."""
+    if isinstance(value, partial):
+        parts = [value.func, *value.args, *value.keywords.values()]
+        return repr([list(value.keywords), *map(describe, parts)])
+    if isinstance(value, nn.Module):
+        return fingerprint(*value.state_dict().values())
+    file = getattr(sys.modules.get(getattr(value, "__module__", "")), "__file__", None)
+    if not isinstance(value, FunctionType) or file is None:
+        return _describe(value) if isinstance(value, FunctionType) else repr(value)
+    source = _digest_source(Path(file).read_text(encoding="utf-8"))
+    return f"{value.__module__}.{value.__qualname__}, {source}"
 
 
 def changed_code(before: dict[str, str], after: dict[str, str]) -> list[str]:
@@ -103,6 +121,8 @@ def _describe(value, inside: tuple = ()) -> str:
         return repr(sorted(parts) if isinstance(value, frozenset) else parts)
     if isinstance(value, bool | int | float | complex | str | bytes | None):
         return repr(value)
+    if isinstance(value, ModuleType) and _is_users(value.__name__) and value.__file__:
+        return _digest_source(Path(value.__file__).read_text(encoding="utf-8"))
     if not isinstance(value, FunctionType) or value in inside or not _is_users(value.__module__):
         return getattr(value, "__qualname__", type(value).__qualname__)
     code, known = value.__code__, value.__globals__

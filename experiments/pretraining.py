@@ -49,7 +49,7 @@ def pretrain(
 
         def measure_held_out(progress: Progress) -> None:
             if progress.ends_epoch:
-                loss = mean_loss(model, text_loader(held_out, 32))
+                loss = mean_loss(model, text_loader(held_out, settings.batch_size))
                 line = {"step": progress.step, "epoch": progress.epoch, "held_out_loss": loss}
                 run.metrics.write(line)
 
@@ -63,7 +63,7 @@ def pretrain(
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),
         )
         if is_main:
-            model.save_pretrained(run.path / run.model_folder, tokenizer=load_tokenizer("gpt2"))
+            model.save_pretrained(run.model_folder, tokenizer=load_tokenizer("gpt2"))
         return {"steps": history[-1].step, "seconds": history[-1].seconds}
 
     run.once(work)

@@ -31,7 +31,7 @@ class Run:
     its folder again, and a changed one gets another.
     """
 
-    model_folder = "model"  # where the finished run's model is
+    model_file = "model/config.json"  # what a finished run's model always has
 
     def __init__(self, root, name: str, settings: dict, inputs: dict, code: dict):
         if not name or Path(name).name != name:
@@ -84,16 +84,21 @@ class Run:
         Raises FileNotFoundError where a finished run has lost its model.
         """
         result = read_json(self.path / "result.json")
-        if result is not None and not (self.path / self.model_folder / "config.json").is_file():
+        if result is not None and not (self.path / self.model_file).is_file():
             raise FileNotFoundError(
-                f"{self.path}: the run is finished, but its {self.model_folder} is gone; "
+                f"{self.path}: the run is finished, but its {self.model_folder.name} is gone; "
                 "delete the folder and run again"
             )
         return result
 
+    @property
+    def model_folder(self) -> Path:
+        """Where the finished run's model is."""
+        return (self.path / self.model_file).parent
+
     def model(self) -> GPT2Model:
         """Return the finished run's model, on the best device there is."""
-        return GPT2Model.from_pretrained(self.path / self.model_folder).to(get_device())
+        return GPT2Model.from_pretrained(self.model_folder).to(get_device())
 
     def history(self) -> list[Progress]:
         """Return every step so far."""

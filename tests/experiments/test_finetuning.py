@@ -7,22 +7,26 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
 from experiments.evaluation import Evaluation
 from experiments.finetuning import finetune
 from gpt2.evaluate import predict
+from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
 from tests import ROOT, SAMPLE
 from tests.killing import kill_until_finished, processes
+from utils import set_seed
 
 QUICK = replace(FINETUNE_ENGLISH, subset=40.0, epochs=2, learning_rate=2e-3)
 
@@ -414,3 +418,47 @@ def test_two_processes_train_together_and_resume(tiny, tmp_path):
         assert equal(one.get("model", one), two.get("model", two))
     lines = [json.loads(line) for line in (b / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))
+
+
+# ---- Prepared models ---------------------------------------------------------------------------
+
+
+def only_norms(model, layers=2):
+    """Train the layer norms of the first `layers` layers, and new values in the last one."""
+    model.requires_grad_(False)
+    for layer in model.gpt_layers[:layers]:
+        layer.out_layer_norm.requires_grad_(True)
+    model.final_layer_norm.bias = torch.nn.Parameter(torch.randn_like(model.final_layer_norm.bias))
+
+
+def test_of_a_prepared_model_only_what_is_trained_changes_and_is_saved(go):
+    prepare = partial(only_norms, layers=1)
+    run = go(QUICK, prepare=prepare)
+    saved = load_file(run.model_folder / "trained.safetensors")
+    trained = {"gpt_layers.0.out_layer_norm.weight", "gpt_layers.0.out_layer_norm.bias"}
+    assert set(saved) == {*trained, "final_layer_norm.bias"}
+    set_seed(QUICK.seed)
+    start = GPT2Model.from_pretrained(run.weights)
+    prepare(start)
+    before, after = start.state_dict(), run.model().state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == set(saved)
+    predictions = run.evaluation("dev", "en", progress=False)
+    assert predictions.loss == pytest.approx(run.result["dev_loss"], rel=1e-4)
+
+
+def test_another_preparation_or_loss_is_another_run(go):
+    def halved_loss(model, batch, reduction="mean"):
+        return next_token_loss(model, batch, reduction) / 2
+
+    paths = {
+        go(QUICK, **how).path
+        for how in (
+            {},
+            {"prepare": only_norms},
+            {"prepare": partial(only_norms, layers=1)},
+            {"loss_fn": halved_loss},
+            {"loss_fn": next_token_loss, "prepare": None},
+        )
+    }
+    assert len(paths) == 4
