@@ -1,0 +1,1 @@
+"""Section 6 of the handout: one technique per file, each readable alone."""
