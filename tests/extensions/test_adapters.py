@@ -66,7 +66,8 @@ def test_training_changes_only_what_the_method_adds_or_names(model, method):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     own = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     batches = [batch_of([9, 9], 9, VOCAB)] * 3
-    losses = [p.loss for p in train(model, batches, AdamW(model.parameters(), lr=1e-2), epochs=4)]
+    optimizer = AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+    losses = [p.loss for p in train(model, batches, optimizer, epochs=4)]
     assert losses[-1] < losses[0]
     after = model.state_dict()
     assert {name for name in before if not torch.equal(before[name], after[name])} == own
@@ -171,8 +172,9 @@ def test_a_copy_is_independent(model, method):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("method", "implementation"), [*((method, "sdpa") for method in METHODS), ("prefix", "eager")]
+)
 def test_evaluation_generation_and_loss_are_the_plain_forward(method, implementation):
     shape = {"initializer_range": 0.3, "attn_implementation": implementation}
     model = small_model(**shape).eval()
@@ -320,6 +322,25 @@ def test_bitfit_trains_every_bias_and_last_layers_the_last(model):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_attach_can_be_an_argument_of_finetune(method):
+def test_finetune_can_prepare_a_model_with_it(model, method):
     module, settings = METHODS[method]
-    assert f"{module.__name__}.attach" in describe(partial(module.attach, **settings))
+    prepare, fresh = partial(module.attach, **settings), copy.deepcopy(model)
+    assert f"{module.__name__}.attach" in describe(prepare)
+    for each in (model, fresh):
+        prepare(each)
+    move(model)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    fresh.load_state_dict(trained, strict=False)
+    assert torch.equal(outputs(fresh), outputs(model))
+
+
+def test_a_bottleneck_follows_each_half_of_a_block_before_the_residual(model):
+    attach(model, "bottleneck")
+    move(model)
+    block, x = model.gpt_layers[0], torch.randn(1, 3, 16)
+    for dense, hidden in ((block.attention_dense, x), (block.out_dense, torch.randn(1, 3, 64))):
+        adapter, y = dense.adapters["default"], dense.base_layer(hidden)
+        expected = x + y + adapter.up(block.interm_af(adapter.down(y)))
+        torch.testing.assert_close(block.add(x, hidden, dense, block.out_dropout), expected)
+    others = (block.interm_dense, block.self_attention.query)
+    assert all(type(layer) is nn.Linear for layer in others)
