@@ -41,8 +41,8 @@ PAGE = """
 </html>
 {%- endblock -%}
 {%- block data_png -%}
-<img src="data:image/png;base64,{{ output.data['image/png'] }}"
- alt="Figure: {{ resources.headings | map(attribute='name') | list | last | e }}">
+<div class="output_png"><img src="data:image/png;base64,{{ output.data['image/png'] }}"
+ alt="Figure: {{ resources.headings | map(attribute='name') | list | last | e }}"></div>
 {%- endblock -%}
 """
 

@@ -16,7 +16,8 @@ def finish(fig: Figure, note: str = "") -> Figure:
     """Add the note, lay the figure out, and return it."""
     if note:
         fig.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=8, color=GREY)
-    fig.tight_layout()
+    bottom = 0.08 / fig.get_figheight() if note else 0  # room for the note
+    fig.tight_layout(rect=(0, bottom, 1, 1))
     plt.close(fig)  # a notebook shows what a cell returns, once
     return fig
 

@@ -19,7 +19,7 @@ WHOLE, FRAGMENT = "#CFE3F1", "#F7D5BF"  # tokens of whole characters, and with a
 
 
 def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
-    """Draw one row of boxes a sentence, one box a token, as wide as it has bytes.
+    """Draw one row of boxes a sentence, one box a token, as wide as it has bytes, below its counts.
 
     A token that is no valid UTF-8 by itself, because it holds a piece of a character, is orange.
     It shows its bytes in hexadecimal, as does one whose characters the font lacks.
@@ -27,24 +27,25 @@ def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
     byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
     glyphs = FT2Font(findfont("DejaVu Sans")).get_charmap()
     widest = max(len(sentence.encode()) for sentence in sentences.values())
-    fig, ax = plt.subplots(figsize=(12, 0.62 * len(sentences) + 0.8))
-    for y, sentence in enumerate(sentences.values()):
+    fig, ax = plt.subplots(figsize=(9.3, 0.75 * len(sentences) + 0.8))
+    for y, (name, sentence) in enumerate(sentences.items()):
         x, tokens = 0, tokenizer.tokenize(sentence)
         for token in tokens:
             piece = bytes(byte_of[character] for character in token)
             text = piece.decode("utf-8", "replace").replace(" ", "·")
             color = FRAGMENT if "\ufffd" in text else WHOLE
-            ax.add_patch(Rectangle((x, y - 0.36), len(piece), 0.72, ec="white", lw=1.5, fc=color))
-            label, size = text, 8.0
+            ax.add_patch(Rectangle((x, y - 0.2), len(piece), 0.56, ec="white", lw=1.5, fc=color))
+            label, size = text, 9.0
             if color == FRAGMENT or not {ord(c) for c in text} <= glyphs.keys():
-                label, size = piece.hex(" "), 5.5
+                label, size = piece.hex(" "), 7.5
             if len(label) * size < 1100 * len(piece) / widest:  # else it is wider than its box
-                ax.text(x + len(piece) / 2, y, label, ha="center", va="center", fontsize=size)
+                ax.text(
+                    x + len(piece) / 2, y + 0.08, label, ha="center", va="center", fontsize=size
+                )
             x += len(piece)
         counts = f"{len(tokens)} tokens, {len(sentence)} characters, {len(sentence.split())} words"
-        ax.text(widest * 1.01, y, counts, va="center", fontsize=9)
-    ax.set_yticks(range(len(sentences)), sentences)
-    ax.set(xlim=(0, widest * 1.32), ylim=(len(sentences) - 0.4, -0.6), xlabel="UTF-8 bytes")
+        ax.text(0.2, y - 0.25, f"{name}: {counts}", va="bottom", fontsize=9)
+    ax.set(xlim=(0, widest), ylim=(len(sentences) - 0.5, -0.7), yticks=[], xlabel="UTF-8 bytes")
     ax.set_title("One sentence, cut by GPT-2's tokenizer (orange: with a piece of a character)")
     return finish(fig)
 
@@ -64,15 +65,16 @@ def plot_attention(
     """
     heads = weights.detach().reshape(-1, *weights.shape[-2:]).numpy()
     queries = tokens if queries is None else queries
+    labels = [[token.replace("\n", "\\n") for token in names] for names in (queries, tokens)]
     columns = min(2, len(heads))
     rows = -(-len(heads) // columns)
-    cell = 0.75 if len(tokens) <= 8 else 0.34
-    size = (columns * (cell * len(tokens) + 1.2), rows * (cell * 0.75 * len(queries) + 1.2))
+    cell = 0.6 if len(tokens) <= 8 else 0.23
+    size = (columns * (cell * len(tokens) + 1), rows * (cell * 0.8 * len(queries) + 1.2))
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax in axes.flat[len(heads) :]:
         ax.axis("off")
     for i, (ax, head) in enumerate(zip(axes.flat, heads, strict=False)):
-        table = pd.DataFrame(head, list(queries), list(tokens))
+        table = pd.DataFrame(head, *labels)
         texts = table.map("{:.2f}".format).to_numpy()
         if len(tokens) > 8:
             texts = np.full(table.shape, "")
@@ -84,7 +86,7 @@ def plot_attention(
 
 def plot_lengths(lengths: Sequence[float], note: str = "") -> Figure:
     """Draw the mean length of the vectors before the first block and after each."""
-    fig, ax = plt.subplots(figsize=(6, 3))
+    fig, ax = plt.subplots(figsize=(5.5, 3))
     ax.plot(range(len(lengths)), lengths, "o-", color=BLUE)
     ax.set_xticks(
         range(len(lengths)), ["embedding", *(f"block {i}" for i in range(1, len(lengths)))]
@@ -105,7 +107,7 @@ def plot_optimizer_paths(
         return 0.5 * x**2 + 30.0 * y**2
 
     xs, ys = np.meshgrid(np.linspace(-4.6, 1.6, 200), np.linspace(-2, 2, 200))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4), width_ratios=(3, 2))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.3, 3.5), width_ratios=(3, 2))
     left.contour(xs, ys, valley(xs, ys), levels=np.geomspace(0.05, 120, 14), colors="#CCCCCC")
     for (label, make), color in zip(optimizers.items(), COLORS, strict=False):
         point = torch.nn.Parameter(torch.tensor(start))
@@ -148,7 +150,7 @@ def plot_loss_curve(
     losses = np.array([progress.loss for progress in history])
     window = max(1, len(losses) // 50)
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-    fig, ax = plt.subplots(figsize=(10, 4.5))
+    fig, ax = plt.subplots(figsize=(9, 4))
     ax.plot(steps, losses, color=BLUE, alpha=0.25, lw=0.7, label="each step")
     ax.plot(steps[window - 1 :], smooth, color=BLUE, label=f"mean of {window} steps")
     if held_out:
@@ -164,21 +166,21 @@ def plot_loss_curve(
         if following.epoch != progress.epoch:
             ax.axvline(progress.step, color="#DDDDDD", lw=1, zorder=0)
     ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, yscale=yscale, title=title)
+    ax.margins(x=0.07, y=0.1)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
     return finish(fig, note)
 
 
 def plot_decoding(table: pd.DataFrame, note: str = "") -> Figure:
     """Draw `experiments.study.decoding_table`: how probable the texts are, and how varied."""
-    fig, ax = plt.subplots(figsize=(8, 4))
+    fig, ax = plt.subplots(figsize=(7, 3.5))
     ax.scatter(table["nats per token"], table["distinct tokens"], color=BLUE)
-    for name, row in table.iterrows():
-        point = (row["nats per token"], row["distinct tokens"])
-        annotate(ax, str(name), point, (6, 4), fontsize=9)
+    for point, rows in table.groupby(["nats per token", "distinct tokens"]):  # equal texts
+        annotate(ax, "\n".join(rows.index), point, (6, 0), fontsize=9, va="center")
     ax.set(
         xlabel="nats per token under the model (left: more probable)",
         ylabel="share of distinct tokens",
         title="Probability and variety of the texts",
     )
-    ax.margins(x=0.25, y=0.15)
+    ax.margins(x=0.4, y=0.15)
     return finish(fig, note)

@@ -11,7 +11,6 @@ from experiments.plots.style import (
     CHANCE,
     COLORS,
     GREY,
-    annotate,
     finish,
     heat_map,
     intervals,
@@ -21,7 +20,7 @@ from gpt2.xnli import LABEL2ID, XNLIDataset
 
 def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
     """Draw the share of each label, and the lengths of the prompts in tokens, of each data set."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(12, 3.6), width_ratios=(2, 3))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.3, 3.4), width_ratios=(1, 1))
     longest = max(int(rows.lengths.max()) for rows in datasets.values())
     shortest = min(int(rows.lengths.min()) for rows in datasets.values())
     step = max(1, -(-(longest + 1 - shortest) // 40))  # whole tokens, or some bins stay empty
@@ -37,7 +36,7 @@ def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
     left.axhline(CHANCE, color=GREY, ls="--", lw=1)
     left.set_xticks(range(3), list(LABEL2ID))
     left.set(title="Labels", ylabel="share of pairs", ylim=(0, 0.5))
-    left.legend(loc="upper center", ncols=len(datasets))
+    left.legend(loc="upper center", ncols=len(datasets), fontsize=9, handlelength=1)
     right.set(title="Lengths (dashed: medians)", ylabel="share of pairs")
     right.set_xlabel("tokens of the prompt")
     return finish(fig, note)
@@ -47,17 +46,17 @@ def plot_accuracies(
     accuracies: dict[str, tuple[float, float, float]], *, title: str = "Accuracy", note: str = ""
 ) -> Figure:
     """Draw a row each: accuracy and its interval, given as (accuracy, low, high), and chance."""
-    fig, ax = plt.subplots(figsize=(9, 0.5 * len(accuracies) + 1.6))
+    fig, ax = plt.subplots(figsize=(7.5, 0.4 * len(accuracies) + 1.6))
     columns = ["accuracy", "low", "high"]
     table = pd.DataFrame.from_dict(accuracies, orient="index", columns=columns)
     intervals(ax, table, "accuracy", range(len(table)), across=True, color=BLUE)
     for y, (accuracy, low, high) in enumerate(accuracies.values()):
         text = f"{accuracy:.1%}  [{low:.1%}, {high:.1%}]"
-        annotate(ax, text, (high, y), (5, 0), va="center")
+        ax.text(1.02, y, text, va="center", transform=ax.get_yaxis_transform())
     ax.axvline(CHANCE, color=GREY, ls="--", lw=1)
     ax.set_yticks(range(len(table)), table.index)
-    left, right = min(CHANCE, table["low"].min()) - 0.03, table["high"].max()
-    ax.set(ylim=(len(table) - 0.5, -0.5), xlim=(left, right + 0.5 * (right - left)), title=title)
+    left, right = min(CHANCE, table["low"].min()) - 0.03, table["high"].max() + 0.03
+    ax.set(ylim=(len(table) - 0.5, -0.5), xlim=(left, right), title=title)
     ax.set_xlabel("accuracy with 95 % interval (dashed: chance)")
     return finish(fig, note)
 
@@ -65,7 +64,7 @@ def plot_accuracies(
 def plot_confusion(evaluation: Evaluation, title: str = "Predictions", note: str = "") -> Figure:
     """Draw the counts of gold labels by predictions."""
     counts = evaluation.confusion()
-    fig, ax = plt.subplots(figsize=(6.5, 4))
+    fig, ax = plt.subplots(figsize=(5.5, 3.5))
     heat_map(ax, counts, counts.to_numpy(), cmap="Blues", vmin=0)
     ax.set(xlabel="prediction", ylabel="label", title=title)
     return finish(fig, note)
@@ -74,7 +73,7 @@ def plot_confusion(evaluation: Evaluation, title: str = "Predictions", note: str
 def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure:
     """Draw dev accuracy of `experiments.study.study_table` over the setting `x`, a line for each
     value of the setting `line`."""
-    fig, ax = plt.subplots(figsize=(8, 4))
+    fig, ax = plt.subplots(figsize=(7, 4))
     values = sorted(table[x].unique())
     groups = list(table.sort_values(x).groupby(line))
     for i, ((value, rows), color) in enumerate(zip(groups, COLORS, strict=False)):
@@ -84,7 +83,7 @@ def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure
         intervals(ax, rows, "dev accuracy", places, fmt="o-", color=color, label=label)
     ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
     ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
-    ax.set(xlabel=x.replace("_", " "), ylabel="dev accuracy, 95 % interval (dashed: chance)")
+    ax.set(xlabel=x.replace("_", " "), ylabel="dev accuracy, 95 % interval\n(dashed: chance)")
     ax.set(title="Accuracy by hyper-parameters", xlim=(-0.4, len(values) - 0.6))
     ax.legend()
     return finish(fig, note)

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from experiments.evaluation import Evaluation
 from experiments.plots.style import (
@@ -25,12 +26,14 @@ from experiments.plots.style import (
 def plot_fertility(table: pd.DataFrame, note: str = "") -> Figure:
     """Draw `gpt2.fertility.fertility_table`: tokens per word, and the premium over English."""
     table = table.sort_values("premium")
-    fig, axes = plt.subplots(1, 2, figsize=(12, 4), sharex=True)
+    fig, axes = plt.subplots(1, 2, figsize=(9.3, 3.5), sharex=True)
     places = np.arange(len(table))
     axes[0].bar(places - 0.2, table["fertility"], 0.4, color=BLUE, label="per white-space word")
     axes[0].bar(places + 0.2, table["tokens per word"], 0.4, color=ORANGE, label="per word")
-    axes[0].set(title="Fertility", ylabel="tokens", yscale="log")
-    axes[0].legend()
+    highest = 3 * table["fertility"].max()  # leaves room for the legend
+    axes[0].set(title="Fertility", ylabel="tokens", yscale="log", ylim=(1, highest))
+    axes[0].yaxis.set_major_formatter(LogFormatter())
+    axes[0].legend(loc="upper left")
     axes[1].bar(places, table["premium"], color=GREEN)
     axes[1].axhline(1, color=GREY, ls="--", lw=1)
     axes[1].set(title="Premium over English, same content", ylabel="times as many tokens")
@@ -44,17 +47,22 @@ def plot_transfer(
 ) -> Figure:
     """Draw `experiments.transfer.transfer_table` without English: accuracy over a measure of the
     tokenizer, the chosen languages in green."""
-    fig, ax = plt.subplots(figsize=(9, 4.5))
+    fig, ax = plt.subplots(figsize=(9, 4))
     others = table.drop(index="en", errors="ignore").sort_values(measure)
-    for i, (lang, row) in enumerate(others.iterrows()):
+    for lang, row in others.iterrows():
         color = GREEN if lang in chosen else BLUE
         intervals(ax, others.loc[[lang]], "accuracy", [row[measure]], color=color)
-        # In turns above and below the interval, so that neighbours' names don't meet.
-        end, offset, side = ((row["high"], 3, "bottom"), (row["low"], -4, "top"))[i % 2]
+        # Above the interval, or below it where the nearest neighbour is higher: names don't meet.
+        nearest = (others[measure] - row[measure]).abs().nsmallest(2).index  # itself and another
+        end, offset, side = (row["high"], 3, "bottom")
+        if row["accuracy"] < others.loc[nearest, "accuracy"].max():
+            end, offset, side = (row["low"], -4, "top")
         annotate(ax, str(lang), (row[measure], end), (0, offset), ha="center", va=side)
     ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
     ax.margins(y=0.12)
-    ax.set(xlabel=measure, ylabel="zero-shot accuracy, 95 % interval (dashed: chance)")
+    ax.set(xscale="log", xlabel=measure)
+    ax.set_ylabel("zero-shot accuracy, 95 % interval\n(dashed: chance)")
+    ax.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
     ax.set_title("Zero-shot accuracy and tokenizer, by language (green: chosen)")
     return finish(fig, note)
 
@@ -94,7 +102,7 @@ def plot_confusions(evaluations: dict[str, Evaluation], note: str = "") -> Figur
     """Draw a small confusion matrix for each language, as per cent of each gold label."""
     columns = min(5, len(evaluations))
     rows = -(-len(evaluations) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.1 * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(1.85 * columns, 1.9 * rows), squeeze=False)
     for ax in axes.flat[len(evaluations) :]:
         ax.axis("off")
     short = ["ent", "con", "neu", "none"]
@@ -102,7 +110,7 @@ def plot_confusions(evaluations: dict[str, Evaluation], note: str = "") -> Figur
         counts = evaluation.confusion().set_axis(short, axis=1).set_axis(short[:3], axis=0)
         shares = counts.div(counts.sum(axis=1), axis=0)
         texts = (100 * shares).map("{:.0f}".format).to_numpy()
-        heat_map(ax, shares, texts, fontsize=7, cmap="Blues", vmin=0, vmax=1)
+        heat_map(ax, shares, texts, fontsize=8, cmap="Blues", vmin=0, vmax=1)
         ax.set_title(lang, fontsize=10)
     fig.suptitle("Predictions by label (per cent of a row)")
     return finish(fig, note)

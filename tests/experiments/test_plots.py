@@ -155,7 +155,7 @@ def test_languages_lie_at_their_measure_and_english_is_left_out():
     fig = plots.plot_transfer(table, "premium", chosen=["es"])
     points = [tuple(bar.lines[0].get_xydata()[0]) for bar in fig.axes[0].containers]
     assert points == [(1.5, 0.45), (6.0, 0.34)]
-    names = {t.get_text(): t.xy for t in fig.axes[0].texts}  # in turns above and below
+    names = {t.get_text(): t.xy for t in fig.axes[0].texts}  # above or below the interval
     assert names == {"es": (1.5, 0.47), "th": (6.0, 0.32)}
 
 
