@@ -35,8 +35,8 @@ def save(model: nn.Module, folder, name: str = "default") -> None:
     )
 
 
-def read(model: nn.Module, folder, method: str) -> tuple[dict, dict[str, Tensor]]:
-    """Return the config and the tensors of a saved adapter of this method for this base.
+def read(model: nn.Module, folder, method: str, *keys: str) -> tuple[dict, dict[str, Tensor]]:
+    """Return the config, which must have `keys`, and the tensors of a saved adapter.
 
     Raises FileNotFoundError, or ValueError for another method, another base or a damaged file.
     """
@@ -47,6 +47,8 @@ def read(model: nn.Module, folder, method: str) -> tuple[dict, dict[str, Tensor]
         )
     if config.get("peft_type") != method:
         raise ValueError(f"{path}: peft_type is {config.get('peft_type')}, but must be {method}")
+    if missing := [key for key in keys if key not in config]:
+        raise ValueError(f"{path}: has no {missing[0]}; save the adapter again")
     base = (config.get("auto_mapping") or {}).get("base_fingerprint")
     if base not in (None, base_fingerprint(model)):
         raise ValueError(f"{path}: made for another base; load the model it was trained on")

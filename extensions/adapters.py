@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from utils import fingerprint
 
-LINEAR = ("query", "key", "value", "attention_dense", "interm_dense", "out_dense")
 PREFIX = "base_model.model."  # before the names of modules in peft's files
 
 
@@ -97,6 +96,8 @@ def wrap(model, method: str, adapters: dict[str, nn.Module], config: dict, name:
     """Put each adapter around the linear layer that its key names; they become active."""
     if not adapters:
         raise ValueError("targets= is empty; name at least one linear layer")
+    if not name.isidentifier():
+        raise ValueError(f"name={name!r} must be a word of letters, digits and underscores")
     names = {
         f"{PREFIX}{path}.{own}": f"{path}.adapters.{name}.{own}"
         for path, adapter in adapters.items()
@@ -106,8 +107,7 @@ def wrap(model, method: str, adapters: dict[str, nn.Module], config: dict, name:
     for path, adapter in adapters.items():
         layer = model.get_submodule(path)
         wrapped = layer if isinstance(layer, Wrapped) else Wrapped(layer)
-        weight = wrapped.base_layer.weight
-        wrapped.adapters[name] = adapter.to(weight.device, weight.dtype)
+        wrapped.adapters[name] = adapter.to(wrapped.base_layer.weight)
         model.set_submodule(path, wrapped.train(layer.training))
     switch(model, name)
 

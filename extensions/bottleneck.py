@@ -27,6 +27,8 @@ class Bottleneck(nn.Module):
 
     def __init__(self, base: nn.Linear, width: int, activation: nn.Module):
         super().__init__()
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
         self.down = nn.Linear(base.out_features, width)
         self.activation = activation
         self.up = nn.Linear(width, base.out_features)
@@ -49,15 +51,13 @@ def attach(
     Further ones need another `name`; `switch(model, name)` chooses. Raises ValueError for a bad
     width or a name that matches no linear layer.
     """
-    if width < 1:
-        raise ValueError(f"width must be at least 1, got {width}")
     adapters = _adapters(model, width, targets)
     wrap(model, METHOD, adapters, {"width": width, "target_modules": list(adapters)}, name)
 
 
 def load(model: nn.Module, folder, name: str = "default") -> None:
     """Attach saved networks."""
-    config, tensors = adapter_files.read(model, folder, METHOD)
+    config, tensors = adapter_files.read(model, folder, METHOD, "width", "target_modules")
     adapters = _adapters(model, config["width"], config["target_modules"])
     adapter_files.fill_adapters(adapters, tensors, folder)
     wrap(model, METHOD, adapters, config, name)

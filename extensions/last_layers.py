@@ -28,7 +28,7 @@ def attach(model: nn.Module, layers: int = 1) -> None:
 
 def load(model: nn.Module, folder) -> None:
     """Attach with saved blocks."""
-    config, tensors = adapter_files.read(model, folder, METHOD)
+    config, tensors = adapter_files.read(model, folder, METHOD, "layers")
     parameters = {PREFIX + name: p for name, p in _last(model, config["layers"]).items()}
     adapter_files.check(parameters, tensors, folder)
     attach(model, config["layers"])

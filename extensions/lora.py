@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from extensions import adapter_files
 from extensions.adapter_files import save
-from extensions.adapters import LINEAR, Wrapped, attached, detach, linear_layers, switch, wrap
+from extensions.adapters import Wrapped, attached, detach, linear_layers, switch, wrap
 
 __all__ = ["attach", "detach", "load", "merge", "save", "switch", "unmerge"]
 METHOD = "LORA"
+LINEAR = ("query", "key", "value", "attention_dense", "interm_dense", "out_dense")
 # Of peft's files: the keys that are read, with their defaults; and what changes no number.
 SETTINGS = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.0, "use_rslora": False, "use_dora": False}
 NEUTRAL = {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"}
@@ -39,6 +40,8 @@ class LoRA(nn.Module):
     def __init__(self, base: nn.Linear, config: dict):
         super().__init__()
         rank = config["r"]
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, got {rank}")
         self.scale = config["lora_alpha"] / (math.sqrt(rank) if config["use_rslora"] else rank)
         self.dropout = nn.Dropout(config["lora_dropout"])
         self.lora_A = nn.Linear(base.in_features, rank, bias=False)  # drawn as torch does
@@ -90,8 +93,6 @@ def attach(
     to the input of A. The paper's targets are query and value. Raises ValueError for a bad rank
     or a target that matches nothing.
     """
-    if rank < 1:
-        raise ValueError(f"rank must be at least 1, got {rank}; without LoRA, call detach(model)")
     targets = [targets] if isinstance(targets, str) else list(targets)
     config = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": targets}
     config |= {"use_rslora": rslora, "use_dora": dora}
@@ -101,7 +102,7 @@ def attach(
 
 def load(model: nn.Module, folder, name: str = "default") -> None:
     """Attach a saved LoRA, ours or peft's; ValueError for a variant that is not computed here."""
-    saved, tensors = adapter_files.read(model, folder, METHOD)
+    saved, tensors = adapter_files.read(model, folder, METHOD, "r", "lora_alpha")
     for key, value in saved.items():
         if value and key not in NEUTRAL | SETTINGS.keys() and (key, value) not in PLAIN:
             raise ValueError(

@@ -95,7 +95,7 @@ def attach(model: nn.Module, length: int = 16, *, ids: Tensor | None = None) -> 
 
 def load(model: nn.Module, folder) -> None:
     """Attach a saved prefix, ours or peft's."""
-    config, tensors = adapter_files.read(model, folder, METHOD)
+    config, tensors = adapter_files.read(model, folder, METHOD, "num_virtual_tokens")
     sizes = model.config.num_hidden_layers * 2 * model.config.hidden_size
     values = torch.empty(config["num_virtual_tokens"], sizes)
     adapter_files.fill({FILE_NAME: values}, tensors, folder)
@@ -120,8 +120,7 @@ def _attach(model: nn.Module, values: Tensor) -> None:
         "prefix_projection": False,
     }
     adapters.start(model, METHOD, "default", config, {FILE_NAME: f"prefix.{FILE_NAME}"})
-    weight = model.word_embedding.weight
-    model.prefix = Prefix(values.to(weight.device, weight.dtype))
+    model.prefix = Prefix(values.to(model.word_embedding.weight))
     model.prefix.hook = model.register_forward_pre_hook(_after_the_prefix, with_kwargs=True)
     adapters.switch(model, "default")
 

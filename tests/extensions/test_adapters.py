@@ -125,6 +125,10 @@ def test_another_base_is_refused_and_stays_untouched(model, method, tmp_path):
     with pytest.raises(ValueError, match="has shape"):
         module.load(wider, tmp_path)
     assert snapshot(other)[1:] == before[1:] and not hasattr(wider, "attached")
+    config.write_text(json.dumps({"peft_type": content["peft_type"]}))
+    if method not in ("ia3", "bitfit"):
+        with pytest.raises(ValueError, match=r"has no \w+; save the adapter again"):
+            module.load(other, tmp_path)
     content["peft_type"] = "OTHER"
     config.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="peft_type is OTHER, but must be"):
@@ -290,6 +294,8 @@ def test_targets_are_full_names_or_their_ends(model):
     assert len(wrapped) + 2 == sum(isinstance(m, adapters.Wrapped) for m in model.modules())
     with pytest.raises(ValueError, match="targets= is empty"):
         lora.attach(model, targets=(), name="third")
+    with pytest.raises(ValueError, match=r"name='a\.b' must be a word"):
+        lora.attach(model, name="a.b")
 
 
 @pytest.mark.parametrize(
