@@ -9,6 +9,7 @@ are trained directly, as P positions that no token needs to stand for; all weigh
                learned │ of the text's tokens, whose positions start at P
                ────────┴──────────────────────
                  what the cache gives attention
+
 A cache of the caller's stores only the text: its length, masks and rows are as without a prefix.
 
 Keys far from those of real words train badly (the paper's section 7.4), so the prefix starts as
