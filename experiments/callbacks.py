@@ -13,7 +13,7 @@ from gpt2.checkpoints import Progress
 
 
 class ProgressBar:
-    """Draw one text bar: last loss, mean loss since the bar started, learning rate, speed.
+    """Draw one text bar: speed, last loss, mean loss since the bar started, learning rate.
 
     The text that `note()` returns is shown at the end of the bar.
     """
@@ -21,23 +21,19 @@ class ProgressBar:
     def __init__(self, description: str = "training", note: Callable[[], str] = str):
         self.settings = {"desc": description, "unit": "step", "ncols": 140, "mininterval": 0.5}
         self.note, self.bar = note, None
-        self.losses, self.num_tokens = [], 0
+        self.losses = []
 
     def __call__(self, progress: Progress) -> None:
         if self.bar is None:
             initial, total = progress.step - 1, progress.total_steps
-            self.bar, self.first = tqdm(total=total, initial=initial, **self.settings), progress
+            self.bar = tqdm(total=total, initial=initial, **self.settings)
         self.losses.append(progress.loss)
-        self.num_tokens += progress.num_tokens
         parts = [
             f"epoch {progress.epoch}",
             f"loss {progress.loss:.3f}",
             f"mean {sum(self.losses) / len(self.losses):.3f}",
             f"lr {progress.learning_rate:.1e}",
         ]
-        if progress is not self.first:
-            seconds = progress.seconds - self.first.seconds
-            parts.append(f"{(self.num_tokens - self.first.num_tokens) / seconds:,.0f} tokens/s")
         self.bar.set_postfix_str(", ".join(filter(None, [*parts, self.note()])), refresh=False)
         self.bar.update()
         if progress.step == progress.total_steps:
