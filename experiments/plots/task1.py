@@ -173,7 +173,7 @@ def plot_loss_curve(
 
 def plot_decoding(table: pd.DataFrame, note: str = "") -> Figure:
     """Draw `experiments.study.decoding_table`: how probable the texts are, and how varied."""
-    fig, ax = plt.subplots(figsize=(7, 3.5))
+    fig, ax = plt.subplots(figsize=(5.8, 3.5))
     ax.scatter(table["nats per token"], table["distinct tokens"], color=BLUE)
     for point, rows in table.groupby(["nats per token", "distinct tokens"]):  # equal texts
         annotate(ax, "\n".join(rows.index), point, (6, 0), fontsize=9, va="center")
@@ -182,5 +182,5 @@ def plot_decoding(table: pd.DataFrame, note: str = "") -> Figure:
         ylabel="share of distinct tokens",
         title="Probability and variety of the texts",
     )
-    ax.margins(x=0.4, y=0.15)
+    ax.margins(x=0.5, y=0.15)
     return finish(fig, note)

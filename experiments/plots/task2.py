@@ -46,7 +46,7 @@ def plot_accuracies(
     accuracies: dict[str, tuple[float, float, float]], *, title: str = "Accuracy", note: str = ""
 ) -> Figure:
     """Draw a row each: accuracy and its interval, given as (accuracy, low, high), and chance."""
-    fig, ax = plt.subplots(figsize=(7.5, 0.4 * len(accuracies) + 1.6))
+    fig, ax = plt.subplots(figsize=(6.5, 0.4 * len(accuracies) + 1.6))
     columns = ["accuracy", "low", "high"]
     table = pd.DataFrame.from_dict(accuracies, orient="index", columns=columns)
     intervals(ax, table, "accuracy", range(len(table)), across=True, color=BLUE)
@@ -73,7 +73,7 @@ def plot_confusion(evaluation: Evaluation, title: str = "Predictions", note: str
 def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure:
     """Draw dev accuracy of `experiments.study.study_table` over the setting `x`, a line for each
     value of the setting `line`."""
-    fig, ax = plt.subplots(figsize=(7, 4))
+    fig, ax = plt.subplots(figsize=(5.5, 3.5))
     values = sorted(table[x].unique())
     groups = list(table.sort_values(x).groupby(line))
     for i, ((value, rows), color) in enumerate(zip(groups, COLORS, strict=False)):

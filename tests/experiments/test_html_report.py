@@ -86,7 +86,7 @@ def test_code_and_printed_text_are_preformatted_and_figures_are_described():
     code, text, bar = soup.select("pre")
     assert code.text.strip() == "x = 1  # one" and code.select_one("span.c1")
     assert text.text == "a  b\n<|endoftext|>\n" and bar.text == "100%|###| 9/9"
-    assert soup.select_one("img")["alt"] == "Figure: Curve"
+    assert soup.select_one("div.output_png img")["alt"] == "Figure: Curve"
 
 
 def test_a_notebook_without_headings_or_figures_has_a_report():
