@@ -46,7 +46,7 @@ def plot_accuracies(
     accuracies: dict[str, tuple[float, float, float]], *, title: str = "Accuracy", note: str = ""
 ) -> Figure:
     """Draw a row each: accuracy and its interval, given as (accuracy, low, high), and chance."""
-    fig, ax = plt.subplots(figsize=(6.5, 0.4 * len(accuracies) + 1.6))
+    fig, ax = plt.subplots(figsize=(5.9, 0.4 * len(accuracies) + 1.6))
     columns = ["accuracy", "low", "high"]
     table = pd.DataFrame.from_dict(accuracies, orient="index", columns=columns)
     intervals(ax, table, "accuracy", range(len(table)), across=True, color=BLUE)
