@@ -22,7 +22,7 @@ from benchmarks.options import ROOT, Options
 
 NAMES = {  # in the order of the table
     "cpu": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "fertility",
-            "loading"],
+            "loading", "quantization"],
     "cuda": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "cuda"],
 }  # fmt: skip
 
