@@ -83,7 +83,7 @@ def from_hugging_face(weights: dict[str, Tensor], config: GPT2Config) -> dict[st
         _check_tensor(theirs, weights[theirs], sizes)
         before, after = pattern.split(" -> ")
         parts = rearrange(weights[theirs], f"{after} -> {before}", part=len(ours))
-        state.update(zip(ours, (part.contiguous() for part in parts), strict=True))
+        state.update(zip(ours, parts, strict=True))
     return state
 
 
@@ -194,7 +194,8 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
     with torch.device("meta"):  # no time spent on random weights that are overwritten at once
         model = cls(config)
     dtype = torch.get_default_dtype()
-    model.load_state_dict({name: t.to(dtype) for name, t in state.items()}, assign=True)
+    state = {name: tensor.to(dtype).contiguous() for name, tensor in state.items()}
+    model.load_state_dict(state, assign=True)
     return model.requires_grad_(True).eval()
 
 
