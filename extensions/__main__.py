@@ -4,38 +4,20 @@ import shlex
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import pandas as pd
 import tyro
-from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 from config import FINETUNE_MINIATURE
 from data.miniature.text import QuestionTexts, make_texts
 from experiments.cli import Data, Preset, Runs, Seeds, Weights
 from experiments.files import write_json, write_text
-from experiments.plots.style import BLUE, CHANCE, GREY, annotate, finish
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
 from experiments.tables import export, markdown
 from extensions.frontier import Frontier, plain
+from extensions.plots import plot_frontier
 from gpt2.text import TextDataset, text_loader
 from gpt2.tokenizer import load_tokenizer
 from utils import atomic_write
-
-
-def plot_frontier(table: pd.DataFrame, note: str = "") -> Figure:
-    """Draw accuracy against trained parameters; a line joins the methods that none dominates."""
-    fig, ax = plt.subplots(figsize=(8, 4.5))
-    ax.errorbar(table["trained"], table["accuracy"], table["std"], fmt="o", color=BLUE, capsize=2)
-    for method, row in table.iterrows():
-        annotate(ax, method, (row["trained"], row["accuracy"]), (5, 4), fontsize=8)
-    ordered = table.sort_values(["trained", "accuracy"], ascending=[True, False])
-    best = ordered[ordered["accuracy"] > ordered["accuracy"].cummax().shift(fill_value=0)]
-    ax.plot(best["trained"], best["accuracy"], color=GREY, lw=1)
-    ax.axhline(CHANCE, color=GREY, ls=":")
-    ax.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy")
-    ax.set_title("Accuracy and trained parameters, by method")
-    return finish(fig, note)
 
 
 def main(

@@ -8,9 +8,9 @@ import torch
 
 from config import FINETUNE_ENGLISH, GPT2Config
 from extensions import bitfit, costs, lora
-from extensions.__main__ import plot_frontier
 from extensions.frontier import Frontier
 from extensions.methods import FULL, METHODS, Method
+from extensions.plots import plot_frontier
 from gpt2.model import GPT2Model
 from gpt2.text import TextDataset, text_loader
 from tests import ROOT, SAMPLE

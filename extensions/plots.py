@@ -1,0 +1,89 @@
+"""Figures of the extended tasks: small matrices, lines, bars, the frontier of methods.
+
+Each function returns the figure.
+"""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, annotate, finish, heat_map
+from experiments.statistics import wilson_interval
+
+
+def plot_matrices(matrices: Mapping, digits: int = 2, note: str = "") -> Figure:
+    """Draw small matrices side by side, darker where a number is larger, whatever its sign.
+
+    A matrix is a tensor, or a table, whose index and columns are written beside it.
+    """
+    tables = {name: pd.DataFrame(matrix) for name, matrix in matrices.items()}
+    labelled = any(isinstance(matrix, pd.DataFrame) for matrix in matrices.values())
+    widths = [table.shape[1] for table in tables.values()]
+    height = max(len(table) for table in tables.values())
+    size = (0.62 * sum(widths) + (1.6 if labelled else 0.3) * len(tables), 0.45 * height + 0.9)
+    fig, axes = plt.subplots(1, len(tables), figsize=size, width_ratios=widths, squeeze=False)
+    for ax, (name, table) in zip(axes.flat, tables.items(), strict=True):
+        texts = (table.round(digits) + 0.0).map(f"{{:.{digits}f}}".format).to_numpy()  # no -0.0
+        largest = max(table.abs().to_numpy().max(), 1e-30)
+        heat_map(ax, table.abs(), texts, fontsize=9, cmap="Blues", vmin=0, vmax=largest)
+        ax.set_title(name, fontsize=10)
+        if not labelled:
+            ax.set(xticks=[], yticks=[])
+            ax.set_aspect(0.7, anchor="N")
+    return finish(fig, note)
+
+
+def plot_lines(
+    table: pd.DataFrame, title: str, *, y: str, pairs: int = 0, note: str = ""
+) -> Figure:
+    """Draw a line for each column over the index; accuracies of so many `pairs` with their 95 %
+    interval, and chance."""
+    fig, ax = plt.subplots(figsize=(5.9, 3.4))
+    for (name, values), color in zip(table.items(), COLORS, strict=False):
+        ax.plot(table.index, values, "o-", color=color, label=name)
+        if pairs:
+            bounds = [wilson_interval(round(value * pairs), pairs) for value in values]
+            ax.fill_between(table.index, *zip(*bounds, strict=True), color=color, alpha=0.15)
+    if pairs:
+        ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
+        y = f"{y}, 95 % interval\n(dashed: chance)"
+    ax.set(title=title, xlabel=table.index.name, ylabel=y)
+    ax.set_xticks(table.index, table.index)
+    if table.shape[1] > 1:
+        ax.legend()
+    return finish(fig, note)
+
+
+def plot_bars(
+    table: pd.DataFrame, title: str, *, x: str, log: bool = False, note: str = ""
+) -> Figure:
+    """Draw a group of bars for each row, a bar for each column."""
+    fig, ax = plt.subplots(figsize=(6.4, 0.16 * table.size + 0.12 * len(table) + 1.4))
+    width = 0.8 / table.shape[1]
+    for i, ((name, values), color) in enumerate(zip(table.items(), COLORS, strict=False)):
+        places = [row + (i + 0.5) * width - 0.4 for row in range(len(table))]
+        ax.barh(places, values, width, color=color, label=name)
+    ax.set_yticks(range(len(table)), table.index)
+    ax.set(title=title, xlabel=x, xscale="log" if log else "linear", ylim=(len(table) - 0.5, -0.5))
+    ax.set_ylabel(table.index.name or "")
+    if table.shape[1] > 1:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return finish(fig, note)
+
+
+def plot_frontier(table: pd.DataFrame, note: str = "") -> Figure:
+    """Draw accuracy against trained parameters; a line joins the methods that none dominates."""
+    fig, ax = plt.subplots(figsize=(8, 4.5))
+    ax.errorbar(table["trained"], table["accuracy"], table["std"], fmt="o", color=BLUE, capsize=2)
+    for method, row in table.iterrows():
+        annotate(ax, method, (row["trained"], row["accuracy"]), (5, 4), fontsize=8)
+    ordered = table.sort_values(["trained", "accuracy"], ascending=[True, False])
+    best = ordered[ordered["accuracy"] > ordered["accuracy"].cummax().shift(fill_value=0)]
+    ax.plot(best["trained"], best["accuracy"], color=GREY, lw=1)
+    ax.axhline(CHANCE, color=GREY, ls=":")
+    ax.margins(0.12)
+    ax.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy (dotted: chance)")
+    ax.set_title("Accuracy and trained parameters, by method")
+    return finish(fig, note)
