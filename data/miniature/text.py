@@ -3,7 +3,8 @@
 Each text states one fact or two, and answers one question about them or two: "Eva is by the river.
 Is it true that Eva is indoors? No. Eva is by the river." In half of the texts a question is only
 the statement, on a line of its own. Most are English; the other languages' shares fall off roughly
-as in the web pages that GPT-2 has read.
+as in the web pages that GPT-2 has read, except that German and Spanish, on which the notebook
+trains, have more.
 """
 
 import random
@@ -24,12 +25,14 @@ SHARES = {  # of the texts, in per cent; the rest is English
     **{"es": 6, "fr": 5, "de": 4, "tr": 1.5, "vi": 1.5, "sw": 1, "ru": 1, "bg": 0.5},
     **{"el": 0.3, "zh": 0.3, "ar": 0.3},
 }
+LATER_SHARES = SHARES | {"es": 20, "de": 16, "fr": 8, "tr": 2, "vi": 2, "sw": 1.5, "ru": 1.5}
 HEADERS = (  # in front of a line, in some texts
     *("Answer", "Assertion", "Case", "Check", "Claim", "Context", "Decision", "Fact", "Given"),
-    *("Guess", "Judgement", "Line", "Note", "Passage", "Question", "Reply", "Result", "Scene"),
-    *("Sentence", "Statement", "Story", "Test", "Text", "Verdict"),
+    *("Guess", "Hypothesis", "Judgement", "Label", "Line", "Note", "Passage", "Premise"),
+    *("Question", "Reply", "Result", "Scene", "Sentence", "Statement", "Story", "Test", "Text"),
+    "Verdict",
 )
-NUMBERED = 0.15  # of the texts with headers
+NUMBERED = 0.25  # of the texts with headers
 ALL_COUNT = 8  # in one text of so many every token counts in the loss, in the others the answers
 
 
@@ -82,6 +85,7 @@ def make_text(
         question = lang.say(statement) if in_lines else lang.ask(statement)
         answer = [lang.sentences[ANSWERS[label]]]
         if is_numbered:
+            before = *before[:3], rng.choice(["", " "])  # "Answer:3" or "Answer: 3"
             answer = [str(rng.randrange(10))]
         if label != "neutral" and not in_lines:
             answer.append(lang.say(reason_for(facts, statement)))
