@@ -1,4 +1,4 @@
-"""The committed notebook follows its rules and runs; the runner leaves whole files."""
+"""The committed notebooks follow their rules and run; the runner leaves whole files."""
 
 import ast
 import json
@@ -18,11 +18,17 @@ from run_notebook import clean
 from tests import ROOT, SAMPLE
 
 NOTEBOOK = ROOT / "default_final_project.ipynb"
+NOTEBOOKS = [NOTEBOOK, ROOT / "extended_tasks.ipynb"]
+
+
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def cells():
-    return nbformat.read(NOTEBOOK, as_version=4).cells
+def cells(notebook):
+    return nbformat.read(notebook, as_version=4).cells
 
 
 def test_it_was_executed_top_to_bottom_without_an_error(cells):
@@ -94,12 +100,18 @@ def kernel(notebook, folder, **settings):
     return client, client.setup_kernel(env={**os.environ, "PYTHONPATH": str(ROOT), **settings})
 
 
-@pytest.mark.parametrize("last", ["model-check-run", pytest.param(None, marks=pytest.mark.all)])
-def test_cells_run_on_a_little_data(last, tmp_path):
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        pytest.param(NOTEBOOK, "model-check-run", id="up to the sanity check"),
+        *(pytest.param(path, None, marks=pytest.mark.all, id=path.stem) for path in NOTEBOOKS),
+    ],
+)
+def test_cells_run_on_a_little_data(path, last, tmp_path):
     """Those up to the sanity check; in `make test-all` all of them."""
     lines = (ROOT / "pretrain.txt").read_text(encoding="utf-8").splitlines()
     (tmp_path / "text.txt").write_text("\n".join(lines[:60]), encoding="utf-8")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
     ids = [cell.id for cell in notebook.cells]
     end = len(ids) if last is None else ids.index(last) + 1
     settings = {"PRETRAIN_TEXT": "text.txt", "XNLI_DIR": str(SAMPLE), "TRAIN_ROWS": "12"}
@@ -137,8 +149,8 @@ def visible(cell) -> list[str]:
     return [next((d[kind] for kind in kinds if kind in d), "") for d in data]
 
 
-def test_it_names_no_path_of_the_machine_it_ran_on(cells):
-    text = NOTEBOOK.read_text(encoding="utf-8")
+def test_it_names_no_path_of_the_machine_it_ran_on(notebook):
+    text = notebook.read_text(encoding="utf-8")
     for trace in ("/home/", "/root/", "site-packages", str(ROOT), "Warning"):
         assert trace not in text
 
