@@ -54,7 +54,9 @@ class Profile:
         return "sample run: " + ", ".join(limits) if limits else ""
 
 
-SAMPLE = Profile("sample", weights=MINIATURE, data=MINIATURE, recipe=FINETUNE_MINIATURE)
+SAMPLE = Profile(
+    "sample", weights=MINIATURE, data=MINIATURE, recipe=FINETUNE_MINIATURE, train_rows=600
+)
 FULL = Profile("full", weights="gpt2", data=".", recipe=FINETUNE_ENGLISH)
 
 
