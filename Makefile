@@ -36,9 +36,10 @@ lint: $(READY)
 check: $(READY)
 	$(BIN)/python -m gpt2 check
 
-# Execute the notebook and save its outputs in the repository.
+# Execute the notebooks and save their outputs in the repository.
 notebook: $(READY)
 	$(BIN)/python run_notebook.py --in-place
+	$(BIN)/python run_notebook.py extended_tasks.ipynb --in-place
 
 # The tokenizer's files go into gpt2/, so that transformers finds "gpt2" here without a network.
 $(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml

@@ -21,7 +21,7 @@ from utils import in_evaluation_mode
 
 DIGITS = [str(label) for label in LABEL2ID.values()]
 TOKEN_BUDGET, GPU_TOKEN_BUDGET = 1024, 16384  # rows times positions that a batch may have
-PROJECTED = 512  # last states that are projected to the vocabulary at a time
+PROJECTED = 64  # last states that are projected to the vocabulary at a time
 ENOUGH = 128  # tokens of a batch with which a CPU's matrix product reaches its speed
 
 
