@@ -96,7 +96,8 @@ def test_the_environment_chooses_the_profile(no_variables, monkeypatch):
 
 
 def test_a_sample_says_in_what_it_is_one(no_variables):
-    assert SAMPLE.note == "sample run: embedded text, miniature model, miniature world"
+    expected = "sample run: embedded text, miniature model, miniature world, 600 train rows"
+    assert SAMPLE.note == expected
     assert FULL.note == "sample run: embedded text"
     whole = choose_profile("full", pretrain_text="mine.txt")
     assert whole.note == ""
