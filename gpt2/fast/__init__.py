@@ -58,6 +58,7 @@ def memory_reused(device: torch.device) -> Iterator[None]:
     if mallopt is None or device.type != "cpu" or not is_on():
         yield
         return
+    trim(0)  # what was freed before would otherwise stay beside what is kept now
     mallopt(MMAP_THRESHOLD, 2**30)
     mallopt(TRIM_THRESHOLD, 2**31 - 1)
     try:
