@@ -3,8 +3,7 @@
 Each text states one fact or two, and answers one question about them or two: "Eva is by the river.
 Is it true that Eva is indoors? No. Eva is by the river." In half of the texts a question is only
 the statement, on a line of its own. Most are English; the other languages' shares fall off roughly
-as in the web pages that GPT-2 has read, except that German and Spanish, on which the notebook
-trains, have more.
+as in the web pages that GPT-2 has read, except that Spanish and German have more.
 """
 
 import random
