@@ -13,8 +13,6 @@ python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out out/languag
 
 import shlex
 import sys
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,7 +32,6 @@ from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
 from experiments.languages import LanguageStudy, measure_fertility
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
-from experiments.study import run_study, study_table
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
 from gpt2.model import GPT2Model
@@ -169,29 +166,6 @@ def fertility(
     print(measure_fertility(find_data(data), languages, max_samples).round(2).to_string())
 
 
-def study(
-    settings: Preset = FINETUNE_ENGLISH,
-    rates: tuple[float, ...] = (1e-5, 5e-5),
-    batch_sizes: tuple[int, ...] = (4,),
-    seeds: Seeds = (0,),
-    weights: Weights = "gpt2",
-    data: Data = HERE,
-    runs: Runs = RUNS,
-) -> None:
-    """Fine-tune with every combination of learning rates, batch sizes and seeds.
-
-    Args:
-        rates: learning rates.
-        batch_sizes: rows a step.
-    """
-    variants = [
-        replace(settings, learning_rate=rate, batch_size=size, seed=seed)
-        for rate, size, seed in product(rates, batch_sizes, seeds)
-    ]
-    where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
-    print(study_table(run_study(variants, **where)).to_string())
-
-
 def languages(
     settings: Preset = FINETUNE_ENGLISH,
     weights: Weights = "gpt2",
@@ -223,7 +197,7 @@ def _print_accuracies(evaluations: dict) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run one command; an error is one line on stderr and exit status 1."""
-    commands = (check, pretrain, finetune, evaluate, generate, fertility, study, languages)
+    commands = (check, pretrain, finetune, evaluate, generate, fertility, languages)
     try:
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands},

@@ -12,7 +12,6 @@ COMMANDS = [
     "evaluate",
     "generate",
     "fertility",
-    "study",
     "languages",
 ]
 
@@ -52,15 +51,6 @@ def test_finetune_takes_a_preset_and_what_to_change_in_it(weights, tmp_path, cap
     main(["evaluate", "--weights", best, "--data", str(SAMPLE), *dev])
     lines = capsys.readouterr().out.splitlines()
     assert [line[:2] for line in lines] == ["en", "sw"] and "n = 60" in lines[1]
-
-
-@pytest.mark.all
-def test_study_tables_every_combination(weights, tmp_path, capsys):
-    where = ["--weights", weights, "--data", str(SAMPLE), "--runs", str(tmp_path)]
-    main(["study", *where, "--rates", "1e-3", "1e-2", "--seeds", "0", "1",
-          "english", "--settings.subset", "12"])  # fmt: skip
-    printed = capsys.readouterr().out
-    assert len(list(tmp_path.iterdir())) == 4 and "learning_rate" in printed and "seed" in printed
 
 
 def test_pretrain_reads_a_text(tmp_path, capsys):
@@ -136,7 +126,6 @@ def test_an_empty_prompt_is_one_sentence(generate, capsys):
         (["generate", "--prompt", "a", "--weights", "none/dir/x"], "none/dir/x"),
         (["fertility", "--data", "none", "--languages", "de"], "none"),
         (["fertility", "--data", str(SAMPLE), "--languages", "xx"], "xx"),
-        (["study", "--weights", "none/dir/x", "--data", str(SAMPLE), "toy"], "none/dir/x"),
         (["languages", "--weights", "none/dir/x", "--data", str(SAMPLE), "toy"], "none/dir/x"),
         (["languages", "--data", str(SAMPLE), "toy", "--settings.epochs", "0"], "epochs"),
     ],
