@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from data.miniature.world import FORMS, LABELS, NEW_NAMES, Fact, draw_hypothesis, is_rare
 
-TRIPLES = {"train": 666, "dev": 100, "test": 300}
+TRIPLES = {"train": 666, "dev": 100, "test": 600}
 
 
 @dataclass(frozen=True)
