@@ -48,9 +48,7 @@ class Evaluation:
     @property
     def loss(self) -> float:
         """Mean of -log P(label) over the pairs, in nats; P over the whole vocabulary."""
-        gold = self.predictions["label"].astype(int).to_numpy()
-        p = self._probabilities[np.arange(len(gold)), gold]
-        return float(-np.log(p.clip(np.finfo(p.dtype).tiny)).mean())
+        return float(self.by_pair("loss").mean())
 
     @property
     def share_without_label(self) -> float:
@@ -70,6 +68,16 @@ class Evaluation:
         prediction = prediction.where(prediction.isin(DIGITS), "no label")
         counts = confusion_matrix(label, prediction, labels=[*DIGITS, "no label"])
         return pd.DataFrame(counts[:3], list(LABEL2ID), [*LABEL2ID, "no label"])
+
+    def by_pair(self, measure: str = "accuracy") -> pd.Series:
+        """Return whether each pair is right, as 0 or 1, or its "loss", by pair_id."""
+        if measure == "accuracy":
+            values = (self.predictions["prediction"] == self.predictions["label"]).to_numpy(float)
+        else:
+            gold = self.predictions["label"].astype(int).to_numpy()
+            p = self._probabilities[np.arange(len(gold)), gold]
+            values = -np.log(p.clip(np.finfo(p.dtype).tiny))
+        return pd.Series(values, index=self.predictions["pair_id"])
 
     def by_group(self, groups: pd.Series) -> pd.DataFrame:
         """Return accuracy, its interval and the number of pairs of each group; one group a pair."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
+import pandas as pd
+from scipy.stats import binomtest, permutation_test
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -17,13 +18,40 @@ def mcnemar(first, second) -> float:
 
     The evaluations must be of the same pairs, in any order; else ValueError.
     """
-    tables = (evaluation.predictions.set_index("pair_id") for evaluation in (first, second))
-    a, b = (table["prediction"] == table["label"] for table in tables)
-    if not a.index.is_unique or set(a.index) != set(b.index):
+    a, b = _same_pairs([first], [second], "accuracy")
+    differ = int((a != b).sum())
+    return float(binomtest(int((a > b).sum()), differ).pvalue) if differ else 1.0
+
+
+def paired_test(first: Sequence, second: Sequence, measure: str = "accuracy") -> float:
+    """Return the two-sided p-value of "both are equally good on the same pairs", over seeds.
+
+    `first` and `second` hold an evaluation for each seed, `measure` is "accuracy" or "loss". Each
+    pair's mean over the seeds is compared: the signs of the differences are changed at random,
+    9,999 times. (For the accuracy of one seed each, `mcnemar` is the exact form of this test.) It
+    generalizes to other pairs and not to other seeds, whose spread stands beside it.
+    """
+    if measure == "accuracy" and len(first) == len(second) == 1:
+        return mcnemar(first[0], second[0])
+    a, b = _same_pairs(first, second, measure)
+    differences = (b - a)[a != b].to_numpy()
+    if not len(differences):
+        return 1.0
+    settings = {"permutation_type": "samples", "batch": 1000, "random_state": 0}
+    return float(permutation_test((differences,), np.mean, **settings).pvalue)
+
+
+def _same_pairs(first: Sequence, second: Sequence, measure: str) -> tuple[pd.Series, pd.Series]:
+    """Return each pair's mean value over the evaluations of either side, in the same order."""
+    sides = []
+    for evaluations in (first, second):
+        values = [evaluation.by_pair(measure) for evaluation in evaluations]
+        if not all(v.index.is_unique and set(v.index) == set(values[0].index) for v in values):
+            raise ValueError("a paired test needs the same pairs in all evaluations")
+        sides.append(pd.concat(values, axis=1).mean(axis=1).sort_index())
+    if set(sides[0].index) != set(sides[1].index):
         raise ValueError("a paired test needs the same pairs in both evaluations")
-    only_a = int((a & ~b.loc[a.index]).sum())
-    differ = int((a != b.loc[a.index]).sum())
-    return float(binomtest(only_a, differ).pvalue) if differ else 1.0
+    return sides[0], sides[1]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Compare the ways to fine-tune: python -m extensions --seeds 0 1 2 miniature."""
+"""Compare fine-tuning methods and smaller models: python -m extensions --seeds 0 1 2 miniature."""
 
 import shlex
 import sys
@@ -9,29 +9,36 @@ from torch.utils.data import DataLoader
 
 from config import FINETUNE_MINIATURE
 from data.miniature.text import QuestionTexts, make_texts
-from experiments.cli import Data, Preset, Runs, Seeds, Weights
+from experiments.cli import Codes, Data, Preset, Runs, Seeds, Weights
+from experiments.environment import machine
 from experiments.files import write_json, write_text
+from experiments.plots import plot_matrix
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
 from experiments.tables import export, markdown
+from extensions.claims import claims_table, sweep
+from extensions.comparison import compression_table, finetuning_table, language_table, measure
 from extensions.frontier import Frontier, plain
-from extensions.plots import plot_frontier
+from extensions.methods import COMPRESSIONS, FULL, METHODS, students
+from extensions.plots import plot_frontier, plot_lines
 from gpt2.text import TextDataset, text_loader
 from gpt2.tokenizer import load_tokenizer
-from utils import atomic_write
+from utils import atomic_write, get_device
 
 
 def main(
     settings: Preset = FINETUNE_MINIATURE,
     weights: Weights = "miniature",
     data: Data = Path("miniature"),
+    languages: Codes = (),
     seeds: Seeds = (0, 1, 2),
     runs: Runs = Path("runs"),
     out: Path = Path("out/extensions"),
 ) -> None:
-    """Compare all methods of fine-tuning: accuracy, forgetting, size, memory, time.
+    """Compare all ways to fine-tune and to make a model smaller: accuracy, forgetting, costs.
 
     Args:
-        out: a folder for the page, its table and figure, and a JSON file a run.
+        languages: languages to test, besides the one that is trained on.
+        out: a folder for the page, its tables and figures, and a JSON file a run.
     """
     tokenizer = load_tokenizer("gpt2")
     text = text_loader(TextDataset(EMBEDDED_TEXT, tokenizer, 128).split(0.1)[1], 16)
@@ -39,16 +46,57 @@ def main(
         questions = QuestionTexts(make_texts(1000, seed=1, lines=0.0), tokenizer)
         text = DataLoader(questions, 16, collate_fn=questions.collate_fn)
     where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
-    frontier = Frontier(settings, **where, seeds=seeds, text=text)
-    table, command = frontier.table(), shlex.join(["python", "-m", "extensions", *sys.argv[1:]])
-    for result in frontier.results:
-        write_json(out / f"{plain(result['method'])}-{result['seed']}.json", result)
-    export(table, out, "frontier")
-    with atomic_write(out / "frontier.png") as path:
-        plot_frontier(table).savefig(path, format="png", dpi=100)
-    page = ["# Fine-tuning methods", f"`{command}`", markdown(table), "![frontier](frontier.png)"]
+    frontier = Frontier(settings, **where, text=text, seeds=seeds, languages=languages)
+    ways = students(frontier.base_config.num_hidden_layers)
+    frontier.methods, frontier.compressions = {**METHODS, **ways}, COMPRESSIONS
+    results = []
+    for name in (*frontier.methods, *COMPRESSIONS):
+        for seed in seeds:
+            results.append(measure(frontier, name, seed))
+            write_json(out / f"{plain(name)}-{seed}.json", results[-1])
+    trained = [result for result in results if result["method"] in METHODS]
+    smaller = [r for r in results if r["method"] in (FULL, *ways, *COMPRESSIONS)]
+    tables = {
+        "finetuning": finetuning_table(frontier, trained),
+        "smaller": compression_table(frontier, smaller),
+        "languages": language_table(results),
+        "claims": claims_table(frontier),
+        "rank": sweep(frontier, "rank"),
+        "layers": sweep(frontier, "layers"),
+    }
+    pairs = {"pairs": len(frontier.rows("test", frontier.languages[0])), "y": "test accuracy"}
+    figures = {
+        "finetuning": plot_frontier(tables["finetuning"]),
+        "smaller": plot_frontier(tables["smaller"], "MB"),
+        "languages": plot_matrix(tables["languages"], "Accuracy by test language", y="method"),
+        "rank": plot_lines(tables["rank"][["accuracy"]], "Accuracy by rank", **pairs),
+        "layers": plot_lines(tables["layers"][["accuracy"]], "Accuracy by layers", **pairs),
+    }
+    seconds = sum(result.get("training_seconds", 0) for result in results)
+    host = machine(get_device().type)
+    page = [
+        "# Fine-tuning methods and smaller models",
+        f"`{shlex.join(['python', '-m', 'extensions', *sys.argv[1:]])}`",
+        f"{seconds / 60:.0f} minutes of training for the first two tables, without the learning "
+        f"rates that were not chosen, on {host['processor']} ({host['device']}), torch "
+        f"{host['torch']}, commit {host['commit']}. Means over the seeds "
+        f"{', '.join(map(str, seeds))}. extensions/comparison.py says what the columns mean, "
+        "extensions/claims.py what is claimed.",
+    ]
+    _save(out, page, tables, figures)
+    print(f"page: {out / 'README.md'}")
+
+
+def _save(out: Path, page: list[str], tables: dict, figures: dict) -> None:
+    """Write the tables and figures, and the page that shows them after its first lines."""
+    for name, table in tables.items():
+        export(table, out, name)
+        page = [*page, f"## {name.capitalize()}", markdown(table)]
+        if name in figures:
+            with atomic_write(out / f"{name}.png") as path:
+                figures[name].savefig(path, format="png", dpi=100)
+            page.append(f"![{name}]({name}.png)")
     write_text(out / "README.md", "\n\n".join(page) + "\n")
-    print(f"{table.to_string()}\npage: {out / 'README.md'}")
 
 
 if __name__ == "__main__":

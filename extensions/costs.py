@@ -19,16 +19,20 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from config import GPT2Config
 from gpt2.loss import next_token_loss
+from gpt2.model import GPT2Model
 from utils import in_evaluation_mode
 
 
-def forward_flops(config: GPT2Config, tokens: int, projected: int = 1) -> int:
-    """Return the operations of the forward pass for a text of this many tokens."""
-    d, f = config.hidden_size, config.intermediate_size
-    layer = 2 * tokens * (4 * d * d + 2 * d * f) + 4 * tokens**2 * d
-    return config.num_hidden_layers * layer + 2 * d * config.vocab_size * projected
+def forward_flops(model: GPT2Model, tokens: int, projected: int = 1) -> int:
+    """Return the operations of the forward pass for a text of this many tokens.
+
+    Where heads were removed from a layer, a is what is left of the width d in its attention.
+    """
+    d, f = model.config.hidden_size, model.config.intermediate_size
+    widths = [layer.self_attention.all_head_size for layer in model.gpt_layers]
+    layers = [2 * tokens * (4 * d * a + 2 * d * f) + 4 * tokens**2 * a for a in widths]
+    return sum(layers) + 2 * d * model.config.vocab_size * projected
 
 
 def trainable(model: nn.Module) -> int:

@@ -1,27 +1,27 @@
-"""The frontier of accuracy and cost: every method of fine-tuning, measured in the same way.
+"""The frontier of accuracy and cost: every method, measured in the same way.
 
     python -m extensions --seeds 0 1 2 miniature
 
-For each method the learning rate is chosen on dev among at least three, with the first seed: in
-published comparisons that alone moves prefix-tuning from 19 to 42 per cent (peft's method
-comparison). Each run is then a JSON file; a method *dominates* another if it is at least as
-accurate and trains no more parameters.
+For each way to fine-tune the learning rate is chosen on dev among at least three, with the first
+seed: in published comparisons that alone moves prefix-tuning from 19 to 42 per cent (peft's method
+comparison). The fully fine-tuned model of each seed is then made smaller in every way. What each
+reached and cost is measured in comparison.py, which makes tables of it.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
-import pandas as pd
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from config import FinetuningSettings
-from experiments.environment import machine
+from config import FinetuningSettings, GPT2Config
+from experiments.evaluation import Evaluation
 from experiments.finetuning import FinetunedRun, finetune
-from experiments.statistics import holm, mcnemar
-from extensions import costs
-from extensions.methods import FULL, METHODS, Method
-from gpt2.loss import mean_loss
+from extensions.distillation import student_of
+from extensions.methods import FULL, METHODS, Compression, Examples, Method
+from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
@@ -36,9 +36,10 @@ def plain(method: str) -> str:
 class Frontier:
     """The runs of some methods and what they cost; each run is trained when it is first needed.
 
-    `settings` is the recipe, `text` a loader of held-out pretraining text, on
-    which forgetting is measured; `languages` are those to test besides the first one that
-    is trained on. The other arguments are as in experiments.finetuning.finetune.
+    `settings` is the recipe, `text` a loader of held-out pretraining text, on which forgetting is
+    measured; `languages` are those to test besides the first one that is trained on. `compressions`
+    change the fully fine-tuned model. The other arguments are as in
+    experiments.finetuning.finetune.
     """
 
     def __init__(
@@ -50,24 +51,38 @@ class Frontier:
         text: DataLoader,
         runs="runs",
         methods: dict[str, Method] = METHODS,
+        compressions: dict[str, Compression] | None = None,
         seeds: Sequence[int] = (0, 1, 2),
         languages: Sequence[str] = (),
     ):
         if FULL not in methods:
             raise ValueError(f"methods must have {FULL!r}, which the others are compared with")
         self.settings, self.methods, self.seeds, self.text = settings, methods, tuple(seeds), text
+        self.compressions = compressions or {}
         self.where = {"weights": weights, "data": data, "runs": runs}
-        self.languages = (settings.languages[0], *languages)
+        self.languages = tuple(dict.fromkeys((settings.languages[0], *languages)))
         self.chosen: dict[str, float] = {}
+        self._evaluations: dict[tuple[str, int], dict[str, Evaluation]] = {}
+
+    def like(self, **changes) -> "Frontier":
+        """Return a comparison of the same data with other `settings` or `methods`."""
+        same = {"settings": self.settings, "methods": self.methods, "seeds": self.seeds}
+        return Frontier(**same | changes, **self.where, text=self.text)
 
     def run(self, method: str, rate: float, seed: int) -> FinetunedRun:
         """Return the run of a method at a multiple of the recipe's learning rate."""
+        how, where, loss = self.methods[method], dict(self.where), {}
         settings = replace(
             self.settings, seed=seed, learning_rate=rate * self.settings.learning_rate
         )
-        return finetune(
-            settings, name=plain(method), prepare=self.methods[method].prepare, **self.where
-        )
+        if how.layers is not None:
+            name = "-".join(["student", *map(str, how.layers)])
+            where["weights"] = Path(where["runs"], "students", name)
+            student = student_of(GPT2Model.from_pretrained(self.where["weights"]), how.layers)
+            student.save_pretrained(where["weights"], tokenizer=load_tokenizer("gpt2"))
+        if how.loss is not None:
+            loss["loss_fn"] = partial(how.loss, teacher=self.trained(FULL, seed).model().eval())
+        return finetune(settings, name=plain(method), prepare=how.prepare, **loss, **where)
 
     def rate(self, method: str) -> float:
         """Return the multiple with the best dev accuracy of the first seed; print all of them."""
@@ -82,66 +97,54 @@ class Frontier:
             print(f"{method}: dev accuracy by learning rate: {tried}")
         return self.chosen[method]
 
-    def measure(self, method: str, seed: int) -> dict:
-        """Return what a run reached and cost, as JSON values."""
-        run = self.run(method, self.rate(method), seed)
-        model, device = run.model(), get_device()
-        lang = self.languages[0]
-        rows = XNLIDataset.in_folder(
-            run.data, "train", lang, tokenizer=load_tokenizer("gpt2"), verbose=False, subset=16.0
-        )
-        batch = next(iter(DataLoader(rows, len(rows), collate_fn=XNLIDataset.collate_fn)))
-        batch = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
-        base = GPT2Model.from_pretrained(self.where["weights"]).to(device)
-        evaluations = {
-            lang: run.evaluation("test", lang, progress=False) for lang in self.languages
-        }
-        files = run.model_folder.glob("*.safetensors")
-        tokens = round(float(rows.lengths.mean()))
-        return {
-            "method": method,
-            "seed": seed,
-            "learning_rate": run.settings.learning_rate,
-            "dev_accuracy": run.result["dev_accuracy"],
-            "accuracy": {lang: e.accuracy for lang, e in evaluations.items()},
-            "interval": {lang: e.interval for lang, e in evaluations.items()},
-            "text_loss": mean_loss(model, self.text),
-            "text_loss_before": mean_loss(base, self.text),
-            "trained": costs.trainable(model),
-            "bytes_on_disk": sum(file.stat().st_size for file in files),
-            "training_bytes": costs.training_bytes(model.train(), batch),
-            "training_pairs_per_s": run.result["examples"] / run.result["seconds"],
-            "latency_ms": 1000 * costs.latency(model, rows[0]["input_ids"][:-1]),
-            "forward_flops": costs.forward_flops(model.config, tokens),
-            "machine": machine(device.type),
-        }
+    def trained(self, method: str, seed: int) -> FinetunedRun:
+        """Return the run of a method at its best learning rate."""
+        return self.run(method, self.rate(method), seed)
+
+    def model(self, name: str, seed: int) -> GPT2Model:
+        """Return the model of a method or of a compression, in evaluation mode."""
+        model = self.trained(name if name in self.methods else FULL, seed).model().eval()
+        if name not in self.methods:
+            self.compressions[name](model, self.examples)
+        return model
 
     @cached_property
-    def results(self) -> list[dict]:
-        """What every method reached and cost with every seed."""
-        return [self.measure(method, seed) for method in self.methods for seed in self.seeds]
+    def base_config(self) -> GPT2Config:
+        """The pretrained model's configuration."""
+        return GPT2Config.from_pretrained(self.where["weights"])
 
-    def table(self) -> pd.DataFrame:
-        """Return a row a method: means over the seeds, the standard deviation of the accuracy, and
-        a paired test against full fine-tuning (exact McNemar, first seed, corrected after Holm)."""
-        each = pd.json_normalize(self.results)
-        lang = self.languages[0]
-        groups = each.groupby("method", sort=False)
-        means = groups.mean(numeric_only=True)
-        runs = {m: self.run(m, self.rate(m), self.seeds[0]) for m in self.methods}
-        tested = {m: run.evaluation("test", lang, progress=False) for m, run in runs.items()}
-        table = pd.DataFrame(
-            {
-                "learning rate": means["learning_rate"],
-                "accuracy": means[f"accuracy.{lang}"],
-                "std": groups[f"accuracy.{lang}"].std(),
-                "forgetting (nats)": means["text_loss"] - means["text_loss_before"],
-                "trained": means["trained"].astype(int),
-                "kB on disk": means["bytes_on_disk"] / 1000,
-                "MB in training": means["training_bytes"] / 1e6,
-                "pairs/s": means["training_pairs_per_s"],
-                "ms a pair": means["latency_ms"],
-                "p": pd.Series({m: mcnemar(tested[FULL], tested[m]) for m in self.methods}),
-            }
-        )
-        return table.assign(**{"p corrected": holm(table["p"].tolist())})
+    @cached_property
+    def examples(self) -> Examples:
+        """The first 64 training pairs."""
+        rows = self.rows("train", self.languages[0], subset=64.0)
+        prompts = [row["input_ids"][:-1].to(get_device()) for row in rows]
+        return Examples(prompts, self.batches(rows, 1))
+
+    def evaluations(self, name: str, seed: int) -> dict[str, Evaluation]:
+        """Return the predictions for the test set in each of the languages."""
+        if (name, seed) not in self._evaluations:
+            if name in self.methods:
+                run, each = self.trained(name, seed), {"split": "test", "progress": False}
+                found = {lang: run.evaluation(lang=lang, **each) for lang in self.languages}
+            else:
+                model = self.model(name, seed)
+                found = {lang: self.predict(model, lang) for lang in self.languages}
+            self._evaluations[name, seed] = found
+        return self._evaluations[name, seed]
+
+    def rows(self, split: str, lang: str, subset: float = 1.0) -> XNLIDataset:
+        """Return the pairs of a split in a language."""
+        length = min(self.settings.max_length, self.base_config.max_position_embeddings)
+        common = {"tokenizer": load_tokenizer("gpt2"), "verbose": False, "max_length": length}
+        return XNLIDataset.in_folder(self.where["data"], split, lang, subset=subset, **common)
+
+    def predict(self, model: GPT2Model, lang: str) -> Evaluation:
+        """Return a model's predictions for the test set in a language."""
+        rows = self.rows("test", lang)
+        return Evaluation(predict(model, rows.tokenizer, rows, progress=False))
+
+    def batches(self, rows: XNLIDataset, size: int) -> list[dict[str, Tensor]]:
+        """Return batches of training pairs, on the device of training."""
+        names = ("input_ids", "attention_mask", "labels")
+        loader = DataLoader(rows, size, collate_fn=XNLIDataset.collate_fn)
+        return [{name: batch[name].to(get_device()) for name in names} for batch in loader]

@@ -73,17 +73,18 @@ def plot_bars(
     return finish(fig, note)
 
 
-def plot_frontier(table: pd.DataFrame, note: str = "") -> Figure:
-    """Draw accuracy against trained parameters; a line joins the methods that none dominates."""
+def plot_frontier(table: pd.DataFrame, cost: str = "trained", note: str = "") -> Figure:
+    """Draw accuracy against a column of costs; a line joins the methods that none dominates."""
     fig, ax = plt.subplots(figsize=(8, 4.5))
-    ax.errorbar(table["trained"], table["accuracy"], table["std"], fmt="o", color=BLUE, capsize=2)
+    ax.errorbar(table[cost], table["accuracy"], table["std"], fmt="o", color=BLUE, capsize=2)
     for method, row in table.iterrows():
-        annotate(ax, method, (row["trained"], row["accuracy"]), (5, 4), fontsize=8)
-    ordered = table.sort_values(["trained", "accuracy"], ascending=[True, False])
+        annotate(ax, method, (row[cost], row["accuracy"]), (5, 4), fontsize=8)
+    ordered = table.sort_values([cost, "accuracy"], ascending=[True, False])
     best = ordered[ordered["accuracy"] > ordered["accuracy"].cummax().shift(fill_value=0)]
-    ax.plot(best["trained"], best["accuracy"], color=GREY, lw=1)
+    ax.plot(best[cost], best["accuracy"], color=GREY, lw=1)
     ax.axhline(CHANCE, color=GREY, ls=":")
     ax.margins(0.12)
-    ax.set(xscale="log", xlabel="trained parameters", ylabel="test accuracy (dotted: chance)")
-    ax.set_title("Accuracy and trained parameters, by method")
+    label = {"trained": "trained parameters"}.get(cost, cost)
+    ax.set(xscale="log", xlabel=label, ylabel="test accuracy (dotted: chance)")
+    ax.set_title(f"Accuracy and {label}, by method")
     return finish(fig, note)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from experiments.evaluation import Evaluation
-from experiments.statistics import holm, mcnemar, wilson_interval
+from experiments.statistics import holm, mcnemar, paired_test, wilson_interval
 
 
 def test_wilsons_interval_covers_as_often_as_it_says():
@@ -40,6 +40,28 @@ def test_mcnemar_counts_only_pairs_on_which_the_two_differ():
     assert mcnemar(first, shuffled) == mcnemar(first, second)
     with pytest.raises(ValueError, match="same pairs"):
         mcnemar(first, predicted("0" * 20, ids=range(1, 21)))
+
+
+def test_a_paired_test_over_seeds_agrees_with_mcnemar_where_seeds_agree():
+    first, second = predicted("0" * 18 + "11"), predicted("0" * 10 + "1" * 8 + "00")
+    exact = mcnemar(first, second)
+    assert paired_test([first], [second]) == exact
+    assert paired_test([first] * 3, [second] * 3) == pytest.approx(exact, abs=0.01)
+    assert paired_test([first] * 2, [second]) == pytest.approx(exact, abs=0.01)
+    assert paired_test([first, second], [second, first]) == 1.0
+    with pytest.raises(ValueError, match="same pairs"):
+        paired_test([first] * 2, [second, predicted("0" * 20, ids=range(1, 21))])
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_paired_test_rejects_true_hypotheses_as_rarely_as_it_says(seeds):
+    generator, p = np.random.default_rng(1), []
+    for _ in range(200):
+        hard = generator.random(60)  # the same pairs are hard for both
+        draws = generator.random((2, seeds, 60)) < hard
+        sides = [[predicted("".join("01"[int(x)] for x in row)) for row in side] for side in draws]
+        p.append(paired_test(*sides))
+    assert np.mean(np.array(p) < 0.05) < 0.09
 
 
 def test_holm_by_hand():

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from config import GPT2Config
 from extensions import costs, last_layers, lora
+from extensions.structured import remove_heads
 from gpt2.model import GPT2Model
 
 
@@ -31,7 +32,12 @@ def test_the_formula_counts_what_a_plain_pass_does(layers, heads, tokens, interm
     model = GPT2Model(config).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.hidden_state_to_token(model(torch.zeros(1, tokens).long())["last_token"])
-    assert counter.get_total_flops() == costs.forward_flops(config, tokens)
+    assert counter.get_total_flops() == costs.forward_flops(model, tokens)
+    if heads > 1:
+        remove_heads(model, {0: [0]})
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.hidden_state_to_token(model(torch.zeros(1, tokens).long())["last_token"])
+        assert counter.get_total_flops() == costs.forward_flops(model, tokens)
 
 
 @pytest.fixture

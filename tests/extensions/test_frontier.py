@@ -3,13 +3,21 @@
 from dataclasses import replace
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 
 from config import FINETUNE_ENGLISH, GPT2Config
-from extensions import bitfit, costs, lora
+from extensions import bitfit, claims, costs, lora
+from extensions.comparison import (
+    compression_table,
+    dominated,
+    finetuning_table,
+    language_table,
+    measure,
+)
 from extensions.frontier import Frontier
-from extensions.methods import FULL, METHODS, Method
+from extensions.methods import COMPRESSIONS, FULL, METHODS, Method, students
 from extensions.plots import plot_frontier
 from gpt2.model import GPT2Model
 from gpt2.text import TextDataset, text_loader
@@ -21,6 +29,7 @@ FEW = {
     "LoRA": Method(partial(lora.attach, rank=2), (1, 5)),
     "BitFit": Method(bitfit.attach, (1,)),
 }
+SMALLER = {name: COMPRESSIONS[name] for name in ("int8", "2 bits, nearest", "2 bits, GPTQ")}
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +37,20 @@ def frontier(tmp_path_factory, tokenizer):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("frontier")
     config = GPT2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=128
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=128
     )
     GPT2Model(config).save_pretrained(folder / "weights")
     _, text = TextDataset(ROOT / "pretrain.txt", tokenizer, 32).split(0.01)
     where = {"weights": folder / "weights", "data": SAMPLE, "runs": folder / "runs"}
-    return Frontier(QUICK, **where, text=text_loader(text, 8), methods=FEW, seeds=(0, 1))
+    frontier = Frontier(QUICK, **where, text=text_loader(text, 8), seeds=(0, 1), languages=["de"])
+    frontier.methods, frontier.compressions = {**FEW, **students(2)}, SMALLER
+    return frontier
+
+
+@pytest.fixture(scope="module")
+def results(frontier):
+    names = (*frontier.methods, *frontier.compressions)
+    return [measure(frontier, name, seed) for name in names for seed in (0, 1)]
 
 
 def test_the_rate_is_the_best_on_dev(frontier, capsys):
@@ -43,19 +60,52 @@ def test_the_rate_is_the_best_on_dev(frontier, capsys):
     assert "LoRA: dev accuracy by learning rate: 2.0e-03" in capsys.readouterr().out
 
 
-def test_every_run_is_measured_and_every_method_has_a_row(frontier):
-    runs = {(result["method"], result["seed"]): result for result in frontier.results}
-    assert set(runs) == {(method, seed) for method in FEW for seed in (0, 1)}
-    table = frontier.table()
+def test_every_run_is_measured_and_every_method_has_a_row(frontier, results):
+    runs = {(result["method"], result["seed"]): result for result in results}
+    assert len(runs) == len(results) == 2 * (len(FEW) + 3 + len(SMALLER))
+    table = finetuning_table(frontier, [r for r in results if r["method"] in FEW])
     assert table.index.tolist() == list(FEW) and table.loc[FULL, "p"] == 1
     for method in FEW:
         accuracies = [runs[method, seed]["accuracy"]["en"] for seed in (0, 1)]
         assert table.loc[method, "accuracy"] == pytest.approx(sum(accuracies) / 2)
     full, low_rank = runs[FULL, 0], runs["LoRA", 0]
-    for cost in ("trained", "bytes_on_disk", "training_bytes"):
+    for cost in ("trained", "bytes", "training_bytes"):
         assert low_rank[cost] < full[cost]
     assert full["trained"] == costs.trainable(frontier.run(FULL, 1, 0).model())
     assert len(plot_frontier(table).axes[0].texts) == 3
+
+
+def test_smaller_models_are_changed_after_training(frontier, results):
+    smaller = [r for r in results if r["method"] not in ("LoRA", "BitFit")]
+    table = compression_table(frontier, smaller)
+    assert table.index.tolist() == [FULL, *students(2), *SMALLER]
+    assert (table.loc[[*SMALLER], "MB"] < table.loc[FULL, "MB"]).all()
+    assert (table.loc[[*students(2)], "MFLOPs a pair"] < table.loc[FULL, "MFLOPs a pair"]).all()
+    taught, alone = (frontier.trained(name, 0) for name in ("student, teacher", "student, labels alone"))
+    assert taught.path != alone.path and len(taught.model().gpt_layers) == 1
+    languages = language_table(results)
+    assert list(languages) == ["en", "de"] and len(languages) == len(results) / 2
+
+
+def test_claims_compare_the_same_pairs_with_every_seed(frontier):
+    table = claims.claims_table(frontier)
+    texts = {claim.text: claim for claim in (claims.AS_GOOD, claims.FEW, *claims.SMALLER)}
+    there = {*FEW, *students(2), *SMALLER}
+    known = [t for t, c in texts.items() if c in claims.SMALLER and {c.first, c.second} <= there]
+    assert table.index.tolist() == [claims.AS_GOOD.text, claims.FEW.text, *known]
+    assert (table["second"] - table["first"] - table["difference"]).abs().max() < 1e-12
+    low = texts["GPTQ has a lower loss, 2 bits"]
+    losses = [frontier.evaluations(low.second, seed)["en"].loss for seed in (0, 1)]
+    assert table.loc[low.text, "second"] == pytest.approx(sum(losses) / 2)
+    assert claims.sweep(frontier, "layers").index.tolist() == [1, 2]
+
+
+def test_what_is_more_accurate_and_cheaper_dominates():
+    table = pd.DataFrame(
+        {"accuracy": [0.9, 0.8, 0.9, 0.7], "MB": [4, 4, 2, 1]}, index=["a", "b", "c", "d"]
+    )
+    assert dominated(table, "MB") == ["c", "a", "", ""]
+    assert dominated(table.iloc[[0, 0]], "MB") == ["", ""]  # equal ones do not
 
 
 def test_a_comparison_needs_full_finetuning(tmp_path):
