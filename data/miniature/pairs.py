@@ -22,7 +22,7 @@ def make_pairs(split: str) -> list[Pair]:
     """Return a split's pairs; each premise has three, one of each label.
 
     The forms of world.FORMS are equally frequent, each with every label equally often. A fact of a
-    dev or test premise is in no training pair.
+    dev or test premise is in no training pair; one in four of these premises has a new name.
     """
     rng = random.Random(f"miniature pairs, {split}")
 
@@ -37,8 +37,10 @@ def make_pairs(split: str) -> list[Pair]:
         hypotheses = [draw_hypothesis(rng, form, premise, label) for label in LABELS]
         if None in hypotheses or premise in premises or not all(map(is_allowed, premise)):
             continue
-        premises.add(premise)
         is_new = any(fact.subject in NEW_NAMES for fact in premise)
+        if is_new != (split != "train" and len(premises) % 4 == 0):
+            continue
+        premises.add(premise)
         phenomenon = "names" if is_new else form.phenomenon
         triple = [
             Pair(premise, *labelled, phenomenon)
