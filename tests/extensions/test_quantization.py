@@ -113,20 +113,22 @@ def test_the_quantized_model_is_near_the_model(quantized, tiny_model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_evaluation_generation_and_loss_run_its_own_forward(quantized, dtype):
     model = quantized.to(dtype)
+    # A sum in another order moves some activations by a step of 1/127; bfloat16 adds its own steps.
+    apart = 0.01 if dtype == torch.float32 else 0.3
     prompts = [torch.arange(3, 3 + n) for n in (9, 12, 12, 15)]
     tokens, log_probs = answer(model, prompts, [1, 2])
     for prompt, token, log_prob in zip(prompts, tokens, log_probs, strict=True):
         logits = model.hidden_state_to_token(model(prompt[None])["last_token"]).float()[0]
-        assert logits[token] >= logits.max() - 0.1
-        torch.testing.assert_close(log_prob, logits.log_softmax(-1)[[1, 2]], rtol=0, atol=0.3)
+        assert logits[token] >= logits.max() - apart
+        torch.testing.assert_close(log_prob, logits.log_softmax(-1)[[1, 2]], rtol=0, atol=apart)
     ids = torch.arange(10).view(1, 10)
     first = generate(model, ids, max_new_tokens=4, eos=-1)[0, 0]
     logits = model.hidden_state_to_token(model(ids)["last_token"])[0]
-    assert logits[first] >= logits.max() - 0.1
+    assert logits[first] >= logits.max() - apart
     loss = next_token_loss(model, (ids, torch.ones_like(ids)))
     logits = model.hidden_state_to_token(model(ids)["last_hidden_state"])[0, :-1].float()
     plain = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
-    torch.testing.assert_close(loss, plain, rtol=1e-2, atol=0.1)
+    torch.testing.assert_close(loss, plain, rtol=0, atol=apart)
 
 
 @pytest.mark.filterwarnings("error")
