@@ -13,6 +13,7 @@ python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out out/languag
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -195,9 +196,12 @@ def _print_accuracies(evaluations: dict) -> None:
         print(f"{lang}  {evaluation.accuracy:.4f}  [{low:.4f}, {high:.4f}]  n = {n}")
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run one command; an error is one line on stderr and exit status 1."""
-    commands = (check, pretrain, finetune, evaluate, generate, fertility, languages)
+def main(args: list[str] | None = None, more: tuple[Callable[..., None], ...] = ()) -> None:
+    """Run one command; an error is one line on stderr and exit status 1.
+
+    `more` are commands of packages that this one may not import.
+    """
+    commands = (check, pretrain, finetune, evaluate, generate, fertility, languages, *more)
     try:
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands},

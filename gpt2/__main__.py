@@ -1,3 +1,4 @@
 from experiments.cli import main
+from extensions.demo.command import demo
 
-main()
+main(more=(demo,))
