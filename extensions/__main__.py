@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from itertools import product
 from pathlib import Path
 
 import tyro
@@ -16,7 +17,13 @@ from experiments.plots import plot_matrix
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
 from experiments.tables import export, markdown
 from extensions.claims import claims_table, sweep
-from extensions.comparison import compression_table, finetuning_table, language_table, measure
+from extensions.comparison import (
+    compression_table,
+    finetuning_table,
+    language_table,
+    measure,
+    time_models,
+)
 from extensions.frontier import Frontier, plain
 from extensions.methods import COMPRESSIONS, FULL, METHODS, students
 from extensions.plots import plot_frontier, plot_lines
@@ -49,11 +56,13 @@ def main(
     frontier = Frontier(settings, **where, text=text, seeds=seeds, languages=languages)
     ways = students(frontier.base_config.num_hidden_layers)
     frontier.methods, frontier.compressions = {**METHODS, **ways}, COMPRESSIONS
+    names = (*frontier.methods, *COMPRESSIONS)
+    times = time_models(frontier, names)
     results = []
-    for name in (*frontier.methods, *COMPRESSIONS):
-        for seed in seeds:
-            results.append(measure(frontier, name, seed))
-            write_json(out / f"{plain(name)}-{seed}.json", results[-1])
+    for name, seed in product(names, seeds):
+        speed = times[name] if seed == seeds[0] else {}
+        results.append(measure(frontier, name, seed) | speed)
+        write_json(out / f"{plain(name)}-{seed}.json", results[-1])
     trained = [result for result in results if result["method"] in METHODS]
     smaller = [r for r in results if r["method"] in (FULL, *ways, *COMPRESSIONS)]
     tables = {
@@ -67,9 +76,9 @@ def main(
     pairs = {"pairs": len(frontier.rows("test", frontier.languages[0])), "y": "test accuracy"}
     figures = {
         "finetuning": plot_frontier(tables["finetuning"]),
-        "smaller": plot_frontier(tables["smaller"], "MB"),
+        "smaller": plot_frontier(tables["smaller"], "MB in blocks"),
         "languages": plot_matrix(tables["languages"], "Accuracy by test language", y="method"),
-        "rank": plot_lines(tables["rank"][["accuracy"]], "Accuracy by rank", **pairs),
+        "rank": plot_lines(tables["rank"][["accuracy"]], "Accuracy by rank", log=True, **pairs),
         "layers": plot_lines(tables["layers"][["accuracy"]], "Accuracy by layers", **pairs),
     }
     seconds = sum(result.get("training_seconds", 0) for result in results)

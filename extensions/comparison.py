@@ -1,12 +1,13 @@
 """What every method of a Frontier reached and cost: one JSON object a run, tables, what dominates.
 
-A method *dominates* another if it is at least as accurate and costs no more, and is better in one
-of the two. Accuracies are means over the seeds; p is of a paired test against full fine-tuning
+A method *dominates* another if it is as accurate, costs no more, and is better in one of the two.
+Accuracies are means over the seeds; p is of a paired test against full fine-tuning
 (experiments.statistics.paired_test), corrected after Holm for the rows of the table.
 """
 
 import time
 from collections.abc import Sequence
+from statistics import median
 
 import pandas as pd
 
@@ -23,8 +24,7 @@ from utils import get_device
 def measure(frontier: Frontier, name: str, seed: int) -> dict:
     """Return what a method or a compression reached and cost, as JSON values.
 
-    A compression has no costs of training. Operations are those of the model without what an
-    adapter adds.
+    A compression has no costs of training; operations are those without what an adapter adds.
     """
     run = frontier.trained(name, seed) if name in frontier.methods else None
     evaluations, model = frontier.evaluations(name, seed), frontier.model(name, seed)
@@ -32,9 +32,6 @@ def measure(frontier: Frontier, name: str, seed: int) -> dict:
     base = GPT2Model.from_pretrained(frontier.where["weights"]).to(device)
     rows = frontier.rows("train", lang, subset=16.0)
     files = run.model_folder.glob("*.safetensors") if run else ()
-    started = time.perf_counter()
-    pairs = len(frontier.predict(model, lang).predictions)
-    seconds = time.perf_counter() - started
     result = {
         "method": name,
         "seed": seed,
@@ -44,8 +41,7 @@ def measure(frontier: Frontier, name: str, seed: int) -> dict:
         "text_loss": mean_loss(model, frontier.text),
         "text_loss_before": mean_loss(base, frontier.text),
         "bytes": sum(f.stat().st_size for f in files) or costs.stored_bytes(model),
-        "evaluation_pairs_per_s": pairs / seconds,
-        "latency_ms": 1000 * costs.latency(model, rows[0]["input_ids"][:-1]),
+        "block_bytes": costs.stored_bytes(model.gpt_layers),
         "forward_flops": costs.forward_flops(model, round(float(rows.lengths.mean()))),
         "machine": machine(device.type),
     }
@@ -60,6 +56,28 @@ def measure(frontier: Frontier, name: str, seed: int) -> dict:
             "training_seconds": run.result["seconds"],
         }
     return result
+
+
+def time_models(frontier: Frontier, names: Sequence[str], turns: int = 3) -> dict[str, dict]:
+    """Return each model's evaluation pairs/s and milliseconds for one pair, of the first seed.
+
+    All take part in each turn, and the median of the turns counts.
+    """
+    seed, lang = frontier.seeds[0], frontier.languages[0]
+    models = {name: frontier.model(name, seed) for name in names}
+    prompt = frontier.examples.prompts[0]
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(turns):
+        for name, model in models.items():
+            started = time.perf_counter()
+            pairs = len(frontier.predict(model, lang).predictions)
+            per_second = pairs / (time.perf_counter() - started)
+            taken[name].append((per_second, 1000 * costs.latency(model, prompt)))
+    columns = ("evaluation_pairs_per_s", "latency_ms")
+    return {
+        name: dict(zip(columns, map(median, zip(*values, strict=True)), strict=True))
+        for name, values in taken.items()
+    }
 
 
 def finetuning_table(frontier: Frontier, results: Sequence[dict]) -> pd.DataFrame:
@@ -86,12 +104,13 @@ def compression_table(frontier: Frontier, results: Sequence[dict]) -> pd.DataFra
         **{
             "test loss": means["test_loss"],
             "MB": means["bytes"] / 1e6,
+            "MB in blocks": means["block_bytes"] / 1e6,
             "pairs/s": means["evaluation_pairs_per_s"],
             "ms a pair": means["latency_ms"],
             "MFLOPs a pair": means["forward_flops"] / 1e6,
         }
     )
-    return table.assign(**{"dominated by": dominated(table, "MB")})
+    return table.assign(**{"dominated by": dominated(table, "MB in blocks")})
 
 
 def language_table(results: Sequence[dict]) -> pd.DataFrame:

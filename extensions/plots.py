@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, annotate, finish, heat_map
+from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, finish, heat_map
 from experiments.statistics import wilson_interval
 
 
@@ -36,10 +36,10 @@ def plot_matrices(matrices: Mapping, digits: int = 2, note: str = "") -> Figure:
 
 
 def plot_lines(
-    table: pd.DataFrame, title: str, *, y: str, pairs: int = 0, note: str = ""
+    table: pd.DataFrame, title: str, *, y: str, pairs: int = 0, log: bool = False, note: str = ""
 ) -> Figure:
-    """Draw a line for each column over the index; accuracies of so many `pairs` with their 95 %
-    interval, and chance."""
+    """Draw a line for each column over the index (`log`: powers of 2); accuracies of so many
+    `pairs` with their 95 % interval, and chance."""
     fig, ax = plt.subplots(figsize=(5.9, 3.4))
     for (name, values), color in zip(table.items(), COLORS, strict=False):
         ax.plot(table.index, values, "o-", color=color, label=name)
@@ -50,6 +50,8 @@ def plot_lines(
         ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
         y = f"{y}, 95 % interval\n(dashed: chance)"
     ax.set(title=title, xlabel=table.index.name, ylabel=y)
+    if log:
+        ax.set_xscale("log", base=2)
     ax.set_xticks(table.index, table.index)
     if table.shape[1] > 1:
         ax.legend()
@@ -74,17 +76,19 @@ def plot_bars(
 
 
 def plot_frontier(table: pd.DataFrame, cost: str = "trained", note: str = "") -> Figure:
-    """Draw accuracy against a column of costs; a line joins the methods that none dominates."""
-    fig, ax = plt.subplots(figsize=(8, 4.5))
-    ax.errorbar(table[cost], table["accuracy"], table["std"], fmt="o", color=BLUE, capsize=2)
-    for method, row in table.iterrows():
-        annotate(ax, method, (row[cost], row["accuracy"]), (5, 4), fontsize=8)
-    ordered = table.sort_values([cost, "accuracy"], ascending=[True, False])
-    best = ordered[ordered["accuracy"] > ordered["accuracy"].cummax().shift(fill_value=0)]
-    ax.plot(best[cost], best["accuracy"], color=GREY, lw=1)
-    ax.axhline(CHANCE, color=GREY, ls=":")
-    ax.margins(0.12)
+    """Draw accuracy by method, the cheapest on top, with the standard deviation over seeds; those
+    that none dominates are blue."""
+    table = table.sort_values([cost, "accuracy"], ascending=[True, False])
+    fig, ax = plt.subplots(figsize=(8, 0.28 * len(table) + 1.4))
+    digits = "{:,.0f}" if table[cost].max() > 1000 else "{:,.2f}"
+    for place, (_, row) in enumerate(table.iterrows()):
+        color = GREY if row["dominated by"] else BLUE
+        deviation = row.get("std", 0.0)
+        ax.errorbar(row["accuracy"], place, xerr=deviation, fmt="o", color=color, capsize=2)
+    labels = [f"{name}  ({digits.format(row[cost])})" for name, row in table.iterrows()]
+    ax.set_yticks(range(len(table)), labels)
+    ax.axvline(CHANCE, color=GREY, ls=":")
     label = {"trained": "trained parameters"}.get(cost, cost)
-    ax.set(xscale="log", xlabel=label, ylabel="test accuracy (dotted: chance)")
-    ax.set_title(f"Accuracy and {label}, by method")
+    ax.set(xlabel="test accuracy (dotted: chance)", ylim=(len(table) - 0.5, -0.5))
+    ax.set_title(f"Accuracy by method ({label}); blue: none is as good and cheaper", fontsize=11)
     return finish(fig, note)

@@ -15,6 +15,7 @@ from extensions.comparison import (
     finetuning_table,
     language_table,
     measure,
+    time_models,
 )
 from extensions.frontier import Frontier
 from extensions.methods import COMPRESSIONS, FULL, METHODS, Method, students
@@ -50,7 +51,8 @@ def frontier(tmp_path_factory, tokenizer):
 @pytest.fixture(scope="module")
 def results(frontier):
     names = (*frontier.methods, *frontier.compressions)
-    return [measure(frontier, name, seed) for name in names for seed in (0, 1)]
+    times = time_models(frontier, names, turns=1)
+    return [measure(frontier, name, seed) | times[name] for name in names for seed in (0, 1)]
 
 
 def test_the_rate_is_the_best_on_dev(frontier, capsys):
@@ -72,7 +74,8 @@ def test_every_run_is_measured_and_every_method_has_a_row(frontier, results):
     for cost in ("trained", "bytes", "training_bytes"):
         assert low_rank[cost] < full[cost]
     assert full["trained"] == costs.trainable(frontier.run(FULL, 1, 0).model())
-    assert len(plot_frontier(table).axes[0].texts) == 3
+    labels = [label.get_text() for label in plot_frontier(table).axes[0].get_yticklabels()]
+    assert len(labels) == 3 and labels[-1] == f"{FULL}  ({full['trained']:,})"
 
 
 def test_smaller_models_are_changed_after_training(frontier, results):
@@ -81,7 +84,9 @@ def test_smaller_models_are_changed_after_training(frontier, results):
     assert table.index.tolist() == [FULL, *students(2), *SMALLER]
     assert (table.loc[[*SMALLER], "MB"] < table.loc[FULL, "MB"]).all()
     assert (table.loc[[*students(2)], "MFLOPs a pair"] < table.loc[FULL, "MFLOPs a pair"]).all()
-    taught, alone = (frontier.trained(name, 0) for name in ("student, teacher", "student, labels alone"))
+    taught, alone = (
+        frontier.trained(name, 0) for name in ("student, teacher", "student, labels alone")
+    )
     assert taught.path != alone.path and len(taught.model().gpt_layers) == 1
     languages = language_table(results)
     assert list(languages) == ["en", "de"] and len(languages) == len(results) / 2
