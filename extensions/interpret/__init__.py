@@ -1,0 +1,1 @@
+"""Look inside a model, and relate it to the answers: `python -m extensions.interpret`."""
