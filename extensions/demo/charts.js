@@ -56,7 +56,7 @@ function drawLens(place, names, lens) {
 // Draw tokens as running text, neighbours in different shades, a line for each line of the text.
 function drawTokens(place, pieces) {
   const lines = [element("div", { class: "sentence", dir: "ltr" })];
-  let open = null; // the character whose bytes are being shown: a ruby and its rt
+  let open = null; // the character whose bytes are being shown, and where
   let rtl = false;
   readable(pieces).forEach((parts, number) => {
     const line = lines.at(-1);
@@ -64,21 +64,20 @@ function drawTokens(place, pieces) {
     for (const { text, bytes, of } of parts) {
       if (text !== undefined) {
         open = null;
-        const after = line.lastChild?.nodeName === "RUBY" || !line.lastChild;
-        const shown = after ? text.replace(/^\p{M}/u, "\u25cc$&") : text;
-        line.append(tokenSpan(shown, number, title));
+        const after = line.lastChild?.className === "cut" || !line.lastChild;
+        line.append(tokenSpan(after ? onCircle(text) : text, number, title));
         rtl ||= isRightToLeft(text);
         continue;
       }
       if (open?.of !== of || of === null || open.missing <= 0) {
-        const note = element("rt");
-        const base = of === null ? "\ufffd" : visible(of);
-        open = { of, note, missing: new TextEncoder().encode(of ?? "").length };
-        line.append(element("ruby", {}, base, note));
+        const under = element("span", { class: "bytes" });
+        const whole = element("span", {}, of === null ? "\ufffd" : visible(of));
+        open = { of, under, missing: new TextEncoder().encode(of ?? "").length };
+        line.append(element("span", { class: "cut" }, whole, under));
         rtl ||= of !== null && isRightToLeft(of);
       }
       open.missing -= bytes.length;
-      open.note.append(tokenSpan(hex(bytes), number, title));
+      open.under.append(tokenSpan(hex(bytes).replaceAll(" ", "\u00a0"), number, title));
     }
     if (pieces[number].includes(10)) {
       line.dir = rtl ? "rtl" : "ltr";
@@ -97,7 +96,8 @@ function tokenSpan(text, number, title) {
     if (part === "") continue;
     const sign = { " ": "\u00b7", "\n": "\u21b5" }[part];
     const hidden = { class: "hidden-sign", "aria-hidden": "true" };
-    span.append(sign ? element("span", hidden, sign) : part);
+    if (sign) span.append(element("wbr"), element("span", hidden, sign));
+    else span.append(part);
   }
   return span;
 }
@@ -118,6 +118,8 @@ function drawMatrix(canvas, map, T) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
+const ROW = 18; // pixels, as in page.css
+
 // Draw the weights as lines from the tokens on the left to those that they look at; from one token,
 // or, with `from` null, all lines that stand out.
 function drawLines(place, map, names, from, choose) {
@@ -128,9 +130,9 @@ function drawLines(place, map, names, from, choose) {
     choose([...left.children].indexOf(event.target.closest("li")));
   });
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 0 100 ${20 * T}`);
+  svg.setAttribute("viewBox", `0 0 100 ${ROW * T}`);
   svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("height", 20 * T);
+  svg.setAttribute("height", ROW * T);
   svg.setAttribute("aria-hidden", "true");
   for (let t = 0; t < T; t++) {
     if (from !== null && t !== from) continue;
@@ -138,7 +140,7 @@ function drawLines(place, map, names, from, choose) {
       const weight = map[t * T + s];
       if (weight < (from === null ? 0.1 : 0.01)) continue;
       const line = document.createElementNS(svg.namespaceURI, "line");
-      const ends = { x1: 0, y1: 20 * t + 10, x2: 100, y2: 20 * s + 10, opacity: weight };
+      const ends = { x1: 0, y1: ROW * (t + 0.5), x2: 100, y2: ROW * (s + 0.5), opacity: weight };
       for (const [key, value] of Object.entries(ends)) line.setAttribute(key, value);
       line.setAttribute("vector-effect", "non-scaling-stroke");
       line.setAttribute("stroke-width", 1 + 3 * weight);
@@ -151,4 +153,5 @@ function drawLines(place, map, names, from, choose) {
   }
   if (from !== null) left.children[from].classList.add("chosen");
   place.replaceChildren(element("div", { class: "pairing" }, left, svg, right));
+  if (from !== null) place.scrollTop = ROW * (from + 2) - place.clientHeight; // so that it shows
 }

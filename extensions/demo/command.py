@@ -34,7 +34,7 @@ def demo(
     """
     folder = find_model(weights, runs)
     model, tokenizer = GPT2Model.from_pretrained(folder), load_tokenizer("gpt2")
-    name = f"the miniature, fine-tuned on {ROWS} English pairs" if weights is None else weights
+    name = f"The miniature, fine-tuned on {ROWS} English pairs" if weights is None else weights
     if model.config.vocab_size != len(tokenizer):
         raise ValueError(
             f"{folder}: has {model.config.vocab_size} tokens, but the page's tokenizer is GPT-2's "

@@ -202,7 +202,7 @@ async function start() {
       state.backend = await LocalBackend.load(info, find("weights").textContent);
       about +=
         "It runs in this page, which sends nothing anywhere. Its weights are rounded to half " +
-        `precision, and to 4 bits for all but ${info.rounding.tokens.toLocaleString("en")} ` +
+        `precision, and to 8 bits for all but ${info.rounding.tokens.toLocaleString("en")} ` +
         "tokens; the probabilities of the examples differ from the checkpoint’s by at most " +
         `${(Math.ceil(info.rounding.change * 1e4) / 1e4).toFixed(4)}.`;
     } else {

@@ -138,10 +138,15 @@ function label(parts) {
     .join("");
 }
 
+// Return text whose first mark, if it starts with one, stands on a dotted circle; browsers draw it
+// themselves for Devanagari.
+function onCircle(text) {
+  return text.replace(/^(?!\p{Script=Devanagari})\p{M}/u, "\u25cc$&");
+}
+
 // Return text in which what has no glyph of its own shows: spaces, controls, marks on a letter.
 function visible(text) {
-  return text
-    .replace(/^\p{M}/u, "\u25cc$&")
+  return onCircle(text)
     .replace(/ /g, "\u00b7")
     .replace(/\n/g, "\u21b5")
     .replace(/[\p{Cc}\p{Cf}\p{Z}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);

@@ -11,14 +11,14 @@ async function unpack(base64, tensors) {
     } else if (kind === "float16") {
       found[name] = Float32Array.from(new Uint16Array(bytes, start, length), (h) => halves[h]);
     } else {
-      found[name] = new Uint8Array(bytes, start, length / 2); // two numbers of four bits each
+      found[name] = new Int8Array(bytes, start, length);
     }
   }
   return found;
 }
 
 // Return the embedding: rows of half precision for the ids in `used`, and for the others, in order,
-// rows of numbers from -7 to 7 times the row's scale.
+// rows of numbers of a byte times the row's scale.
 function embedding(found, vocabulary, width) {
   const { used, rows, levels, scales } = found;
   const table = new Float32Array(vocabulary * width);
@@ -31,9 +31,7 @@ function embedding(found, vocabulary, width) {
   for (let id = 0; id < vocabulary; id++) {
     if (isUsed[id]) continue;
     for (let i = 0; i < width; i++) {
-      const place = other * width + i;
-      const level = (levels[place >> 1] >> (place % 2 ? 4 : 0)) & 15;
-      table[id * width + i] = (level - 8) * scales[other];
+      table[id * width + i] = levels[other * width + i] * scales[other];
     }
     other++;
   }
