@@ -47,7 +47,7 @@ def probe(states: Tensor, targets: Sequence, groups: Sequence, seed: int = 0) ->
     x, y = states.float().numpy(), np.asarray(targets)
     split = GroupShuffleSplit(1, test_size=0.5, random_state=seed)
     train, test = next(split.split(x, y, groups))
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     model.fit(x[train], y[train])
     return int((model.predict(x[test]) == y[test]).sum()), len(test)
 
