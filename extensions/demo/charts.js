@@ -26,7 +26,7 @@ function drawBars(place, names, probabilities, before) {
     const track = element("div", { class: "track", "aria-hidden": "true" });
     track.append(share("div", `fill label-${i}`, p));
     if (before) track.append(share("div", "mark", before[i]));
-    const was = before ? `was ${before[i].toFixed(3)}, now ` : "";
+    const was = before ? `${before[i].toFixed(3)} → ` : "";
     bars.append(names[i], track, element("span", { class: "number" }, was + p.toFixed(3)));
   });
   place.replaceChildren(bars);
