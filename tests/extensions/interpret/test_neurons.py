@@ -30,7 +30,7 @@ def last_neurons(model, layer):
 
 
 def test_separation_is_the_share_of_variance_between_labels(tiny_model, monkeypatch):
-    monkeypatch.setattr("extensions.interpret.neurons.CHUNK", 7)  # streams
+    monkeypatch.setattr("extensions.interpret.neurons.CHUNK", 23)  # streams
     found, means = separation(tiny_model, PROMPTS, LABELS)
     a = last_neurons(tiny_model, 1).numpy()
     F = f_oneway(a[::2], a[1::2]).statistic

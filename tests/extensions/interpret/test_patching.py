@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import GPT2Config
@@ -39,6 +39,7 @@ def test_all_heads_ablated_equal_an_attention_output_of_zero(tiny_model, layer):
     assert torch.equal(nothing, states(zero))
 
 
+@settings(max_examples=12)
 @given(st.lists(st.sets(st.integers(0, 2), max_size=2), min_size=3, max_size=3))
 def test_ablated_heads_equal_removed_ones(removed):
     heads, scales = dict(enumerate(map(sorted, removed))), all_heads(MODEL)
