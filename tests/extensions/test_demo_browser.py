@@ -358,7 +358,7 @@ def test_a_bad_text_is_one_sentence(open_page, text, sentence):
     wait_for(page, "find('error').textContent === ''")
 
 
-@pytest.mark.parametrize("width", [400, 1000, 1100, 1600])
+@pytest.mark.parametrize("width", [400, 1000, 1100, 1301, 1600])
 @pytest.mark.parametrize("code", ["en", "ar", "th"])
 def test_nothing_is_wider_than_the_window(open_page, width, code):
     page = open_page(width)
