@@ -30,7 +30,7 @@ OPTIONAL = {"rjieba", "pythainlp"}
 FORMULAS = {"softmax", "logsoftmax", "scaleddotproductattention", "gelu", "layernorm"}
 MODEL = ("gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py")
 PROBABILITIES = ("gpt2/decoding.py", "gpt2/beam.py", "gpt2/generate.py", "gpt2/evaluate.py")
-PROBABILITIES += ("extensions/distillation.py",)
+PROBABILITIES += ("extensions/distillation.py", "extensions/interpret/lens.py")
 
 
 def files_of(package: str) -> list[Path]:
