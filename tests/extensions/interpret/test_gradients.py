@@ -38,7 +38,7 @@ def test_a_smaller_tolerance_takes_more_points(tiny_model):
     loose, _ = integrated_gradients(tiny_model, IDS[0], SCORE)
     tight, error = integrated_gradients(tiny_model, IDS[0], SCORE, tolerance=1e-3)
     assert error < 1e-3
-    torch.testing.assert_close(loose, tight, rtol=0.1, atol=0.05 * tight.abs().max().item())
+    torch.testing.assert_close(loose, tight, rtol=0, atol=0.01 * tight.abs().max().item())
 
 
 def test_log_odds_are_those_of_the_labels():
