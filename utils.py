@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import platform
 import random
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from uuid import uuid4
 
@@ -195,10 +196,15 @@ def check_hub_reachable(name: str) -> None:
 # ---- The machine -------------------------------------------------------------------------------
 
 
+@cache
+def processor() -> str:
+    """Return what Linux tells of the processor, or, on other systems, what Python knows of it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.read_text("utf-8", "replace") if cpuinfo.is_file() else platform.processor()
+
+
 def supports_bf16() -> bool:
     """Return whether this machine multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags))
+    return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", processor()))

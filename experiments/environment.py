@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from packaging.requirements import Requirement
 
 from experiments.profiles import MINIATURE, Profile, choose_profile
-from utils import MODEL_SIZES, get_device, supports_bf16
+from utils import MODEL_SIZES, get_device, processor, supports_bf16
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 Finding = tuple[str, str, str]  # what was checked, its state, and the fix ("" where none is needed)
@@ -93,8 +93,7 @@ def _weights(profile: Profile) -> Finding:
 
 def machine(device: str = "cpu") -> dict:
     """Return processor, device, versions and commit, to stand beside every measurement."""
-    cpuinfo = Path("/proc/cpuinfo")
-    named = re.search("model name.*: (.*)", cpuinfo.read_text() if cpuinfo.is_file() else "")
+    named = re.search("model name.*: (.*)", processor())
     git = {"shell": True, "capture_output": True, "text": True, "cwd": REQUIREMENTS.parent}
     commit = subprocess.run("git rev-parse --short HEAD", **git)  # without git: empty
     return {

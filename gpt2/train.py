@@ -58,10 +58,9 @@ def train(
     history = state.restore()
     _call(callbacks, history)
     started = time.perf_counter() - (history[-1].seconds if history else 0.0)
-    kernels, memory = faster(model), memory_reused(accelerator.device)
     model.train()
     optimizer.zero_grad()  # whatever an earlier call has left
-    with memory:
+    with memory_reused(accelerator.device):
         for epoch in range(len(history) // steps_per_epoch + 1, epochs + 1):
             done = len(history) % steps_per_epoch
             for batches in state.batches(loader, accumulate, epoch, done):
@@ -72,7 +71,7 @@ def train(
                 loss = 0.0
                 # BEGIN SOLUTION pretraining step
                 for batch in batches:
-                    with kernels, _autocast(accelerator, precision):
+                    with faster(model), _autocast(accelerator, precision):
                         part = loss_fn(model, batch, reduction="sum") / num_labels
                     # Processes average their gradients, but each part is already a share.
                     accelerator.backward(part * accelerator.num_processes)

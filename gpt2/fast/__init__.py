@@ -7,6 +7,7 @@ environment turns all of this package off.
 
 import ctypes
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt2.fast.linear import FastLinears
+from gpt2.fast.linear import fast_linears
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt, as in malloc.h
 DYNAMIC_LIMIT = 2**25  # what glibc's own mmap threshold grows to in a process with large buffers
@@ -27,8 +28,8 @@ def is_on() -> bool:
 
 
 def faster(model: nn.Module) -> AbstractContextManager:
-    """Return a context, to be entered any number of times, in which `model` runs faster kernels."""
-    return FastLinears(model) if is_on() else nullcontext()
+    """Return a context in which `model` runs faster kernels."""
+    return fast_linears(model) if is_on() else nullcontext()
 
 
 def in_chunks(function: Callable[..., Tensor], *rows: Tensor, size: int = CHUNK) -> Tensor:
@@ -50,14 +51,11 @@ def memory_reused(device: torch.device) -> Iterator[None]:
     A step of training frees and takes the same large buffers again and again. Given back to the
     system each time, they return as fresh pages, whose faults can cost a third of the step.
     """
-    try:
-        library = ctypes.CDLL(None)
-        mallopt, trim = library.mallopt, library.malloc_trim
-    except (AttributeError, OSError, TypeError):
-        mallopt = None
-    if mallopt is None or device.type != "cpu" or not is_on():
+    if device.type != "cpu" or platform.libc_ver()[0] != "glibc" or not is_on():
         yield
         return
+    library = ctypes.CDLL(None)
+    mallopt, trim = library.mallopt, library.malloc_trim
     trim(0)  # what was freed before would otherwise stay beside what is kept now
     mallopt(MMAP_THRESHOLD, 2**30)
     mallopt(TRIM_THRESHOLD, 2**31 - 1)

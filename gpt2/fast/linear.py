@@ -6,13 +6,15 @@ oneDNN wants, packed once for many calls, is read faster on both: most with few 
 generating token by token.
 """
 
-import platform
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from utils import processor
 
 PLAIN_FORWARD = nn.Linear.forward
 CALLS_BEFORE_PACKING = 12  # a packed copy costs about what it saves in so many calls
@@ -20,34 +22,21 @@ FEW = 4  # rows below which float32 is fastest as torch computes it
 MANY = 256  # rows above which it is so on Intel's processors
 
 
-@cache
-def on_intel() -> bool:
-    """Return whether the processor is one of Intel's."""
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):  # not Linux
-        return "Intel" in platform.processor()
-
-
-class FastLinears:
-    """A context in which every plain nn.Linear of a model has a faster forward.
+@contextmanager
+def fast_linears(model: nn.Module) -> Iterator[None]:
+    """Give every plain nn.Linear of a model a faster forward inside the context.
 
     Plain is the exact type with nn.Parameters of float32 or bfloat16 on a CPU. Subclasses,
     quantized, pruned and parametrized layers are left as they are, and so is a layer whose
     forward was replaced; hooks run as always.
     """
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-        self.swapped: list[nn.Linear] = []
-
-    def __enter__(self):
-        self.swapped = [module for module in self.model.modules() if _is_plain(module)]
-        for module in self.swapped:
-            module.forward = partial(_FastForward(), module)
-
-    def __exit__(self, *error):
-        for module in self.swapped:
+    swapped = [module for module in model.modules() if _is_plain(module)]
+    for module in swapped:
+        module.forward = partial(_FastForward(), module)
+    try:
+        yield
+    finally:
+        for module in swapped:
             del module.forward
 
 
@@ -100,7 +89,8 @@ def _is_fastest_by_torch(x: Tensor) -> bool:
     if x.dtype == torch.bfloat16:
         return torch.is_grad_enabled()
     rows = x.numel() // x.size(-1)
-    return rows < FEW or (on_intel() and (rows > MANY or torch.is_grad_enabled()))
+    on_intel = "Intel" in processor()
+    return rows < FEW or (on_intel and (rows > MANY or torch.is_grad_enabled()))
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

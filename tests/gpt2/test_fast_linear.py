@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from gpt2.fast import faster, in_chunks, is_on, linear, memory_reused
-from gpt2.fast.linear import CALLS_BEFORE_PACKING, FastLinears, product, transposed_product
+from gpt2.fast.linear import CALLS_BEFORE_PACKING, fast_linears, product, transposed_product
 
 onednn = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
@@ -21,7 +21,7 @@ onednn = pytest.mark.skipif(
 @pytest.fixture(params=["Intel", "AMD"], autouse=True)
 def processor(request, monkeypatch):
     """Let the kernels be chosen as on each maker's processors."""
-    monkeypatch.setattr(linear, "on_intel", lambda: request.param == "Intel")
+    monkeypatch.setattr(linear, "processor", lambda: request.param)
 
 
 @onednn
@@ -38,7 +38,7 @@ def test_output_and_gradients_equal_torchs(shape, width, out, bias, frozen):
     layer = nn.Linear(width, out, bias=bias)
     layer.weight.requires_grad_(not frozen)
     found = []
-    for context in (FastLinears(layer), torch.enable_grad()):
+    for context in (fast_linears(layer), torch.enable_grad()):
         layer.zero_grad()
         x = torch.linspace(-2, 2, width * torch.Size(shape).numel()).view(*shape, width)
         x.requires_grad_()
@@ -67,7 +67,7 @@ def test_packed_weights_give_the_same_and_follow_a_changed_weight(dtype, rows):
     torch.manual_seed(0)
     layer, x = nn.Linear(16, 24).to(dtype), torch.randn(rows, 16).to(dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    with torch.no_grad(), FastLinears(layer):
+    with torch.no_grad(), fast_linears(layer):
         for _ in range(2):
             for _ in range(CALLS_BEFORE_PACKING + 3):
                 expected = F.linear(x, layer.weight, layer.bias)
