@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.files import read_json, write_json
-from extensions.adapters import PREFIX, attached, base_fingerprint
+from extensions.adapters import PREFIX, attached
 from gpt2.weights import read_weights
-from utils import atomic_write
+from utils import atomic_write, fingerprint
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -90,3 +90,9 @@ def layers_in(tensors: dict[str, Tensor], ending: str) -> list[str]:
     if not found:
         raise ValueError(f"the file has no tensor that ends with {ending}; give an adapter's file")
     return found
+
+
+def base_fingerprint(model: nn.Module) -> str:
+    """Return the fingerprint of the model without what is attached."""
+    state = getattr(model, "attached", None)
+    return fingerprint(*model.state_dict().values()) if state is None else state.base

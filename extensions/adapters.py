@@ -56,8 +56,8 @@ def attached(model: nn.Module, name: str | None = None) -> Attached:
     return state
 
 
-def linear_layers(model: nn.Module, targets: Iterable[str]) -> dict[str, nn.Module]:
-    """Return the linear layers whose full name ends with a target, as in peft, by full name.
+def linear_layers(model: nn.Module, targets: Iterable[str] | None) -> dict[str, nn.Module]:
+    """Return the linear layers whose full name ends with a target (None: all of the blocks).
 
     Raises ValueError, with near names, for a target that matches none.
     """
@@ -66,6 +66,9 @@ def linear_layers(model: nn.Module, targets: Iterable[str]) -> dict[str, nn.Modu
         inside = {"base_layer", "adapters"} & {*name.split(".")}
         if isinstance(module, nn.Linear | Wrapped) and not inside:
             layers[name] = getattr(module, "base_layer", module)
+    if targets is None:
+        blocks = tuple(f"{n}." for n, m in model.named_modules() if isinstance(m, nn.ModuleList))
+        targets = [name for name in layers if name.startswith(blocks)]
     chosen: set[str] = set()
     for target in [targets] if isinstance(targets, str) else targets:
         matches = {name for name in layers if f".{name}".endswith(f".{target}")}
@@ -82,7 +85,9 @@ def start(model: nn.Module, method: str, name: str, config: dict, names: dict) -
     state = getattr(model, "attached", None)
     if state is None:
         trainable = [own for own, parameter in model.named_parameters() if parameter.requires_grad]
-        state = model.attached = Attached(method, base_fingerprint(model), trainable)
+        state = model.attached = Attached(
+            method, fingerprint(*model.state_dict().values()), trainable
+        )
     elif state.method != method or name in state.configs:
         raise ValueError(
             f"the model has {state.method} attached as {', '.join(state.configs)}; detach it, or "
@@ -142,9 +147,3 @@ def detach(model: nn.Module) -> None:
         if name in state.originals:
             parameter.data.copy_(state.originals[name])
     del model.attached
-
-
-def base_fingerprint(model: nn.Module) -> str:
-    """Return the fingerprint of the model without what is attached."""
-    state = getattr(model, "attached", None)
-    return fingerprint(*model.state_dict().values()) if state is None else state.base

@@ -25,7 +25,6 @@ from extensions.adapters import Wrapped, attached, detach, linear_layers, switch
 
 __all__ = ["attach", "detach", "load", "merge", "save", "switch", "unmerge"]
 METHOD = "LORA"
-LINEAR = ("query", "key", "value", "attention_dense", "interm_dense", "out_dense")
 # Of peft's files: the keys that are read, with their defaults; and what changes no number.
 SETTINGS = {"r": 8, "lora_alpha": 8, "lora_dropout": 0.0, "use_rslora": False, "use_dora": False}
 NEUTRAL = {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"}
@@ -82,21 +81,21 @@ def attach(
     *,
     alpha: float = 16,
     dropout: float = 0.0,
-    targets=LINEAR,
+    targets=None,
     rslora: bool = False,
     dora: bool = False,
     name: str = "default",
 ) -> None:
     """Add LoRA to the linear layers that `targets` name, and train nothing else.
 
-    Further adapters need another `name`; `switch(model, name)` chooses one. `dropout` is applied
-    to the input of A. The paper's targets are query and value. Raises ValueError for a bad rank
-    or a target that matches nothing.
+    By default these are all that the blocks have; the paper's are query and value. Further
+    adapters need another `name`; `switch(model, name)` chooses one. `dropout` is applied to the
+    input of A. Raises ValueError for a bad rank or a target that matches nothing.
     """
-    targets = [targets] if isinstance(targets, str) else list(targets)
-    config = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": targets}
-    config |= {"use_rslora": rslora, "use_dora": dora}
-    adapters = {path: LoRA(base, config) for path, base in linear_layers(model, targets).items()}
+    layers = linear_layers(model, targets)
+    config = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "use_rslora": rslora}
+    config |= {"use_dora": dora, "target_modules": list(layers)}
+    adapters = {path: LoRA(base, config) for path, base in layers.items()}
     wrap(model, METHOD, adapters, config, name)
 
 
