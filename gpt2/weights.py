@@ -206,26 +206,19 @@ def _read_all(source: str) -> dict[str, Tensor]:
             continue
         if not name.endswith(".index.json"):
             return read_weights(path)
+        try:
+            names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+            shards = sorted(set(map(str, names)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{name}: not an index of weights; fetch it again") from error
         weights = {}
-        for shard in _shards(path):
+        for shard in shards:
             shard_path = checkpoint_file(source, shard)
             if shard_path is None:
                 raise ValueError(f"{name} names {shard}, which is missing")
             weights.update(read_weights(shard_path))
         return weights
     raise FileNotFoundError(f"{source}: no weights there (looked for {', '.join(WEIGHT_FILES)})")
-
-
-def _shards(index: Path) -> list[str]:
-    """Return the names of the files beside an index that it lists."""
-    try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        outside = [shard for shard in shards if Path(shard).name != shard]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index.name}: not an index of weights; fetch it again") from error
-    if outside:
-        raise ValueError(f"{index.name} names {outside[0]!r}, which is not a file beside it")
-    return shards
 
 
 # ---- Writing -----------------------------------------------------------------------------------

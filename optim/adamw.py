@@ -92,17 +92,6 @@ class AdamW(Optimizer):
         if any(parameter.is_complex() for parameter in self.param_groups[-1]["params"]):
             raise ValueError("params must be real; torch.view_as_real makes complex ones so")
 
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:  # another AdamW's state may lack what is ours
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)
-            for name in ("maximize", "amsgrad"):
-                if group.get(name):
-                    raise ValueError(f"the loaded state has {name}=True, which this AdamW has not")
-        for moments in self.state.values():  # torch counts in a tensor
-            moments["step"] = int(moments["step"])
-
 
 def _number(name: str, value) -> float:
     """Return the value of a hyper-parameter as Python's float."""

@@ -62,7 +62,7 @@ def test_hugging_faces_file_is_read(tmp_path):
     transformers.GPT2Config(n_embd=96, n_layer=5, n_head=6, resid_pdrop=0.3).save_pretrained(
         tmp_path
     )
-    config = GPT2Config.from_pretrained(tmp_path / "config.json")
+    config = GPT2Config.from_pretrained(tmp_path)
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (96, 5, 6)
     assert config.intermediate_size == 384 and config.hidden_dropout_prob == 0.3
 

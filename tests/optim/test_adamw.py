@@ -239,21 +239,7 @@ def test_a_sparse_gradient_is_a_clear_error():
         AdamW(embedding.parameters()).step()
 
 
-def test_torchs_state_loads_and_complex_parameters_are_refused():
-    theta = nn.Parameter(torch.ones(3))
-    theirs = torch.optim.AdamW([theta], lr=0.1)
-    theta.grad = torch.ones(3)
-    theirs.step()
-    ours = AdamW([theta])
-    ours.load_state_dict(theirs.state_dict())
-    ours.step()
-    assert theta[0].item() == pytest.approx(0.8, abs=4e-3)
-    assert ours.state[theta]["step"] == 2 and type(ours.state[theta]["step"]) is int
-    uphill = torch.optim.AdamW([theta], maximize=True)
-    with pytest.raises(ValueError, match="the loaded state has maximize=True"):
-        ours.load_state_dict(uphill.state_dict())
-    with pytest.raises(ValueError, match="lr must be a finite number"):
-        AdamW([theta], lr=None)
+def test_complex_parameters_are_refused():
     with pytest.raises(ValueError, match="params must be real"):
         AdamW([nn.Parameter(torch.ones(2, dtype=torch.complex64))])
 
@@ -275,6 +261,7 @@ def test_a_parameter_without_a_gradient_stays_as_it_is():
         {"betas": (0.9,)},
         {"betas": 0.9},
         {"lr": "1e-3"},
+        {"lr": None},
         {"eps": -1e-8},
         {"weight_decay": -0.1},
         {"weight_decay": float("inf")},
