@@ -23,9 +23,8 @@ import pandas as pd
 
 from benchmarks.contest import Contest, Timed
 from benchmarks.options import ROOT, Options
-from gpt2.prompts import PROMPT
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import CACHE, XNLIDataset, read_xnli_tsv
+from gpt2.xnli import CACHE, XNLI, XNLIDataset, read_xnli_tsv
 
 ROWS = 392_702
 SLICE = 20_000
@@ -68,7 +67,7 @@ def row_by_row(path: Path) -> float:
     read = time.perf_counter() - started
     ids = []
     for row in data.head(SLICE).itertuples():
-        prompt = PROMPT.format(premise=row.premise, hypo=row.hypo)
+        prompt = XNLI.prompt.format(premise=row.premise, hypo=row.hypo)
         ids.append(tokenizer(prompt, return_tensors="pt")["input_ids"][0])
     return read + (time.perf_counter() - started - read) * len(data) / len(ids)
 

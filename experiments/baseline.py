@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from experiments.evaluation import Evaluation
-from gpt2.evaluate import DIGITS
 from gpt2.xnli import XNLIDataset
 
 
@@ -21,9 +20,11 @@ def hypothesis_only(train: XNLIDataset, test: XNLIDataset) -> Evaluation:
     """
     words = TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True)
     model = make_pipeline(words, LogisticRegression(max_iter=1000))
-    model.fit(train.data["hypo"], train.labels)
-    found = pd.DataFrame(model.predict_proba(test.data["hypo"]), columns=model.classes_)
-    probabilities = found.reindex(columns=DIGITS, fill_value=0.0)
+    hypothesis = test.task.fields[-1]
+    model.fit(train.data[hypothesis], train.labels)
+    found = pd.DataFrame(model.predict_proba(test.data[hypothesis]), columns=model.classes_)
+    labels = [text.strip() for text in test.task.labels.values()]
+    probabilities = found.reindex(columns=labels, fill_value=0.0)
     table = pd.DataFrame({"pair_id": test.pair_ids, "label": test.labels})
     table["prediction"] = probabilities.idxmax(axis=1)
-    return Evaluation(table.join(probabilities.rename(columns="p({})".format)))
+    return Evaluation(table.join(probabilities.rename(columns="p({})".format)), test.task)

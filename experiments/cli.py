@@ -21,6 +21,7 @@ import torch
 import tyro
 
 from config import (
+    FINETUNE_BEST,
     FINETUNE_ENGLISH,
     FINETUNE_FAST,
     FINETUNE_MINIATURE,
@@ -33,9 +34,9 @@ from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
 from experiments.languages import LanguageStudy, measure_fertility
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
+from experiments.runs import load_gpt2
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
-from gpt2.model import GPT2Model
 from gpt2.text import TextDataset
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import LANGUAGES, XNLIDataset
@@ -43,6 +44,7 @@ from utils import get_device
 
 PRESETS = {
     "english": FINETUNE_ENGLISH,
+    "best": FINETUNE_BEST,
     "fast": FINETUNE_FAST,
     "miniature": FINETUNE_MINIATURE,
     "toy": FINETUNE_TOY,
@@ -104,10 +106,8 @@ def evaluate(
     Args:
         split: the set to predict.
     """
-    model, tokenizer = (
-        GPT2Model.from_pretrained(find_weights(weights)).to(get_device()),
-        load_tokenizer(),
-    )
+    model, tokenizer = load_gpt2(find_weights(weights))
+    model.to(get_device())
     common = {"tokenizer": tokenizer, "max_length": model.config.max_position_embeddings}
     evaluations = {}
     for lang in languages:
@@ -144,12 +144,12 @@ def generate(
     """
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     decoding = {name: value for name, value in sampling.items() if value is not None}
-    device, tokenizer = get_device(), load_tokenizer()
+    device = get_device()
     if decoding or seed is not None:
         generator = torch.Generator(device).manual_seed(seed or 0)
         decoding |= {"do_sample": True, "generator": generator}
     decoding["num_beams"] = num_beams
-    model = GPT2Model.from_pretrained(find_weights(weights))
+    model, tokenizer = load_gpt2(find_weights(weights))
     input_ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     print(generate_gpt2(model, tokenizer, input_ids, max_gen_length, device, **decoding))
 
@@ -164,7 +164,8 @@ def fertility(
     Args:
         max_samples: how many training pairs of each language; the handout's check has 3927.
     """
-    print(measure_fertility(find_data(data), languages, max_samples).round(2).to_string())
+    table = measure_fertility(find_data(data), max_samples=max_samples, languages=languages)
+    print(table.round(2).to_string())
 
 
 def languages(

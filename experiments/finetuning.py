@@ -16,23 +16,23 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
-from transformers import get_scheduler
+from transformers import PreTrainedTokenizerBase, get_scheduler
 
 from config import FINETUNE_ENGLISH, FinetuningSettings
 from experiments.callbacks import ProgressBar
 from experiments.evaluation import Evaluation
 from experiments.files import read_json, to_json, write_json, write_text
 from experiments.identity import code_identity, describe
-from experiments.runs import Run, new_optimizer
+from experiments.runs import Run, load_gpt2, new_optimizer
 from experiments.statistics import wilson_interval
 from gpt2.checkpoints import Checkpoints, Progress, preserved_random_state
 from gpt2.evaluate import predict
 from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.samplers import BatchesByLength, ShuffledRows
-from gpt2.tokenizer import load_tokenizer
+from gpt2.tasks import PromptDataset, Task
 from gpt2.train import train
-from gpt2.xnli import LANGUAGES, XNLIDataset
+from gpt2.xnli import XNLI
 from utils import atomic_write, fingerprint, get_device, set_seed, supports_bf16
 
 TRAINED = "trained.safetensors"  # of a prepared model
@@ -45,6 +45,8 @@ def finetune(
     data=".",
     runs="runs",
     name: str = "finetune",
+    task: Task = XNLI,
+    load: Callable = load_gpt2,
     prepare: Callable[[GPT2Model], None] | None = None,
     loss_fn: Callable = next_token_loss,
     checkpoints: dict | None = None,
@@ -58,24 +60,26 @@ def finetune(
     the model is evaluated on dev, each of the `languages` weighing the same; the best is saved in
     `best_model/`, for `from_pretrained` and as `model.pt`.
 
-    `prepare(model)` changes the model in place before training, such as
+    `task` says what is trained and measured (gpt2.tasks.Task; its `dataset` reads `data`).
+    `load(weights)` returns the model and its tokenizer: extensions.backbones.load_backbone loads
+    other architectures. `prepare(model)` changes the model in place before training, such as
     `functools.partial(extensions.lora.attach, rank=8)`; of a prepared model only what is trained is
     saved. `loss_fn` is as in gpt2.train.train, `checkpoints` are arguments of
     gpt2.checkpoints.Checkpoints. Raises RuntimeError where another process works on the run.
     """
     if settings.precision == "auto":
         settings = replace(settings, precision="bf16" if supports_bf16() else "float32")
-    model = GPT2Model.from_pretrained(weights)
+    model, tokenizer = load(weights)
     start = {"weights": fingerprint(*model.state_dict().values()), "model": model.config.to_dict()}
+    start |= {"task": task.describe(), "load": describe(load)}
     positions = model.config.max_position_embeddings
     settings = replace(settings, max_length=min(settings.max_length, positions))
-    tokenizer = load_tokenizer("gpt2")
     common = {"tokenizer": tokenizer, "max_length": settings.max_length, "verbose": progress}
     train_sets = [
-        XNLIDataset.in_folder(data, "train", lang, subset=settings.subset, **common)
+        task.dataset(data, "train", lang, subset=settings.subset, **common)
         for lang in settings.languages
     ]
-    dev_sets = [XNLIDataset.in_folder(data, "dev", lang, **common) for lang in settings.languages]
+    dev_sets = [task.dataset(data, "dev", lang, **common) for lang in settings.languages]
     if prepare is not None:
         start["prepare"] = describe(prepare)
     if loss_fn is not next_token_loss:
@@ -84,6 +88,7 @@ def finetune(
     inputs = {part: [rows.fingerprint for rows in sets] for part, sets in parts.items()}
     run = FinetunedRun(runs, name, asdict(settings) | start, inputs, code_identity())
     run.settings, run.data, run.weights, run.prepare = settings, Path(data), weights, prepare
+    run.task, run.load, run.tokenizer = task, load, tokenizer
 
     def work(is_main: bool) -> dict:
         if prepare is not None:
@@ -94,7 +99,7 @@ def finetune(
         steps = math.ceil(len(loader) / Accelerator().num_processes / settings.accumulate)
         steps *= settings.epochs
         schedule = settings.schedule.replace("constant", "constant_with_warmup")
-        dev = _DevEvaluation(model, tokenizer, dev_sets, run)
+        dev = _DevEvaluation(model, dev_sets, run)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         history = train(
             model,
@@ -124,11 +129,11 @@ def finetune(
     return run
 
 
-def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> DataLoader:
+def _loader(train_sets: Sequence[PromptDataset], settings: FinetuningSettings) -> DataLoader:
     rows = ConcatDataset(train_sets)
-    options = {"collate_fn": XNLIDataset.collate_fn}
+    options = {"collate_fn": train_sets[0].collate_fn}
     if settings.token_budget is not None:
-        lengths = np.concatenate([s.lengths for s in train_sets]) + 1  # the label's digit
+        lengths = np.concatenate([s.lengths_with_answer for s in train_sets])
         batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
         return DataLoader(rows, batch_sampler=batches, **options)
     order = ShuffledRows(len(rows), settings.seed, sample=settings.examples)
@@ -138,22 +143,25 @@ def _loader(train_sets: Sequence[XNLIDataset], settings: FinetuningSettings) -> 
 class FinetunedRun(Run):
     """A run of `finetune`.
 
-    `result` has, of the best epoch, step, epoch, dev_loss (nats), dev_accuracy, dev_interval
-    (95 %) and dev_accuracies by language; train_loss, the last epoch's mean; and of the whole run
-    examples (pairs seen), steps and seconds.
+    `result` has, of the best epoch, step, epoch, dev_loss (nats), dev_accuracy (or another measure
+    of the task), dev_interval (95 %) and dev_by_language; train_loss, the last epoch's mean; and of
+    the whole run examples (labels seen), steps and seconds.
     """
 
     model_file = "best_model/dev.json"
     settings: FinetuningSettings
     data: Path
     weights: str | Path
+    task: Task
+    load: Callable
+    tokenizer: PreTrainedTokenizerBase
     prepare: Callable[[GPT2Model], None] | None
 
     def model(self) -> GPT2Model:
         """Return the best model, on the best device there is."""
         if self.prepare is None:
-            return super().model()
-        model = GPT2Model.from_pretrained(self.weights)
+            return self.load(self.model_folder)[0].to(get_device())
+        model = self.load(self.weights)[0]
         with preserved_random_state():
             set_seed(self.settings.seed)
             self.prepare(model)
@@ -163,7 +171,7 @@ class FinetunedRun(Run):
     def save_model(self, model: GPT2Model) -> None:
         """Write the model to `best_model/`; of a prepared one, what is trained."""
         if self.prepare is None:
-            model.save_pretrained(self.model_folder, tokenizer=load_tokenizer("gpt2"))
+            model.save_pretrained(self.model_folder, tokenizer=self.tokenizer)
             with atomic_write(self.model_folder / "model.pt") as path:
                 torch.save(model.state_dict(), path)
             return
@@ -178,36 +186,43 @@ class FinetunedRun(Run):
     def evaluation(self, split: str = "test", lang: str = "en", *, progress=True) -> Evaluation:
         """Return the best model's predictions for a split; computed once, then read from
         `predictions/`."""
-        tokenizer = load_tokenizer("gpt2")
-        common = {"tokenizer": tokenizer, "max_length": self.settings.max_length, "verbose": False}
-        rows = XNLIDataset.in_folder(self.data, split, lang, **common)
+        common = {"max_length": self.settings.max_length, "verbose": False}
+        rows = self.task.dataset(self.data, split, lang, tokenizer=self.tokenizer, **common)
         path = self.path / "predictions" / f"{split}.{lang}.csv"
         seal = path.with_suffix(".seal")
         if path.is_file() and seal.is_file() and seal.read_bytes() == _seal(path, rows).encode():
-            return Evaluation.load(path)
-        evaluation = Evaluation(predict(self.model(), tokenizer, rows, progress=progress))
+            return Evaluation.load(path, self.task)
+        evaluation = self.evaluate(self.model(), rows, progress=progress)
         self.save_evaluation(evaluation, rows)
         return evaluation
 
-    def save_evaluation(self, evaluation: Evaluation, rows: XNLIDataset) -> None:
+    def evaluate(self, model: GPT2Model, rows: PromptDataset, *, progress: bool) -> Evaluation:
+        """Return a model's predictions, computed in the precision of the training."""
+        device = next(model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            predictions = predict(model, self.tokenizer, rows, progress=progress)
+        return Evaluation(predictions, self.task)
+
+    def save_evaluation(self, evaluation: Evaluation, rows: PromptDataset) -> None:
         """Write `predictions/<split>.<lang>.csv`, and its seal beside it."""
         path = self.path / "predictions" / f"{rows.split}.{rows.lang}.csv"
         evaluation.save(path)
         write_text(path.with_suffix(".seal"), _seal(path, rows))
 
     def evaluations(
-        self, languages: Sequence[str] = LANGUAGES, *, progress=True
+        self, languages: Sequence[str] | None = None, *, progress=True
     ) -> dict[str, Evaluation]:
-        """Return the best model's predictions for the test set in each language."""
+        """Return the best model's predictions for the test set in each of the task's languages."""
+        languages = self.task.languages if languages is None else languages
         bar = tqdm(languages, desc=f"{self.path.name} on test", ncols=100, disable=not progress)
         evaluations = {}
         for lang in bar:
             evaluations[lang] = self.evaluation("test", lang, progress=False)
-            bar.set_postfix_str(f"{lang} {evaluations[lang].accuracy:.3f}")
+            bar.set_postfix_str(f"{lang} {evaluations[lang].score:.3f}")
         return evaluations
 
 
-def _seal(path: Path, rows: XNLIDataset) -> str:
+def _seal(path: Path, rows: PromptDataset) -> str:
     """Return a digest of saved predictions and of what they follow from: the code, the pairs."""
     origin = to_json([code_identity(), rows.fingerprint]).encode()
     return hashlib.blake2b(origin + path.read_bytes()).hexdigest()
@@ -219,22 +234,22 @@ class _DevEvaluation:
     Each evaluation is a line of the run's metrics.
     """
 
-    def __init__(self, model, tokenizer, dev_sets: Sequence[XNLIDataset], run: FinetunedRun):
-        self.model, self.tokenizer, self.dev_sets, self.run = model, tokenizer, dev_sets, run
+    def __init__(self, model, dev_sets: Sequence[PromptDataset], run: FinetunedRun):
+        self.model, self.dev_sets, self.run = model, dev_sets, run
+        self.score = "dev_" + run.task.measure.replace(" ", "_")
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
         self.best = read_json(run.path / run.model_file) or {}
 
     def note(self) -> str:
-        """Return the best accuracy so far, for the progress bar."""
-        return f"dev {self.best['dev_accuracy']:.3f}" if self.best else ""
+        """Return the best score so far, for the progress bar."""
+        return f"dev {self.best[self.score]:.3f}" if self.best else ""
 
     def __call__(self, progress: Progress) -> None:
         if not progress.ends_epoch:
             return
         evaluations = [
-            Evaluation(predict(self.model, self.tokenizer, rows, progress=False))
-            for rows in self.dev_sets
+            self.run.evaluate(self.model, rows, progress=False) for rows in self.dev_sets
         ]
         loss = float(np.mean([e.loss for e in evaluations]))
         if not math.isfinite(loss):
@@ -242,19 +257,21 @@ class _DevEvaluation:
                 f"the dev loss is {loss} after epoch {progress.epoch}: weights have become "
                 "infinite; lower the learning rate, warm it up, or clip gradients"
             )
-        accuracies = [e.accuracy for e in evaluations]
-        accuracy = float(np.mean(accuracies))
-        # The languages' pairs are the same, so together they count as no more than one language's.
-        pairs = max(map(len, self.dev_sets))
+        scores = [e.score for e in evaluations]
+        score, interval = float(np.mean(scores)), None
+        if self.run.task.measure == "accuracy":
+            # The languages' pairs are the same, so together they count no more than one's.
+            pairs = max(map(len, self.dev_sets))
+            interval = wilson_interval(round(score * pairs), pairs)
         line = {
             "step": progress.step,
             "epoch": progress.epoch,
             "dev_loss": loss,
-            "dev_accuracy": accuracy,
-            "dev_interval": wilson_interval(round(accuracy * pairs), pairs),
-            "dev_accuracies": dict(zip(self.run.settings.languages, accuracies, strict=True)),
+            self.score: score,
+            "dev_interval": interval,
+            "dev_by_language": dict(zip(self.run.settings.languages, scores, strict=True)),
         }
-        if not self.best or accuracy > self.best["dev_accuracy"]:
+        if not self.best or score > self.best[self.score]:
             self.run.save_model(self.model)
             for rows, evaluation in zip(self.dev_sets, evaluations, strict=True):
                 self.run.save_evaluation(evaluation, rows)

@@ -11,7 +11,6 @@ from types import CodeType, FunctionType, ModuleType
 from torch import nn
 
 import gpt2
-from gpt2 import prompts, xnli
 from utils import fingerprint
 
 # Text generation and token counts decide no number of a training run or its evaluation.
@@ -26,11 +25,11 @@ PROJECT = {"gpt2", "optim", "utils", "config", "experiments"}
 def code_identity() -> dict[str, str]:
     """Return what the code contributes to a run's identity, as name -> digest or text.
 
-    That is: the prompt, the labels, each source file of gpt2/ and optim/ and utils.py (comments,
+    That is: each source file of gpt2/ and optim/ and utils.py (comments,
     docstrings and layout aside), and each of their functions that was replaced at run time, such
     as by a notebook cell.
     """
-    identity = {"prompt": prompts.PROMPT, "labels": repr(xnli.LABEL2ID)}
+    identity = {}
     root = Path(gpt2.__file__).parent.parent
     for file in sorted([*root.glob("gpt2/**/*.py"), *root.glob("optim/*.py"), root / "utils.py"]):
         if file.stem in UNRELATED:

@@ -4,7 +4,7 @@ Handout sections 5.1 to 5.4. The notebook, `python -m gpt2 languages` and the pa
 all come from `LanguageStudy`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from experiments.environment import machine
 from experiments.evaluation import Evaluation
 from experiments.files import write_text
 from experiments.finetuning import FinetunedRun, finetune
+from experiments.runs import load_gpt2
 from experiments.tables import export, markdown
 from experiments.transfer import (
     Result,
@@ -29,7 +30,7 @@ from experiments.transfer import (
 )
 from gpt2.fertility import fertility_table
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import LANGUAGES, XNLIDataset
+from gpt2.xnli import XNLI, NLITask
 from utils import atomic_write, get_device
 
 FERTILITY_PAIRS = 3927  # of each language's training file: the handout's check (section 5.2)
@@ -41,9 +42,10 @@ class LanguageStudy:
     """The 15-language study; each attribute is computed when it is first needed.
 
     `settings` is the recipe of every training; its `languages` and `seed` are replaced. `weights`,
-    `data` and `runs` are as in experiments.finetuning.finetune. `languages` are those to train on
-    besides English: by default the rule's (`select_languages`), or, where the rule selects none,
-    the two with the fewest tokens. Each training is a run, so a killed study resumes.
+    `data`, `runs`, `load` and `task` are as in experiments.finetuning.finetune. `languages` are
+    those to train on besides English: by default the rule's (`select_languages`), or, where the
+    rule selects none, the two with the fewest tokens. Each training is a run, so a killed study
+    resumes.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class LanguageStudy:
         languages: Sequence[str] | None = None,
         most: int | None = None,  # of the rule's languages, the best ones
         seeds: Sequence[int] = (0,),
+        load: Callable = load_gpt2,
+        task: NLITask = XNLI,
     ):
         if not seeds:
             raise ValueError("no seeds to train with; give at least one")
@@ -64,7 +68,8 @@ class LanguageStudy:
         self.settings, self.data, self.seeds = settings, data, tuple(seeds)
         self.most = most
         self.given = None if languages is None else [lang for lang in languages if lang != "en"]
-        self.where = {"weights": weights, "data": data, "runs": runs}
+        self.task = task
+        self.where = {"weights": weights, "data": data, "runs": runs, "load": load, "task": task}
 
     def train(self, name: str, languages: Sequence[str], seed: int, **changes) -> FinetunedRun:
         """Return the run `name` on these languages."""
@@ -79,12 +84,13 @@ class LanguageStudy:
     @cached_property
     def zero_shot(self) -> dict[str, Evaluation]:
         """The English model's test predictions in all languages."""
-        return self.english.evaluations(LANGUAGES)
+        return self.english.evaluations()
 
     @cached_property
     def fertility(self) -> pd.DataFrame:
         """A row a language: how finely the tokenizer cuts it (gpt2.fertility.fertility_table)."""
-        return measure_fertility(self.data, LANGUAGES, FERTILITY_PAIRS)
+        tokenizer = self.english.tokenizer
+        return measure_fertility(self.data, self.task, FERTILITY_PAIRS, tokenizer=tokenizer)
 
     @cached_property
     def transfer(self) -> pd.DataFrame:
@@ -204,12 +210,23 @@ class LanguageStudy:
         return folder / "README.md"
 
 
-def measure_fertility(data, languages: Sequence[str], max_samples: int | None) -> pd.DataFrame:
-    """Return gpt2.fertility.fertility_table of the first training pairs of each language."""
-    common = {"tokenizer": load_tokenizer("gpt2"), "verbose": False}
+def measure_fertility(
+    data,
+    task: NLITask = XNLI,
+    max_samples: int | None = None,
+    languages: Sequence[str] | None = None,
+    tokenizer=None,
+) -> pd.DataFrame:
+    """Return gpt2.fertility.fertility_table of the first training pairs of each language.
+
+    By default of all the task's languages, and of GPT-2's tokenizer.
+    """
+    tokenizer = load_tokenizer("gpt2") if tokenizer is None else tokenizer
+    languages = task.languages if languages is None else languages
+    common = {"tokenizer": tokenizer, "verbose": False}
     train = {
-        lang: XNLIDataset.in_folder(data, "train", lang, subset=max_samples or 1.0, **common)
+        lang: task.dataset(data, "train", lang, subset=max_samples or 1.0, **common)
         for lang in languages
     }
-    dev = {lang: XNLIDataset.in_folder(data, "dev", lang, **common) for lang in ("en", *languages)}
-    return fertility_table(train, dev, common["tokenizer"], max_samples)
+    dev = {lang: task.dataset(data, "dev", lang, **common) for lang in {"en", *languages}}
+    return fertility_table(train, dev, tokenizer, max_samples)

@@ -12,6 +12,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
+from transformers import PreTrainedTokenizerBase
 
 from config import TrainingSettings
 from experiments.callbacks import Metrics
@@ -19,6 +20,7 @@ from experiments.files import read_json, to_json, write_json
 from experiments.identity import changed_code
 from gpt2.checkpoints import Progress
 from gpt2.model import GPT2Model
+from gpt2.tokenizer import load_tokenizer
 from optim.adamw import AdamW
 from utils import get_device
 
@@ -119,6 +121,13 @@ class Run:
                         f"{file.parent.name} with the same settings"
                     )
                 return
+
+
+def load_gpt2(weights) -> tuple[GPT2Model, PreTrainedTokenizerBase]:
+    """Return a GPT-2 from a folder or the hub, and its tokenizer: GPT-2's where it has no other."""
+    model = GPT2Model.from_pretrained(weights)
+    own = not Path(weights).is_dir() or (Path(weights) / "tokenizer_config.json").is_file()
+    return model, load_tokenizer(weights if own else "gpt2")
 
 
 def new_optimizer(model: GPT2Model, settings: TrainingSettings) -> AdamW:

@@ -1,6 +1,6 @@
 """Intervals, paired tests, and the correction for many of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,14 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a proportion."""
     interval = binomtest(correct, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def bootstrap_interval(score: Callable, rows: pd.DataFrame, count: int = 300) -> tuple:
+    """Return the 95 % percentile interval of `score` over resampled rows, of a fixed seed."""
+    rng = np.random.default_rng(0)
+    samples = (rows.iloc[rng.integers(len(rows), size=len(rows))] for _ in range(count))
+    low, high = np.percentile([score(sample) for sample in samples], [2.5, 97.5])
+    return float(low), float(high)
 
 
 def mcnemar(first, second) -> float:

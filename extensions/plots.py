@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, finish, heat_map
+from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, annotate, finish, heat_map
 from experiments.statistics import wilson_interval
 
 
@@ -91,4 +91,23 @@ def plot_frontier(table: pd.DataFrame, cost: str = "trained", note: str = "") ->
     label = {"trained": "trained parameters"}.get(cost, cost)
     ax.set(xlabel="test accuracy (dotted: chance)", ylim=(len(table) - 0.5, -0.5))
     ax.set_title(f"Accuracy by method ({label}); blue: none is as good and cheaper", fontsize=11)
+    return finish(fig, note)
+
+
+def plot_premiums(transfers: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
+    """Draw each model's accuracy against its tokenizer's premium, a point a language, with 95 %
+    intervals; `transfers` holds a transfer table for each model."""
+    fig, ax = plt.subplots(figsize=(7.4, 4.6))
+    for (model, table), color in zip(transfers.items(), COLORS, strict=False):
+        bounds = (table["accuracy"] - table["low"], table["high"] - table["accuracy"])
+        ax.errorbar(table["premium"], table["accuracy"], bounds, fmt="o", color=color, label=model)
+        for lang, row in table.iterrows():
+            annotate(ax, lang, (row["premium"], row["accuracy"]), (5, 4), color=color)
+    ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
+    ax.set(title="Accuracy and tokens", ylabel="test accuracy, 95 % interval\n(dashed: chance)")
+    ax.set(xscale="log", xlabel="premium: tokens over those of the same text in English")
+    ticks = [t for t in (1, 1.5, 2, 3, 5, 7, 10) if t <= max(ax.get_xlim())]
+    ax.set_xticks(ticks, map(str, ticks), minor=False)
+    ax.set_xticks([], minor=True)
+    ax.legend()
     return finish(fig, note)

@@ -15,11 +15,9 @@ from tqdm import tqdm
 from gpt2.cache import KeyValueCache, reads_in_parts
 from gpt2.fast import faster
 from gpt2.generate import generate
-from gpt2.loss import IGNORED
-from gpt2.xnli import LABEL2ID
+from gpt2.loss import IGNORED, next_token_loss
 from utils import in_evaluation_mode
 
-DIGITS = [str(label) for label in LABEL2ID.values()]
 TOKEN_BUDGET, GPU_TOKEN_BUDGET = 1024, 16384  # rows times positions that a batch may have
 PROJECTED = 64  # last states that are projected to the vocabulary at a time
 ENOUGH = 128  # tokens of a batch with which a CPU's matrix product reaches its speed
@@ -70,22 +68,29 @@ def evaluate_gpt2_xnli(
 
 
 def predict(model, tokenizer, dataset, *, progress: bool = True) -> pd.DataFrame:
-    """Return the predictions for an XNLIDataset, a row per pair.
+    """Return the predictions for a PromptDataset such as XNLIDataset, a row an item.
 
-    Columns: pair_id, label and prediction (texts), and p(0), p(1), p(2), the probability of each
-    digit among all tokens.
+    Columns: pair_id, label and prediction (texts), and p(<label>) of each label, the probability
+    of its tokens behind the prompt. Labels of one token are predicted over the whole vocabulary; of
+    labels with several tokens the most probable one is. Without labels the prediction is the line
+    that the model generates greedily, and the column loss has the nats of the right answer.
     """
-    prompts = [dataset[i]["input_ids"] for i in range(len(dataset))]
-    if dataset.split == "train":
-        prompts = [prompt[:-1] for prompt in prompts]
-    tokens, log_probs = answer(model, prompts, dataset.digits, progress=progress)
-    columns = {
-        "pair_id": dataset.pair_ids,
-        "label": dataset.labels,
-        "prediction": [text.strip().lower() for text in _texts(tokens, tokenizer)],
-    }
-    for column, digit in enumerate(DIGITS):
-        columns[f"p({digit})"] = log_probs[:, column].double().exp().numpy()
+    columns = {"pair_id": dataset.pair_ids, "label": dataset.labels}
+    if not dataset.task.labels:
+        texts = _generated_lines(model, tokenizer, dataset, progress)
+        losses = _answer_losses(model, dataset)
+        return pd.DataFrame({**columns, "prediction": texts, "loss": losses})
+    prompts = [dataset.prompt(i) for i in range(len(dataset))]
+    tokens, log_probs = score_labels(model, prompts, dataset.label_tokens, progress=progress)
+    labels = [text.strip() for text in dataset.task.labels.values()]
+    if dataset.longest_answer == 1:
+        spelled = {label.lower(): label for label in labels}
+        texts = (text.strip().lower() for text in _texts(tokens, tokenizer))
+        columns["prediction"] = [spelled.get(text, text) for text in texts]
+    else:
+        columns["prediction"] = [labels[best] for best in log_probs.argmax(dim=1)]
+    for label, column in zip(labels, log_probs.double().exp().T, strict=True):
+        columns[f"p({label})"] = column.numpy()
     return pd.DataFrame(columns)
 
 
@@ -93,7 +98,65 @@ def _texts(tokens: Tensor, tokenizer) -> list[str]:
     return tokenizer.batch_decode([[token] for token in tokens.tolist()], skip_special_tokens=True)
 
 
+def _generated_lines(model, tokenizer, dataset, progress: bool) -> list[str]:
+    """Return the line that the model generates for each prompt."""
+    device, eos = next(model.parameters()).device, tokenizer.eos_token_id
+    settings = {"max_new_tokens": dataset.task.max_answer, "eos": -1 if eos is None else eos}
+    lines: dict[int, str] = {}
+    with tqdm(total=len(dataset), unit="prompt", ncols=100, disable=not progress) as bar:
+        for rows in _batches_by_length(dataset.lengths + dataset.task.max_answer, device):
+            ids, mask = _padded([dataset.prompt(row) for row in rows], device)
+            new = generate(model, ids, mask, **settings)
+            texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+            lines.update(
+                zip(rows, (text.strip().partition("\n")[0] for text in texts), strict=True)
+            )
+            bar.update(len(rows))
+    return [lines[row] for row in range(len(dataset))]
+
+
+@torch.no_grad()
+@in_evaluation_mode
+def _answer_losses(model, dataset) -> list[float]:
+    """Return -log P of each row's right answer, in nats."""
+    device, losses = next(model.parameters()).device, {}
+    for rows in _batches_by_length(dataset.lengths + dataset.task.max_answer, device):
+        batch = dataset.collate_fn([dataset.answered(row) for row in rows])
+        batch = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
+        parts = next_token_loss(model, batch, reduction="none").float().cpu()
+        counts = [len(dataset.answers[row]) for row in rows]
+        losses.update(zip(rows, (part.sum().item() for part in parts.split(counts)), strict=True))
+    return [losses[row] for row in range(len(dataset))]
+
+
+def _batches_by_length(lengths, device) -> Iterator[list[int]]:
+    """Yield rows in batches of similar lengths under the token budget."""
+    rows = sorted((int(length), row) for row, length in enumerate(lengths))
+    for batch in _under_budget(rows, 0, device, enough=0):
+        yield [row for _, row in batch]
+
+
 # ---- Next tokens -------------------------------------------------------------------------------
+
+
+def score_labels(
+    model, prompts: Sequence[Tensor], labels: Sequence[Sequence[int]], *, progress: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the most probable next token of each prompt (N,), and log P of each label's tokens
+    behind it (N, labels): the sum over its tokens."""
+    starts = sorted({tuple(tokens[:n]) for tokens in labels for n in range(len(tokens))})
+    wanted = sorted({token for tokens in labels for token in tokens})
+    texts = [torch.cat([ids, ids.new_tensor(start)]) for ids in prompts for start in starts]
+    tokens, log_probs = answer(model, texts, wanted, progress=progress)
+    log_probs = log_probs.view(len(prompts), len(starts), len(wanted))
+    sums = [
+        sum(
+            log_probs[:, starts.index(tuple(tokens[:n])), wanted.index(token)]
+            for n, token in enumerate(tokens)
+        )
+        for tokens in labels
+    ]
+    return tokens.view(len(prompts), -1)[:, 0], torch.stack(sums, dim=1)
 
 
 @torch.no_grad()
@@ -129,9 +192,7 @@ def _last_states(model, prompts: Sequence[Tensor], device) -> Iterator[tuple[lis
     longest = max(prompts, key=len, default=torch.empty(0))
     half = len(longest) // 2
     if half and not reads_in_parts(model, longest[None].to(device), half):
-        lengths = sorted((len(prompt), row) for row, prompt in enumerate(prompts))
-        for part in _under_budget(lengths, 0, device, enough=0):
-            rows = [row for _, row in part]
+        for rows in _batches_by_length(map(len, prompts), device):
             yield rows, model(*_padded([prompts[row] for row in rows], device))["last_token"]
         return
     enough = ENOUGH if device.type == "cpu" else GPU_TOKEN_BUDGET

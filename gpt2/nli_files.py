@@ -7,7 +7,7 @@ gzip; handout section 4.2.
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,12 +21,9 @@ COLUMNS = {  # what we call a column: what files call it
     "pair_id": ("pairID",),
     "language": ("language",),
 }
-LABELS = {  # XNLI spells one of them differently in train than in dev and test
-    "entailment": "entailment",
-    "contradictory": "contradictory",
-    "contradiction": "contradictory",
-    "neutral": "neutral",
-}
+LABELS = ("entailment", "contradictory", "neutral")
+OPTIONAL = ("pair_id", "language")  # columns that a file may lack
+SPELLINGS = {"contradiction": "contradictory"}  # XNLI's dev and test; its train has the other
 NOT_TEXT = {  # how a file starts that is something else: what it is, and what to do
     b"version https://git-lfs": "a Git LFS pointer, not the data; run `git lfs pull` where it is",
     b"PK\x03\x04": "a zip archive; unpack it and give the file inside",
@@ -38,7 +35,15 @@ NOT_TEXT = {  # how a file starts that is something else: what it is, and what t
 }
 
 
-def read_xnli_tsv(path, lang: str | None = None, subset: float = 1.0) -> pd.DataFrame:
+def read_xnli_tsv(
+    path,
+    lang: str | None = None,
+    subset: float = 1.0,
+    *,
+    columns: Mapping[str, Sequence[str]] = COLUMNS,
+    labels: Iterable[str] = LABELS,
+    spellings: Mapping[str, str] = SPELLINGS,
+) -> pd.DataFrame:
     """Return the usable rows of a file: premise, hypo, label, pair_id and line.
 
     Fields end at tabs and rows at line feeds, nothing else: quotes are text. `lang` picks a
@@ -46,16 +51,18 @@ def read_xnli_tsv(path, lang: str | None = None, subset: float = 1.0) -> pd.Data
     ones) or, above 1, their number. `label` is entailment, contradictory or neutral; `line` counts
     from 1; `pair_id` is the same in every language (the line where the file has no pairID). Rows
     that cannot be used, such as those with more fields than the header, are in `.attrs["skipped"]`
-    as (line, reason).
+    as (line, reason). Other `columns`, `labels` and `spellings` are as in gpt2.xnli.NLITask.
 
     Raises FileNotFoundError, or ValueError for a file of another format, other columns, or a
     language that is not in it.
     """
     path = find_file(path)
     names, records = _records(path)
-    columns = _find_columns(path, names)
-    if lang is not None and "language" in columns:
-        records = _of_language(path, list(records), lang, len(names), columns["language"])
+    places = _find_columns(path, names, columns)
+    texts = [name for name in columns if name not in ("label", *OPTIONAL)]
+    labels = {**{label: label for label in labels}, **spellings}
+    if lang is not None and "language" in places:
+        records = _of_language(path, list(records), lang, len(names), places["language"])
     rows, skipped = [], []
     for line, fields in records:
         if subset > 1 and len(rows) == subset:
@@ -64,17 +71,19 @@ def read_xnli_tsv(path, lang: str | None = None, subset: float = 1.0) -> pd.Data
             reason = f"{len(fields)} fields, not {len(names)}" if fields else "no JSON object"
             skipped.append((line, reason))
             continue
-        premise, hypo, label = (fields[columns[name]] for name in ("premise", "hypo", "label"))
-        if label not in LABELS:
-            skipped.append((line, f"label {label[:20]!r}"))
-        elif not premise.strip() or not hypo.strip():
-            skipped.append((line, f"no {'hypothesis' if premise.strip() else 'premise'}"))
+        row = {name: fields[places[name]] for name in (*texts, "label")}
+        empty = [name for name in texts if not row[name].strip()]
+        if row["label"] not in labels:
+            skipped.append((line, f"label {row['label'][:20]!r}"))
+        elif empty:
+            skipped.append((line, f"no {empty[0]}"))
         else:
-            pair_id = fields[columns["pair_id"]] if "pair_id" in columns else ""
-            rows.append((premise, hypo, LABELS[label], pair_id or str(line), line))
+            pair_id = fields[places["pair_id"]] if "pair_id" in places else ""
+            label = labels[row["label"]]
+            rows.append({**row, "label": label, "pair_id": pair_id or str(line), "line": line})
     if subset <= 1:
         del rows[max(1, int(len(rows) * subset)) :]
-    data = pd.DataFrame(rows, columns=["premise", "hypo", "label", "pair_id", "line"])
+    data = pd.DataFrame(rows, columns=[*texts, "label", "pair_id", "line"])
     data.attrs["skipped"] = skipped
     return data
 
@@ -126,19 +135,19 @@ def _json_fields(text: str, names: list[str]) -> list[str]:
         return []
 
 
-def _find_columns(path: Path, names: list[str]) -> dict[str, int]:
-    """Return where each of COLUMNS is among the names, those that a file may lack left out."""
-    columns = {}
-    for column, aliases in COLUMNS.items():
+def _find_columns(path: Path, names: list[str], columns: Mapping) -> dict[str, int]:
+    """Return where each of the columns is among the names, those that a file may lack left out."""
+    places = {}
+    for column, aliases in columns.items():
         name = next((alias for alias in aliases if alias in names), None)
         if name is not None:
-            columns[column] = names.index(name)
-        elif column in ("premise", "hypo", "label"):
+            places[column] = names.index(name)
+        elif column not in OPTIONAL:
             raise ValueError(
                 f"{path}, line 1: no column {' or '.join(aliases)} among {', '.join(names)[:200]}; "
-                "give a file of XNLI, MultiNLI or KorNLI with its header"
+                "give a file of XNLI, MultiNLI or KorNLI with its header, or name its columns"
             )
-    return columns
+    return places
 
 
 def _of_language(path: Path, records: list, lang: str, width: int, column: int) -> Iterator:

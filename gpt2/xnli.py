@@ -7,38 +7,66 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Sequence
-from functools import cache, cached_property, partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
 
-from config import GPT2Config
-from gpt2 import prompts
-from gpt2.loss import IGNORED
-from gpt2.nli_files import find_file, read_xnli_tsv
-from gpt2.prompts import encode_pairs, label_id
-from gpt2.tokenizer import check_tokenizer, load_tokenizer, pad_id
-from utils import atomic_write, fingerprint
+from gpt2.nli_files import COLUMNS, SPELLINGS, find_file, read_xnli_tsv
+from gpt2.tasks import PromptDataset, Task
+from gpt2.tokenizer import check_tokenizer, load_tokenizer
+from utils import atomic_write
 
 LANGUAGES = (
     *("en", "ar", "bg", "de", "el", "es", "fr"),
     *("hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
 )
-LABEL2ID = {"entailment": 0, "contradictory": 1, "neutral": 2}
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 CACHE = ".xnli_cache"
 SOURCES = b"".join(  # as they were loaded: what they encode is saved under their digest
     Path(__file__).with_name(f"{module}.py").read_bytes()
-    for module in ("nli_files", "prompts", "text", "tokenizer", "xnli")
+    for module in ("nli_files", "prompts", "tasks", "text", "tokenizer", "xnli")
 )
+
+
+@dataclass(frozen=True)
+class NLITask(Task):
+    """Natural language inference as a prompt; by default the handout's prompt and XNLI's files.
+
+    `labels` maps what files say to the text that the model writes, `spellings` other spellings of
+    a label to it, and `columns` each column to the names that files have for it: the prompt's
+    fields, `label`, and, where there are any, `pair_id` and `language`.
+    """
+
+    prompt: str = "Premise: {premise}\nHypothesis: {hypo}\nLabel:"
+    labels: Mapping[str, str] = field(
+        default_factory=lambda: {"entailment": "0", "contradictory": "1", "neutral": "2"}
+    )
+    languages: tuple[str, ...] = LANGUAGES
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(COLUMNS))
+    spellings: Mapping[str, str] = field(default_factory=lambda: dict(SPELLINGS))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if missing := [name for name in (*self.fields, "label") if name not in self.columns]:
+            raise ValueError(
+                f"columns says nothing of {', '.join(missing)}; give the names that files have for "
+                "each field of the prompt and for the label"
+            )
+
+    def dataset(self, folder, split="train", lang="en", **settings) -> "XNLIDataset":
+        """Return the data set whose files lie in `folder` as XNLI's archives unpack."""
+        return XNLIDataset.in_folder(folder, split, lang, task=self, **settings)
+
+
+XNLI = NLITask()
+LABEL2ID = {label: i for i, label in enumerate(XNLI.labels)}
 
 
 @cache
@@ -46,12 +74,12 @@ def _print_once(line: str) -> None:
     print(line)
 
 
-class XNLIDataset(Dataset):
+class XNLIDataset(PromptDataset):
     """One language and split of XNLI as prompts to be completed by the label's digit.
 
     A train item is a dict of `input_ids` [T] (prompt and digit), `attention_mask` [T], `labels`
     [T] (-100 except for the digit) and `label_str` ("0", "1" or "2"). A dev or test item has the
-    prompt alone, and no `labels`.
+    prompt alone, and no `labels`. Another `task` has another prompt or other label words.
 
     The files may be any that `read_xnli_tsv` reads; `{lang}` in a path is the language. `subset`
     is a share (the first rows, as in the course) or, above 1, a count; only those rows are
@@ -77,6 +105,7 @@ class XNLIDataset(Dataset):
         max_length=1024,
         subset=1.0,
         *,
+        task: NLITask = XNLI,
         verbose=True,
     ):
         templates = {"train": train_path_template, "dev": dev_path, "test": test_path}
@@ -88,27 +117,22 @@ class XNLIDataset(Dataset):
             raise ValueError(f"max_length must be at least 16, got {max_length}")
         if not subset > 0 or (subset > 1 and not float(subset).is_integer()):
             raise ValueError(f"subset must be a share in (0, 1] or a whole number, got {subset}")
-        self.split, self.lang, self.max_length, self.subset = split, lang, max_length, subset
-        self.path = find_file(templates[split], lang)
-        self.tokenizer = load_tokenizer("gpt2") if tokenizer is None else tokenizer
-        check_tokenizer(self.tokenizer)
-        if not getattr(self.tokenizer, "is_fast", False):
+        tokenizer = load_tokenizer("gpt2") if tokenizer is None else tokenizer
+        check_tokenizer(tokenizer)
+        if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
-                f"{type(self.tokenizer).__name__} is a slow tokenizer, written in Python; load the "
+                f"{type(tokenizer).__name__} is a slow tokenizer, written in Python; load the "
                 "model's fast one with AutoTokenizer.from_pretrained"
             )
-        self.digits = [label_id(self.tokenizer, str(label)) for label in sorted(LABEL2ID.values())]
-        # The static method pads as GPT-2's tokenizer does; a loader of this set as its own does.
-        self.collate_fn = partial(XNLIDataset.collate_fn, pad_token_id=pad_id(self.tokenizer))
+        self.subset, self.path = subset, find_file(templates[split], lang)
+        self._start(task, tokenizer, split, lang, max_length)
         encoded = self._load_or_encode()
-        self.ids, self.offsets = encoded["ids"], encoded["offsets"]
-        self.label_ids, self.truncated = encoded["labels"], encoded["truncated"]
         texts = json.loads(encoded["texts"].tobytes())
         self.pair_ids, self.skipped = texts["pair_ids"], texts["skipped"]
-        reasons = "; ".join(f"line {line}: {reason}" for line, reason in self.skipped[:3])
-        skipped = f"{len(self.skipped):,} skipped" + (f" ({reasons})" if reasons else "")
-        if len(self) == 0:
-            raise ValueError(f"{self.path}: no usable row, {skipped}; labels are {[*LABEL2ID]}")
+        skipped = self._skipped_rows()
+        if len(self.pair_ids) == 0:
+            raise ValueError(f"{self.path}: no usable row, {skipped}; labels are {[*task.labels]}")
+        self._use(encoded)
         if verbose:
             truncated = f"{self.num_truncated:,} truncated"
             _print_once(
@@ -128,65 +152,20 @@ class XNLIDataset(Dataset):
             **settings,
         )
 
+    @property
+    def digits(self) -> list[int]:
+        """The one token of each label; ValueError where a label has more."""
+        if self.longest_answer > 1:
+            raise ValueError(f"labels have several tokens: {self.label_tokens}; use label_tokens")
+        return [tokens[0] for tokens in self.label_tokens]
+
     @cached_property
     def data(self) -> pd.DataFrame:
         """The rows as text: premise, hypo, label (and pair_id, line); read at the first use."""
-        data = read_xnli_tsv(self.path, self.lang, self.subset)
-        if data["label"].map(LABEL2ID).tolist() != self.label_ids.tolist():
+        data = self._read()
+        if [*data["label"].map([*self.task.labels].index)] != self.label_ids.tolist():
             raise RuntimeError(f"{self.path}: changed since it was tokenized; load it again")
         return data
-
-    @property
-    def num_truncated(self) -> int:
-        """How many rows lost text to fit `max_length`."""
-        return int(self.truncated.sum())
-
-    @property
-    def labels(self) -> list[str]:
-        """Every row's digit."""
-        return [str(label) for label in self.label_ids]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Every row's prompt length in tokens."""
-        return np.diff(self.offsets)
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that follow from the rows' ids and labels."""
-        arrays = (self.ids, self.offsets, self.label_ids)
-        return fingerprint(*map(torch.from_numpy, arrays))
-
-    def __len__(self) -> int:
-        return len(self.label_ids)
-
-    def __getitem__(self, index: int) -> dict:
-        index = range(len(self))[index]  # negative ones count from the end
-        prompt = self.ids[self.offsets[index] : self.offsets[index + 1]].astype(np.int64)
-        label = int(self.label_ids[index])
-        item = {"label_str": str(label)}
-        if self.split != "train":
-            input_ids = torch.from_numpy(prompt)
-            return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **item}
-        # BEGIN SOLUTION fine-tuning step
-        input_ids = torch.from_numpy(np.append(prompt, self.digits[label]))
-        labels = torch.full_like(input_ids, IGNORED)
-        labels[-1] = input_ids[-1]
-        # END SOLUTION
-        item["labels"] = labels
-        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **item}
-
-    @staticmethod
-    def collate_fn(batch: Sequence[dict], pad_token_id: int = GPT2Config().pad_token_id) -> dict:
-        """Return `input_ids`, `attention_mask`, (`labels`), [B, T], padded on the right, and
-        `label_strs`."""
-        padding = {"input_ids": pad_token_id, "attention_mask": 0, "labels": IGNORED}
-        padded = {
-            name: pad_sequence([item[name] for item in batch], True, value)
-            for name, value in padding.items()
-            if name in batch[0]
-        }
-        return {**padded, "label_strs": [item["label_str"] for item in batch]}
 
     # ---- Reading and encoding --------------------------------------------------------------------
 
@@ -196,7 +175,7 @@ class XNLIDataset(Dataset):
             return load_file(path)
         except (OSError, SafetensorError):
             pass  # not there, or torn: encode
-        encoded = self._encode()
+        encoded = self._encode_file()
         try:
             with atomic_write(path) as temporary:
                 save_file(encoded, temporary)
@@ -208,20 +187,28 @@ class XNLIDataset(Dataset):
         """Return a name for the encoded rows that follows from everything that decides them."""
         key = hashlib.blake2b(SOURCES, digest_size=16)
         key.update(self.tokenizer.backend_tokenizer.to_str().encode())
-        settings = (self.lang, self.max_length, self.subset, prompts.PROMPT, LABEL2ID)
+        settings = (self.lang, self.max_length, self.subset, self.task)
         key.update(repr(settings).encode())
         with open(self.path, "rb") as file:
             key.update(hashlib.file_digest(file, "blake2b").digest())
         return key.hexdigest()
 
-    def _encode(self) -> dict[str, np.ndarray]:
-        data = read_xnli_tsv(self.path, self.lang, self.subset)
-        premises, hypos = data["premise"], data["hypo"]
-        if self.lang == "zh":  # the course's way: train is cut into words by spaces, test is not
-            premises, hypos = (c.str.replace(" ", "", regex=False) for c in (premises, hypos))
+    def _read(self) -> pd.DataFrame:
+        task = self.task
+        return read_xnli_tsv(
+            self.path,
+            self.lang,
+            self.subset,
+            columns=task.columns,
+            labels=task.labels,
+            spellings=task.spellings,
+        )
+
+    def _encode_file(self) -> dict[str, np.ndarray]:
+        data = self._read()
         texts = {"pair_ids": data["pair_id"].tolist(), "skipped": data.attrs["skipped"]}
-        return {
-            **encode_pairs(premises, hypos, self.tokenizer, self.max_length),
-            "labels": data["label"].map(LABEL2ID).to_numpy(np.uint8),
-            "texts": np.frombuffer(json.dumps(texts).encode(), np.uint8),
-        }
+        if self.lang == "zh":  # the course's way: train is cut into words by spaces, test is not
+            for name in self.task.fields:
+                data[name] = data[name].str.replace(" ", "", regex=False)
+        texts = np.frombuffer(json.dumps(texts).encode(), np.uint8)
+        return {**self._encode(data), "texts": texts}

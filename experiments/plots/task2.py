@@ -15,7 +15,7 @@ from experiments.plots.style import (
     heat_map,
     intervals,
 )
-from gpt2.xnli import LABEL2ID, XNLIDataset
+from gpt2.xnli import XNLIDataset
 
 
 def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
@@ -27,14 +27,14 @@ def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
     edges = np.arange(shortest, longest + 1 + step, step) - 0.5
     width = 0.8 / len(datasets)
     for i, ((name, rows), color) in enumerate(zip(datasets.items(), COLORS, strict=False)):
-        counts = np.array([rows.labels.count(str(label)) for label in LABEL2ID.values()])
+        counts = np.bincount(rows.label_ids, minlength=len(rows.task.labels))
         places = np.arange(3) + (i - (len(datasets) - 1) / 2) * width
         left.bar(places, counts / counts.sum(), width, color=color, label=f"{name} ({len(rows):,})")
         weights = np.full(len(rows), 1 / len(rows))
         right.hist(rows.lengths, edges, weights=weights, histtype="step", color=color, lw=1.5)
         right.axvline(np.median(rows.lengths), color=color, ls="--", lw=1)
     left.axhline(CHANCE, color=GREY, ls="--", lw=1)
-    left.set_xticks(range(3), list(LABEL2ID))
+    left.set_xticks(range(len(rows.task.labels)), list(rows.task.labels))
     left.set(title="Labels", ylabel="share of pairs", ylim=(0, 0.5))
     left.legend(loc="upper center", ncols=len(datasets), fontsize=9, handlelength=1)
     right.set(title="Lengths (dashed: medians)", ylabel="share of pairs")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from extensions.demo.examples import LABELS, examples, language_names
 from extensions.demo.vocabulary import token_bytes
-from gpt2.prompts import PROMPT, label_id
-from gpt2.xnli import LABEL2ID
+from gpt2.prompts import label_tokens
+from gpt2.xnli import XNLI
 
 HERE = Path(__file__).parent
 SCRIPTS = ("tokenizer", "model", "weights", "backends", "charts", "heads", "generation", "page")
 MAX_CHARACTERS = 2000  # of premise and of hypothesis
-MAX_PROMPT = 2 * MAX_CHARACTERS + len(PROMPT)
+MAX_PROMPT = 2 * MAX_CHARACTERS + len(XNLI.prompt)
 CANDIDATES = 8  # for the next token
 
 
@@ -26,13 +26,16 @@ def page_info(model, tokenizer, name: str, **more) -> dict:
     config = model.config.to_dict()
     shape = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
     shape += ("max_position_embeddings", "layer_norm_eps")
-    digits = [(LABELS[label], label_id(tokenizer, str(i))) for label, i in LABEL2ID.items()]
+    digits = label_tokens(tokenizer, XNLI.prompt, XNLI.labels)
     return {
         "name": name,
         "config": {field: config[field] for field in shape},
         "byteOrder": [piece[0] for piece in token_bytes(tokenizer)[:256]],
-        "prompt": PROMPT,
-        "labels": [{"name": label, "id": id} for label, id in digits],
+        "prompt": XNLI.prompt,
+        "labels": [
+            {"name": LABELS[name], "id": id}
+            for name, (id,) in zip(XNLI.labels, digits, strict=True)
+        ],
         "maxCharacters": MAX_CHARACTERS,
         "maxPrompt": MAX_PROMPT,
         "maxTokens": config["max_position_embeddings"] - 1,

@@ -6,8 +6,8 @@ import re
 from extensions.demo import inspection
 from extensions.demo.page import MAX_CHARACTERS, MAX_PROMPT, page_info
 from extensions.demo.vocabulary import token_bytes
-from gpt2.prompts import PROMPT
 from gpt2.tokenizer import encode_texts
+from gpt2.xnli import XNLI
 
 MAX_TOKENS = 256  # attention maps grow with the square
 
@@ -56,7 +56,7 @@ class Replies:
 
     def _pair(self, request: dict) -> tuple[list[int], list, dict]:
         premise, hypothesis = (_text(request, name) for name in ("premise", "hypothesis"))
-        ids = self._encode(PROMPT.format(premise=premise, hypo=hypothesis))
+        ids = self._encode(XNLI.prompt.format(premise=premise, hypo=hypothesis))
         self._check_length(ids)
         tokens = len(self._encode(premise)) + len(self._encode(hypothesis))
         fertility = tokens / len([*premise.split(), *hypothesis.split()])

@@ -30,7 +30,7 @@ from extensions.interpret.patching import patching_effects
 from extensions.interpret.study import Study, mean_interval
 from extensions.interpret.tokens import Tokens
 from gpt2.evaluate import answer
-from gpt2.prompts import PROMPT
+from gpt2.xnli import XNLI
 
 KINDS = {"name": ("subject", NAMES, "neutral"), "place": ("place", PLACES, "contradictory")}
 Head = tuple[int, int]  # layer and head
@@ -54,7 +54,9 @@ def contrasts(study: Study, kind: str, count: int = COUNT, seed: int = 0) -> lis
         if other is None or hypothesis.subject not in NAMES or label_of(premise, other) != label:
             continue
         said = lang.join([lang.say(fact) for fact in premise])
-        texts = [PROMPT.format(premise=said, hypo=lang.say(fact)) for fact in (hypothesis, other)]
+        texts = [
+            XNLI.prompt.format(premise=said, hypo=lang.say(fact)) for fact in (hypothesis, other)
+        ]
         clean, corrupted = (torch.tensor(study.tokenizer(text)["input_ids"]) for text in texts)
         if len(clean) != len(corrupted):
             continue

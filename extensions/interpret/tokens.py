@@ -19,7 +19,7 @@ from itertools import accumulate
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from gpt2 import prompts
+from gpt2.xnli import XNLI
 
 BYTE_OF = {character: byte for byte, character in bytes_to_unicode().items()}
 SUBSCRIPTS = "₁₂₃₄"
@@ -46,7 +46,7 @@ class Tokens:
         self.text = b"".join(self.pieces)
         self.ends = list(accumulate(map(len, self.pieces)))
         before, between, after = (
-            part.encode() for part in re.split(r"\{premise\}|\{hypo\}", prompts.PROMPT)
+            part.encode() for part in re.split(r"\{premise\}|\{hypo\}", XNLI.prompt)
         )
         start, middle = self.text.find(before), self.text.find(between)
         end = self.text.rfind(after)

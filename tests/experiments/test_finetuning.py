@@ -249,7 +249,7 @@ def test_the_fast_preset_runs_on_a_cpu_too(go):
 def test_languages_are_trained_together_with_equal_weights(go):
     run = go(replace(QUICK, languages=("en", "sw"), subset=15.0, epochs=1))
     assert steps_of(run)["num_labels"].sum() == 30
-    accuracies = run.result["dev_accuracies"]
+    accuracies = run.result["dev_by_language"]
     assert set(accuracies) == {"en", "sw"}
     assert run.result["dev_accuracy"] == pytest.approx(sum(accuracies.values()) / 2)
 

@@ -139,9 +139,9 @@ def test_a_study_without_seeds_is_refused(lazy):
 
 
 def test_fertility_counts_the_first_pairs_of_each_language():
-    table = measure_fertility(SAMPLE, ["de", "sw"], 50)
+    table = measure_fertility(SAMPLE, max_samples=50, languages=["de", "sw"])
     assert list(table.index) == ["de", "sw"] and (table["fertility"] > 1).all()
-    assert not table.equals(measure_fertility(SAMPLE, ["de", "sw"], None))
+    assert not table.equals(measure_fertility(SAMPLE, languages=["de", "sw"]))
 
 
 @pytest.mark.all

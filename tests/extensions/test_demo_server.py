@@ -12,8 +12,8 @@ from config import GPT2Config
 from extensions.demo import inspection, server
 from extensions.demo.server import DemoServer
 from gpt2.model import GPT2Model
-from gpt2.prompts import PROMPT
 from gpt2.tokenizer import encode_texts
+from gpt2.xnli import XNLI
 
 PAIR = {"premise": "Anna is in the kitchen.", "hypothesis": "Anna is indoors.", "ablated": []}
 
@@ -67,7 +67,7 @@ def test_it_listens_on_this_computer_alone(running):
 def test_a_pair_gets_what_the_model_computes(running, send, tokenizer):
     status, text = send("/analyze", PAIR)
     found = json.loads(text)
-    prompt = PROMPT.format(premise=PAIR["premise"], hypo=PAIR["hypothesis"])
+    prompt = XNLI.prompt.format(premise=PAIR["premise"], hypo=PAIR["hypothesis"])
     ids = encode_texts(tokenizer, [prompt])[0]
     labels = encode_texts(tokenizer, ["0", "1", "2"])
     expected = inspection.analyze(running.model, ids, [id for (id,) in labels])

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2.nli_files import LABELS, read_xnli_tsv
+from gpt2.nli_files import LABELS as NAMES
+from gpt2.nli_files import SPELLINGS, read_xnli_tsv
 from gpt2.xnli import LANGUAGES
 from tests import SAMPLE
 
@@ -26,6 +27,7 @@ XNLI_HEADER = "language\tgold_label\tsentence1\tsentence2\tpairID"
 sentences = st.text(
     st.characters(exclude_characters="\t\n\r\ufeff", exclude_categories=["Cs"]), max_size=60
 )
+LABELS = {**{name: name for name in NAMES}, **SPELLINGS}
 rows_of = st.tuples(sentences, sentences, st.sampled_from([*LABELS, "-", "-1", "", "0"]))
 
 
@@ -93,7 +95,7 @@ def test_json_lines_hold_any_text_and_skip_what_is_none(written, tmp_path_factor
     ("key", "value", "reason"),
     [
         ("sentence1", None, "no premise"),
-        ("sentence2", ["b"], "no hypothesis"),
+        ("sentence2", ["b"], "no hypo"),
         ("gold_label", -1, "label '-1'"),
         ("gold_label", None, "label ''"),
     ],

@@ -1,4 +1,4 @@
-"""encode_pairs: every tokenizer's own ids of the whole prompt, and the label's place never lost."""
+"""encode_prompts: every tokenizer's own ids of the whole prompt; the label's place never lost."""
 
 from functools import cache
 
@@ -11,11 +11,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from tokenizers.processors import TemplateProcessing
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from gpt2 import prompts
 from gpt2.nli_files import read_xnli_tsv
-from gpt2.prompts import PROMPT, encode_pairs, label_id
+from gpt2.prompts import encode_prompts, free_answers, label_tokens
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import XNLIDataset
+from gpt2.xnli import XNLI, XNLIDataset
 from tests import SAMPLE
 
 QWEN = r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
@@ -71,6 +70,7 @@ def tokenizer_of(kind):
         backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     data = read_xnli_tsv(SAMPLE / "XNLI-1.0" / "xnli.dev.tsv", "en")
     texts = [*prompts_of(zip(data["premise"], data["hypo"], strict=True)), *"012", "\n"]
+    texts += ["Yes indeed", "No, not", "true", "false"]
     backend.train_from_iterator(texts, trainer(special_tokens=[*special.values()], **settings))
     if kind == "BERT":
         ends = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
@@ -79,12 +79,12 @@ def tokenizer_of(kind):
 
 
 def prompts_of(pairs):
-    return [PROMPT.format(premise=premise, hypo=hypo) for premise, hypo in pairs]
+    return [XNLI.prompt.format(premise=premise, hypo=hypo) for premise, hypo in pairs]
 
 
-def encoded(pairs, tokenizer, max_length=10**6):
-    premises, hypos = (pd.Series(texts, dtype=str) for texts in zip(*pairs, strict=True))
-    arrays = encode_pairs(premises, hypos, tokenizer, max_length)
+def encoded(pairs, tokenizer, max_length=10**6, prompt=XNLI.prompt):
+    data = pd.DataFrame(pairs, columns=["premise", "hypo"], dtype=str)
+    arrays = encode_prompts(prompt, data, tokenizer, max_length - 1)  # a token is the label's
     rows = np.split(arrays["ids"].astype(int), arrays["offsets"][1:-1])
     return [row.tolist() for row in rows], arrays["truncated"].tolist()
 
@@ -152,10 +152,9 @@ def test_a_length_too_small_for_the_prompt_is_an_error(kind):
 @pytest.mark.parametrize(
     "prompt", ["{premise} Question: {hypo} Label:", "Premise:{premise}\nHypo: {hypo}\nA:"]
 )
-def test_another_prompt_is_encoded_as_it_stands(prompt, tokenizer, monkeypatch):
-    monkeypatch.setattr(prompts, "PROMPT", prompt)
+def test_another_prompt_is_encoded_as_it_stands(prompt, tokenizer):
     expected = tokenizer(prompt.format(premise="It rains.", hypo="It is wet."))["input_ids"]
-    assert encoded([("It rains.", "It is wet.")], tokenizer)[0] == [expected]
+    assert encoded([("It rains.", "It is wet.")], tokenizer, prompt=prompt)[0] == [expected]
 
 
 # ---- Labels ------------------------------------------------------------------------------------
@@ -167,11 +166,37 @@ def test_a_label_is_the_one_token_that_continues_the_prompt(kind, digit):
     tokenizer = tokenizer_of(kind)
     prompt = tokenizer("x\nLabel:", add_special_tokens=False)["input_ids"]
     answered = tokenizer(f"x\nLabel:{digit}", add_special_tokens=False)["input_ids"]
-    assert answered == [*prompt, label_id(tokenizer, digit)]
+    (tokens,) = label_tokens(tokenizer, XNLI.prompt, {"a": digit})
+    assert answered == [*prompt, *tokens] and len(tokens) == 1
 
 
 def test_gpt2s_labels_are_the_digits(tokenizer):
-    assert [label_id(tokenizer, digit) for digit in "012"] == [15, 16, 17]
+    assert label_tokens(tokenizer, XNLI.prompt, XNLI.labels) == [[15], [16], [17]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("words", [(" Yes", " No"), ("true", "false"), (" Yes indeed", " No, not")])
+def test_label_words_are_the_tokens_that_continue_the_prompt(kind, words):
+    tokenizer, labels = tokenizer_of(kind), dict(enumerate(words))
+    texts = ["x\nLabel:", *(f"x\nLabel:{word}" for word in words)]
+    prompt, *whole = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    if any(ids[: len(prompt)] != prompt for ids in whole):  # one that joins ":" and the space
+        with pytest.raises(ValueError, match="an answer's tokens must follow the prompt's own"):
+            label_tokens(tokenizer, XNLI.prompt, labels)
+        return
+    tokens = label_tokens(tokenizer, XNLI.prompt, labels)
+    assert [[*prompt, *ids] for ids in tokens] == whole
+
+
+def test_a_label_that_starts_another_is_an_error(tokenizer):
+    with pytest.raises(ValueError, match=r"label ' No idea' start with those of ' No'"):
+        label_tokens(tokenizer, XNLI.prompt, {"a": " No", "b": " Yes", "c": " No idea"})
+
+
+def test_a_free_answer_ends_with_the_text_or_at_its_most_tokens(tokenizer):
+    short, long = free_answers(tokenizer, XNLI.prompt, ["Paris", "a b c d e f"], most=4)
+    assert short == [*tokenizer(" Paris")["input_ids"], tokenizer.eos_token_id]
+    assert long == [*tokenizer(" a b c")["input_ids"], tokenizer.eos_token_id]
 
 
 def without_digits():
@@ -188,11 +213,12 @@ def merged_with_the_colon():
 
 
 @pytest.mark.parametrize("make", [without_digits, merged_with_the_colon])
-def test_a_label_that_is_no_token_of_its_own_is_an_error(make):
-    label_id(make(), "0")
-    with pytest.raises(ValueError, match=r"of 'Label:1'; a label must be one token"):
-        label_id(make(), "1")
-    with pytest.raises(ValueError, match="a label must be one token"):
+def test_a_label_that_the_tokenizer_cannot_write_is_an_error(make):
+    label_tokens(make(), XNLI.prompt, {"a": "0"})
+    message = r"tokenizer makes \['.*:?.*'\] of '.*1'.*another .*tokenizer"
+    with pytest.raises(ValueError, match=message):
+        label_tokens(make(), XNLI.prompt, {"a": "1"})
+    with pytest.raises(ValueError, match=message):
         XNLIDataset.in_folder(SAMPLE, "dev", tokenizer=make())
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from transformers import GPT2Tokenizer
 
-from gpt2 import prompts, xnli
+from gpt2 import xnli
 from gpt2.loss import IGNORED
 from gpt2.tokenizer import load_tokenizer
-from gpt2.xnli import CACHE, LABEL2ID, XNLIDataset
+from gpt2.xnli import CACHE, LABEL2ID, NLITask, XNLIDataset
 from tests import SAMPLE
 
 CASES = Path(__file__).parent / "cases"
@@ -228,7 +228,7 @@ def all_ids(data):
 
 def test_a_second_time_nothing_is_tokenized(tmp_path, tokenizer, monkeypatch):
     first = all_ids(dataset(tmp_path, tokenizer=tokenizer))
-    monkeypatch.setattr(XNLIDataset, "_encode", None)
+    monkeypatch.setattr(XNLIDataset, "_encode_file", None)
     assert all_ids(dataset(tmp_path, tokenizer=tokenizer)) == first
     assert len(cache_files(tmp_path)) == 1
 
@@ -241,15 +241,19 @@ def test_pair_ids_come_from_the_cache(tmp_path, tokenizer, monkeypatch):
     assert sets[0].data["pair_id"].tolist() == sets[0].pair_ids
 
 
-@pytest.mark.parametrize("change", ["PROMPT", "LABEL2ID"])
-def test_a_changed_prompt_or_label_gets_other_ids(change, tmp_path, tokenizer, monkeypatch):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "{premise} {hypo}\nLabel:"},
+        {"labels": {"entailment": "2", "contradictory": "1", "neutral": "0"}},
+        {"labels": {"entailment": " Yes", "contradictory": " No", "neutral": " Maybe"}},
+    ],
+)
+def test_a_changed_prompt_or_label_gets_other_ids(change, tmp_path, tokenizer):
     before = dataset(tmp_path, tokenizer=tokenizer)
-    if change == "PROMPT":
-        monkeypatch.setattr(prompts, "PROMPT", "{premise} {hypo}\nLabel:")
-    else:
-        monkeypatch.setattr(xnli, "LABEL2ID", {"entailment": 2, "contradictory": 1, "neutral": 0})
-    after = dataset(tmp_path, tokenizer=tokenizer)
+    after = dataset(tmp_path, tokenizer=tokenizer, task=NLITask(**change))
     assert after[0]["input_ids"].tolist() != before[0]["input_ids"].tolist()
+    assert len(cache_files(tmp_path)) == 2
 
 
 def test_other_content_settings_or_tokenizer_use_another_cache(tmp_path, tokenizer):

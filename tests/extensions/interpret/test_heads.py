@@ -8,15 +8,15 @@ import torch
 from extensions.interpret.heads import attention_between, head_summaries, summarize
 from extensions.interpret.tokens import Tokens
 from gpt2 import GPT2Config, GPT2Model
-from gpt2.prompts import PROMPT
 from gpt2.tokenizer import encode_texts
+from gpt2.xnli import XNLI
 
 PAIRS = [("Anna is here. Leo sings.", "Anna is here."), ("A cat sat.", "A dog."), ("No.", "Yes.")]
 
 
 @pytest.fixture(scope="module")
 def prompts(tokenizer):
-    texts = [PROMPT.format(premise=premise, hypo=hypo) for premise, hypo in PAIRS]
+    texts = [XNLI.prompt.format(premise=premise, hypo=hypo) for premise, hypo in PAIRS]
     return [torch.tensor(ids) for ids in encode_texts(tokenizer, texts)]
 
 

@@ -8,8 +8,8 @@ from data.miniature.files import sentences
 from data.miniature.language import CODES
 from data.miniature.pairs import make_pairs
 from extensions.interpret.tokens import SUBSCRIPTS, Tokens, token_labels
-from gpt2.prompts import PROMPT
 from gpt2.tokenizer import encode_texts, load_tokenizer
+from gpt2.xnli import XNLI
 
 TOKENIZER = load_tokenizer("gpt2")
 HARD = ["नमस्ते", "แมว", "是的", "🙂👍🏽", "é", "é", "سلام", "a\0b", "\n\t ", "Ωμέγα", "\u200d"]
@@ -49,7 +49,7 @@ def test_every_language_reads_as_its_own_script(code):
 @pytest.mark.parametrize("code", CODES)
 def test_premise_and_hypothesis_are_where_they_stand(code):
     premise, hypothesis = sentences(make_pairs("dev")[0], code)
-    ids = ids_of(PROMPT.format(premise=premise, hypo=hypothesis))
+    ids = ids_of(XNLI.prompt.format(premise=premise, hypo=hypothesis))
     tokens = Tokens(TOKENIZER, ids)
     assert b"".join(tokens.pieces[i] for i in tokens.premise).decode().strip() == premise
     assert b"".join(tokens.pieces[i] for i in tokens.hypothesis).decode().strip() == hypothesis
