@@ -39,18 +39,15 @@ def main() -> int:
         execute(notebook)
     except (CellExecutionError, DeadKernelError) as error:
         failure = error
+        print(f"{error}\nstopped at this error; the files below have the cells before it")
     clean(notebook)
     executed, report = args.out / source.name, args.out / f"{source.stem}.html"
     write_text(executed, nbformat.writes(notebook) + "\n")
     write_text(report, html_report(notebook))
-    if failure:
-        print(failure)
-        print(f"stopped at this error; the cells before it are in {executed} and {report}")
-        return 1
-    if args.in_place:
+    if args.in_place and failure is None:
         write_text(source, nbformat.writes(notebook) + "\n")
     print(f"notebook {executed}\nreport   {report}")
-    return 0
+    return 0 if failure is None else 1
 
 
 def execute(notebook) -> None:

@@ -1,5 +1,7 @@
 """What a model's attention heads look at, and which of them its predictions need."""
 
+from contextlib import ExitStack
+
 import pandas as pd
 import torch
 from torch import Tensor
@@ -12,19 +14,16 @@ from gpt2.xnli import XNLIDataset
 @torch.no_grad()
 def attention_weights(model: GPT2Model, input_ids: Tensor) -> list[Tensor]:
     """Return each layer's attention weights, (h, T, T), for one row of ids (1, T)."""
-    weights, hooks = [], []
+    weights = []
 
     def record(attention, inputs):
         key, query = (attention.transform(inputs[0], w) for w in (attention.key, attention.query))
         weights.append(attention.attention_weights(key, query, None)[0])
 
-    for layer in model.gpt_layers:
-        hooks.append(layer.self_attention.register_forward_pre_hook(record))
-    try:
+    with ExitStack() as hooks:
+        for layer in model.gpt_layers:
+            hooks.enter_context(layer.self_attention.register_forward_pre_hook(record))
         model(input_ids)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return weights
 
 

@@ -53,31 +53,21 @@ def html_report(notebook) -> str:
     kinds = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
     exporter = Exporter(template_name="basic", raw_template=PAGE)
     exporter.config.NbConvertBase.display_data_priority = kinds
-    return exporter.from_notebook_node(notebook)[0]
+    light = HtmlFormatter(style="default").get_style_defs(HIGHLIGHTED)
+    dark = HtmlFormatter(style="github-dark").get_style_defs(HIGHLIGHTED)
+    dark = f"@media (prefers-color-scheme: dark) {{ {dark} }}"
+    css = "\n".join([light, dark, STYLE.read_text(encoding="utf-8")])
+    return exporter.from_notebook_node(notebook, {"headings": [], "css": css})[0]
 
 
 class Exporter(HTMLExporter):
-    """Write formulas as MathML; give the template the headings and the style."""
+    """Write formulas as MathML; collect the headings for the template."""
 
-    def _init_resources(self, resources):
-        light, dark = (
-            HtmlFormatter(style=style).get_style_defs(HIGHLIGHTED)
-            for style in ("default", "github-dark")
-        )
-        dark = f"@media (prefers-color-scheme: dark) {{ {dark} }}"
-        css = "\n".join([light, dark, STYLE.read_text(encoding="utf-8")])
-        return super()._init_resources(resources) | {"headings": [], "css": css}
-
-    def default_filters(self):
-        yield from super().default_filters()
-        yield "markdown2html", markdown2html
-
-
-@pass_context
-def markdown2html(context, source: str) -> str:
-    """Return the HTML of a Markdown cell or output; the filter of the templates' name."""
-    renderer = Renderer(context["resources"]["headings"])
-    return MarkdownWithMath(renderer).render(source)
+    @pass_context
+    def markdown2html(self, context, source: str) -> str:
+        """Return the HTML of a Markdown cell or output."""
+        renderer = Renderer(context["resources"]["headings"])
+        return MarkdownWithMath(renderer).render(source)
 
 
 class Renderer(IPythonRenderer):
