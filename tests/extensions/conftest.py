@@ -1,0 +1,67 @@
+"""The demo's exported page in a browser, loaded once for all tests of a file.
+
+Chromium is Debian's package (apt-get install chromium), driven by playwright; it has no network.
+"""
+
+import shutil
+
+import pytest
+
+from extensions.demo.command import find_model
+from extensions.demo.examples import used_tokens
+from extensions.demo.export import compress, decompress, export_page
+from gpt2.model import GPT2Model
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory):
+    return GPT2Model.from_pretrained(find_model(None, tmp_path_factory.mktemp("runs"))).cpu()
+
+
+@pytest.fixture(scope="session")
+def rounded(demo_model, tokenizer):
+    """The model that the page has: Python's from the same rounded weights."""
+    return decompress(compress(demo_model, used_tokens(tokenizer)), demo_model.config)
+
+
+@pytest.fixture(scope="session")
+def exported(demo_model, tokenizer, tmp_path_factory):
+    """The page's file, its size, and the largest change of a probability by rounding."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    return path, *export_page(demo_model, tokenizer, "miniature", path)
+
+
+@pytest.fixture(scope="module")
+def browser():  # not for a session: while it is open, no notebook can run in the same process
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: see requirements")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def loaded(browser, exported):
+    """The page, opened from its file, what it requested, and its messages and errors."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_offline(True)
+    page, requests, errors = context.new_page(), [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(exported[0].as_uri())
+    page.evaluate("started")
+    yield page, requests, errors
+    context.close()
+
+
+@pytest.fixture
+def page(loaded, exported):
+    """The page; after a test it may have requested its file alone, and seen no error."""
+    page, requests, errors = loaded
+    yield page
+    assert requests == [exported[0].as_uri()] and errors == []
