@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    GatedRepoError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -152,7 +153,8 @@ def checkpoint_file(name_or_path, file: str) -> Path | None:
     unless the folder has a config.json.
 
     Raises ValueError for a file instead of a folder, FileNotFoundError where there is no such
-    checkpoint, and ConnectionError where it is not cached and can't be fetched.
+    checkpoint, PermissionError for a gated one, and ConnectionError where it is not cached and
+    can't be fetched.
     """
     folder, name = Path(name_or_path), str(name_or_path)
     if folder.is_file():
@@ -167,6 +169,11 @@ def checkpoint_file(name_or_path, file: str) -> Path | None:
                 return Path(cached) if isinstance(cached, str) else None
         check_hub_reachable(name)
         return Path(hf_hub_download(canonical, file))
+    except GatedRepoError:
+        raise PermissionError(
+            f'"{name}" is gated: accept its licence at {constants.ENDPOINT}/{name}, then log in '
+            "with hf auth login"
+        ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise FileNotFoundError(
             f'"{name}" is neither a folder here nor a model on the Hugging Face hub; '
