@@ -39,24 +39,19 @@ class Progress:
 class Checkpoints:
     """The last states of one training, as files `checkpoint-<step>.pt` in a folder.
 
-    One is due after every epoch, and when `every_seconds` have passed since the last, or, if
-    given, every `every_steps` steps. A save that fails (a full disk) costs no more than that
-    save, unless it is the training's last: that one raises OSError.
+    One is due after every epoch, and when `every_seconds` have passed since the last. A save that
+    fails (a full disk) costs no more than that save, unless it is the training's last: that one
+    raises OSError.
     """
 
-    def __init__(self, folder, *, every_seconds: float = 600, every_steps: int | None = None):
+    def __init__(self, folder, *, every_seconds: float = 600):
         self.folder = Path(folder)
         self.every_seconds = every_seconds
-        self.every_steps = every_steps
         self.saved_at = time.monotonic()
 
     def due(self, progress: Progress) -> bool:
         """Return whether the state after this step is to be saved."""
-        if progress.ends_epoch:
-            return True
-        if self.every_steps is not None:
-            return progress.step % self.every_steps == 0
-        return time.monotonic() - self.saved_at >= self.every_seconds
+        return progress.ends_epoch or time.monotonic() - self.saved_at >= self.every_seconds
 
     def save(self, progress: Progress, state: dict) -> None:
         """Write the state after this step, then delete all but the last two."""

@@ -95,9 +95,7 @@ def plot_lengths(lengths: Sequence[float], note: str = "") -> Figure:
     return finish(fig, note)
 
 
-def plot_optimizer_paths(
-    optimizers: dict[str, Callable], steps: int = 60, start: tuple[float, float] = (-4.0, 1.6)
-) -> Figure:
+def plot_optimizer_paths(optimizers: dict[str, Callable], steps: int = 60) -> Figure:
     """Draw the paths of optimizers down the valley x²/2 + 60·y²/2, and the loss along them.
 
     `optimizers` maps a label to a function: parameters -> optimizer.
@@ -110,7 +108,7 @@ def plot_optimizer_paths(
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.3, 3.5), width_ratios=(3, 2))
     left.contour(xs, ys, valley(xs, ys), levels=np.geomspace(0.05, 120, 14), colors="#CCCCCC")
     for (label, make), color in zip(optimizers.items(), COLORS, strict=False):
-        point = torch.nn.Parameter(torch.tensor(start))
+        point = torch.nn.Parameter(torch.tensor([-4.0, 1.6]))
         optimizer = make([point])
         path, losses = [point.detach().clone()], []
         for _ in range(steps):
@@ -138,7 +136,6 @@ def plot_loss_curve(
     baselines: dict[str, float] | None = None,
     title: str = "Loss",
     ylabel: str = "nats per token",
-    yscale: str = "linear",
     note: str = "",
 ) -> Figure:
     """Draw the training loss by step, raw and smoothed, with held-out loss and baselines marked.
@@ -165,7 +162,7 @@ def plot_loss_curve(
     for progress, following in pairwise(history):
         if following.epoch != progress.epoch:
             ax.axvline(progress.step, color="#DDDDDD", lw=1, zorder=0)
-    ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, yscale=yscale, title=title)
+    ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, title=title)
     ax.margins(x=0.07, y=0.1)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))
     return finish(fig, note)

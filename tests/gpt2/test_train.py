@@ -241,6 +241,17 @@ def stop_after(step):
     return callback
 
 
+class EverySteps(Checkpoints):
+    """Checkpoints that are due by the number of steps, the same in every run."""
+
+    def __init__(self, folder, steps):
+        super().__init__(folder)
+        self.steps = steps
+
+    def due(self, progress):
+        return progress.ends_epoch or progress.step % self.steps == 0
+
+
 class Resumable:
     """A training with dropout, a schedule and accumulation, which can be stopped at any step."""
 
@@ -259,7 +270,7 @@ class Resumable:
             accumulate=2,
             scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
             callbacks=callbacks,
-            checkpoints=Checkpoints(self.folder, every_steps=every_steps),
+            checkpoints=EverySteps(self.folder, every_steps),
             accelerator=Accelerator(cpu=True),
         )
         return weights(model), [(p.step, p.loss, p.learning_rate) for p in history]
