@@ -315,14 +315,14 @@ def test_missing_data_is_named_with_the_command(go, tmp_path):
 
 
 def train_here(weights, runs, epochs=2):
-    """What the killed process runs; with a checkpoint every other step there is much to hit."""
+    """What the killed process runs; with a checkpoint every step there is much to hit."""
     torch.set_num_threads(1)
     finetune(
         replace(QUICK, subset=60.0, epochs=epochs),
         weights=weights,
         data=SAMPLE,
         runs=runs,
-        checkpoints={"every_steps": 2},
+        checkpoints={"every_seconds": 0},
         progress=False,
     )
 
@@ -392,7 +392,7 @@ def test_two_processes_train_together_and_resume(tiny, tmp_path):
         "    if progress.step == stop: os._exit(9)\n"
         "Metrics.__call__ = stopping\n"
         "t.finetune(t.replace(t.QUICK, subset=30.0), weights=sys.argv[1], data=t.SAMPLE,\n"
-        "    runs=sys.argv[3], checkpoints={'every_steps': 2}, progress=False)\n"
+        "    runs=sys.argv[3], checkpoints={'every_seconds': 0}, progress=False)\n"
         "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"
     )
 
