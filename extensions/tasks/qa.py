@@ -51,28 +51,18 @@ class QATask(FileTask):
         answer that is in the context, are in `.attrs["skipped"]`.
         """
         check_split(split)
-        path, lines = read_file(folder, "qa/xquad.{lang}.json", lang)
-        try:
-            articles = json.loads("\n".join(lines))["data"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: no SQuAD JSON ({error!r}); download it again") from error
-        rows, skipped, line = [], [], 0
-        for number, article in enumerate(articles):
-            for paragraph in article["paragraphs"]:
-                context = one_line(paragraph["context"])
-                for item in paragraph["qas"]:
-                    line += 1
-                    if SPLIT_OF_ARTICLE[number % len(SPLIT_OF_ARTICLE)] != split:
-                        continue
-                    texts = dict.fromkeys(one_line(answer["text"]) for answer in item["answers"])
-                    golds = [text for text in texts if text and text in context]
-                    question = one_line(item["question"])
-                    if not question or not golds:
-                        reason = "no answer in the context" if question else "no question"
-                        skipped.append((line, reason))
-                        continue
-                    label = golds[0] if split == "train" else "\n".join(golds)
-                    rows.append((context, question, label, item["id"], line))
+        rows, skipped = [], []
+        for line, item in enumerate(read_questions(folder, lang), start=1):
+            article, context, question, answers, pair_id = item
+            if SPLIT_OF_ARTICLE[article % len(SPLIT_OF_ARTICLE)] != split:
+                continue
+            golds = [text for text in dict.fromkeys(answers) if text and text in context]
+            if not question or not golds:
+                reason = "no answer in the context" if question else "no question"
+                skipped.append((line, reason))
+            else:
+                label = golds[0] if split == "train" else "\n".join(golds)
+                rows.append((context, question, label, pair_id, line))
         columns = ("context", "question", "label", "pair_id", "line")
         return as_data(rows, columns, skipped, subset)
 
@@ -93,6 +83,26 @@ class QATask(FileTask):
             )
         ]
         return sum(values) / len(values)
+
+
+def read_questions(folder, lang: str) -> list[tuple[int, str, str, list[str], str]]:
+    """Return a file's questions: number of the article, context, question, answers and id."""
+    path, lines = read_file(folder, "qa/xquad.{lang}.json", lang)
+    try:
+        return [
+            (
+                number,
+                one_line(paragraph["context"]),
+                one_line(item["question"]),
+                [one_line(answer["text"]) for answer in item["answers"]],
+                item["id"],
+            )
+            for number, article in enumerate(json.loads("\n".join(lines))["data"])
+            for paragraph in article["paragraphs"]
+            for item in paragraph["qas"]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no SQuAD JSON ({error!r}); download it again") from error
 
 
 def one_line(text: str) -> str:

@@ -173,7 +173,7 @@ def test_another_file_is_a_clear_error(write, tmp_path):
     folder = write(article(1))
     with pytest.raises(FileNotFoundError, match="no such file; there is en"):
         TASK.read(folder, "train", "ro")
-    for text in ("{", "[]", '{"rows": 1}'):
+    for text in ("{", "[]", '{"rows": 1}', '{"data": [{"paragraphs": [{"context": 1}]}]}'):
         (tmp_path / "qa/xquad.en.json").write_text(text)
         with pytest.raises(
             ValueError, match=r"xquad\.en\.json: no SQuAD JSON .* download it again"
