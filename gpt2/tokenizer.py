@@ -122,8 +122,9 @@ def _from_folder_or_hub(name: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(name)
         check_tokenizer(tokenizer)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
         raise FileNotFoundError(
-            f'no tokenizer in "{name}"; for GPT-2\'s use load_tokenizer("gpt2") ({error})'
+            f'no tokenizer in "{name}"; for GPT-2\'s use load_tokenizer("gpt2") ({reason})'
         ) from error
     return tokenizer
 

@@ -40,14 +40,13 @@ def find(name: str) -> Path | None:
 
 
 def read(path: Path, **settings):
-    """Return what transformers makes of a file: (model, tokenizer, loading info)."""
+    """Return what transformers makes of a file: the model, with its loading info, and tokenizer."""
     source = {"gguf_file": path.name}
     config = AutoConfig.from_pretrained(path.parent, **source)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, config=config, **source)
-    model, info = AutoModelForCausalLM.from_pretrained(
-        path.parent, config=config, output_loading_info=True, **source, **settings
-    )
+    source["config"] = config
+    model, info = AutoModelForCausalLM.from_pretrained(path.parent, **source, **settings)
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None:  # the weights are plain, but transformers would refuse to save them
         quantizer.remove_quantization_config(model)
-    return model, tokenizer, info
+    return (model, info), tokenizer

@@ -1,8 +1,10 @@
 """Load a causal model and its tokenizer, checked, from the hub, a folder or a GGUF file."""
 
+import json
+
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from extensions.backbones import gguf
 from extensions.backbones.model import Backbone, quiet
@@ -15,25 +17,22 @@ def load_backbone(name, **settings) -> tuple[nn.Module, object]:
     """Return a causal model and its tokenizer; a GPT-2 as GPT2Model, any other as a Backbone.
 
     `settings` go to the model's from_pretrained; by default weights are float32, and attention is
-    "eager" on a CPU, where it trains a third faster, else "sdpa". Raises FileNotFoundError or
+    "eager" on a CPU, where it trains a third faster. Raises FileNotFoundError or
     ConnectionError where there is no such model, ValueError where it is damaged or not causal.
     """
     path = gguf.find(str(name))
-    if path is None and checkpoint_file(name, "config.json") is None:
-        raise FileNotFoundError(f"{name}: no config.json there; give the folder of a whole model")
-    attention = "eager" if get_device().type == "cpu" else "sdpa"
-    defaults = {"dtype": torch.float32, "attn_implementation": attention}
+    if path is None and _model_type(name) == "gpt2":
+        return GPT2Model.from_pretrained(name, **settings), load_tokenizer(name)
+    settings = {"dtype": torch.float32, "output_loading_info": True} | settings
+    if get_device().type == "cpu":
+        settings.setdefault("attn_implementation", "eager")
     try:
         with quiet():
-            if path is not None:
-                causal, tokenizer, info = gguf.read(path, **defaults | settings)
-            elif AutoConfig.from_pretrained(name).model_type == "gpt2":
-                return GPT2Model.from_pretrained(name, **settings), load_tokenizer(name)
-            else:
+            if path is None:
                 tokenizer = load_tokenizer(name)
-                causal, info = AutoModelForCausalLM.from_pretrained(
-                    name, output_loading_info=True, **defaults | settings
-                )
+                causal, info = AutoModelForCausalLM.from_pretrained(name, **settings)
+            else:
+                (causal, info), tokenizer = gguf.read(path, **settings)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # of a damaged file, almost anything
@@ -50,6 +49,16 @@ def load_backbone(name, **settings) -> tuple[nn.Module, object]:
     model.config.eos_token_id = tokenizer.eos_token_id
     _check(model, name)
     return model, tokenizer
+
+
+def _model_type(name) -> str | None:
+    path = checkpoint_file(name, "config.json")
+    if path is None:
+        raise FileNotFoundError(f"{name}: no config.json there; give the folder of a whole model")
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a model's configuration ({error}); fetch it again") from None
 
 
 @torch.no_grad()
