@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from experiments.runs import Run, load_gpt2, new_optimizer
 from experiments.statistics import wilson_interval
 from gpt2.checkpoints import Checkpoints, Progress, preserved_random_state
 from gpt2.evaluate import predict
-from gpt2.loss import next_token_loss
+from gpt2.loss import answer_and_text_loss, next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.samplers import BatchesByLength, ShuffledRows
 from gpt2.tasks import PromptDataset, Task
@@ -69,6 +70,8 @@ def finetune(
     """
     if settings.precision == "auto":
         settings = replace(settings, precision="bf16" if supports_bf16() else "float32")
+    if settings.text_loss:
+        loss_fn = partial(answer_and_text_loss, weight=settings.text_loss)
     model, tokenizer = load(weights)
     start = {"weights": fingerprint(*model.state_dict().values()), "model": model.config.to_dict()}
     start |= {"task": task.describe(), "load": describe(load)}

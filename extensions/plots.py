@@ -8,8 +8,18 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
-from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, annotate, finish, heat_map
+from experiments.plots.style import (
+    BLUE,
+    CHANCE,
+    COLORS,
+    GREY,
+    annotate,
+    finish,
+    heat_map,
+    intervals,
+)
 from experiments.statistics import wilson_interval
 
 
@@ -99,15 +109,33 @@ def plot_premiums(transfers: Mapping[str, pd.DataFrame], note: str = "") -> Figu
     intervals; `transfers` holds a transfer table for each model."""
     fig, ax = plt.subplots(figsize=(7.4, 4.6))
     for (model, table), color in zip(transfers.items(), COLORS, strict=False):
-        bounds = (table["accuracy"] - table["low"], table["high"] - table["accuracy"])
-        ax.errorbar(table["premium"], table["accuracy"], bounds, fmt="o", color=color, label=model)
+        intervals(ax, table, "accuracy", table["premium"], color=color, label=model)
         for lang, row in table.iterrows():
             annotate(ax, lang, (row["premium"], row["accuracy"]), (5, 4), color=color)
     ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
     ax.set(title="Accuracy and tokens", ylabel="test accuracy, 95 % interval\n(dashed: chance)")
     ax.set(xscale="log", xlabel="premium: tokens over those of the same text in English")
-    ticks = [t for t in (1, 1.5, 2, 3, 5, 7, 10) if t <= max(ax.get_xlim())]
-    ax.set_xticks(ticks, map(str, ticks), minor=False)
-    ax.set_xticks([], minor=True)
+    ax.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
     ax.legend()
+    return finish(fig, note)
+
+
+def plot_tasks(scores: pd.DataFrame, premiums: pd.Series, note: str = "") -> Figure:
+    """Draw a panel a task: the score in each language over the tokenizer's premium, a colour a
+    setting, 95 % intervals; `scores` is of extensions.tasks.study."""
+    groups = list(scores.groupby("task", sort=False))
+    fig, axes = plt.subplots(1, len(groups), figsize=(4.2 * len(groups) + 1.6, 4), squeeze=False)
+    styles = dict(zip(scores["setting"].unique(), (GREY, *COLORS, "black"), strict=False))
+    for ax, (name, rows) in zip(axes.flat, groups, strict=True):
+        rows = rows.assign(premium=rows["language"].map(premiums)).dropna()
+        for setting, part in rows.groupby("setting", sort=False):
+            style = {"color": styles[setting], "label": setting}
+            intervals(ax, part, "score", part["premium"], **style)
+        for lang, part in rows.groupby("language"):
+            best = part.loc[part["score"].idxmax()]
+            annotate(ax, lang, (best["premium"], best["high"]), (0, 3), ha="center", fontsize=8)
+        ax.set(title=name, xscale="log", xlabel="premium", ylim=(0, 1.05))
+        ax.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+    axes.flat[0].set_ylabel("test score, 95 % interval")
+    axes.flat[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return finish(fig, note)

@@ -40,6 +40,23 @@ def next_token_loss(model, batch, reduction: str = "mean") -> Tensor:
     # END SOLUTION
 
 
+def answer_and_text_loss(model, batch, reduction: str = "mean", weight: float = 0.5) -> Tensor:
+    """Return the loss of the labelled tokens plus `weight` times that of the texts before them.
+
+    Each row adds to -log P(answer | prompt) the mean of -log P(x_{i+1} | x_≤i) over its prompt, so
+    that the model keeps to language while it learns a task (Radford et al. 2018, section 3.2).
+    `reduction` is "mean" over the labelled tokens, or "sum".
+    """
+    input_ids, attention_mask, labels = _unpack(batch)
+    losses = next_token_loss(model, (input_ids, attention_mask), reduction="none")
+    counted = attention_mask[:, 1:].bool() & attention_mask[:, :-1].bool()  # in the order of losses
+    answers = labels[:, 1:] != IGNORED
+    texts = counted & ~answers
+    weights = answers + weight * texts / texts.sum(dim=1, keepdim=True).clamp(min=1)  # (B, T - 1)
+    total = (losses * weights[counted]).sum()
+    return total / answers.sum() if reduction == "mean" else total
+
+
 def count_labels(batch) -> int:
     """Return over how many labels `next_token_loss` sums for this batch."""
     *_, labels = _unpack(batch)

@@ -60,7 +60,8 @@ def read_xnli_tsv(
     names, records = _records(path)
     places = _find_columns(path, names, columns)
     texts = [name for name in columns if name not in ("label", *OPTIONAL)]
-    labels = {**{label: label for label in labels}, **spellings}
+    names_of = {label: label for label in labels}
+    names_of |= {other: label for other, label in spellings.items() if label in names_of}
     if lang is not None and "language" in places:
         records = _of_language(path, list(records), lang, len(names), places["language"])
     rows, skipped = [], []
@@ -73,13 +74,13 @@ def read_xnli_tsv(
             continue
         row = {name: fields[places[name]] for name in (*texts, "label")}
         empty = [name for name in texts if not row[name].strip()]
-        if row["label"] not in labels:
+        if row["label"] not in names_of:
             skipped.append((line, f"label {row['label'][:20]!r}"))
         elif empty:
             skipped.append((line, f"no {empty[0]}"))
         else:
             pair_id = fields[places["pair_id"]] if "pair_id" in places else ""
-            label = labels[row["label"]]
+            label = names_of[row["label"]]
             rows.append({**row, "label": label, "pair_id": pair_id or str(line), "line": line})
     if subset <= 1:
         del rows[max(1, int(len(rows) * subset)) :]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import gpt2.fast
 from config import GPT2Config
-from gpt2.loss import IGNORED, count_labels, mean_loss, next_token_loss
+from gpt2.loss import IGNORED, answer_and_text_loss, count_labels, mean_loss, next_token_loss
 from gpt2.model import GPT2Model
 from tests.hugging_face import batch_of, small_model
 
@@ -201,3 +201,32 @@ def test_the_sum_of_many_labels_keeps_its_digits_in_half_precision(dtype):
         half = next_token_loss(model.to(dtype), (ids, torch.ones_like(ids)), reduction="sum")
     assert expected > 2**16 and half.dtype == torch.float32
     assert half.item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+# ---- The loss of answers and texts -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_answer_and_text_loss_adds_each_rows_mean_over_its_prompt(tiny_model, side, weight):
+    """Against the losses of each row alone, its answer and its prompt apart."""
+    rows, answers, expected = [], [2, 1, 3], 0.0
+    for length, answer in zip((7, 4, 9), answers, strict=True):
+        ids = torch.randint(100, (length,), generator=torch.Generator().manual_seed(length))
+        labels = torch.full_like(ids, IGNORED)
+        labels[-answer:] = ids[-answer:]
+        one = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None]}
+        text = torch.where(labels == IGNORED, ids, IGNORED)
+        text[0] = IGNORED
+        expected += next_token_loss(tiny_model, {**one, "labels": labels[None]}, "sum")
+        expected += weight * next_token_loss(tiny_model, {**one, "labels": text[None]}, "mean")
+        rows.append((ids, labels))
+    pad = {"batch_first": True, "padding_side": side}
+    ids = torch.nn.utils.rnn.pad_sequence([ids for ids, _ in rows], padding_value=100, **pad)
+    labels = torch.nn.utils.rnn.pad_sequence([x for _, x in rows], padding_value=IGNORED, **pad)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(x) for _, x in rows], **pad)
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    total = answer_and_text_loss(tiny_model, batch, "sum", weight)
+    torch.testing.assert_close(total, expected)
+    mean = answer_and_text_loss(tiny_model, batch, "mean", weight)
+    torch.testing.assert_close(mean, expected / sum(answers))

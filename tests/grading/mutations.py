@@ -10,7 +10,7 @@ import textwrap
 ATTENTION, LAYER, MODEL = "gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py"
 ADAMW, LOSS, TRAIN = "optim/adamw.py", "gpt2/loss.py", "gpt2/train.py"
 GENERATE, DECODING, CACHE = "gpt2/generate.py", "gpt2/decoding.py", "gpt2/cache.py"
-XNLI, PROMPTS = "gpt2/xnli.py", "gpt2/prompts.py"
+XNLI, PROMPTS, TASKS = "gpt2/xnli.py", "gpt2/prompts.py", "gpt2/tasks.py"
 
 ADD = "return input + dropout(dense_layer(output))"
 EMBED = "self.word_embedding(input_ids) + self.pos_embedding(position_ids)"
@@ -174,16 +174,16 @@ MUTATIONS = [
      [("start, end = self.cache.length, self.cache.length + new.size(2)",
        "start, end = max(self.cache.length - 1, 0), max(self.cache.length - 1, 0) + new.size(2)")]),
 
-    ("fine-tuning step", XNLI, "all tokens are labels",
+    ("fine-tuning step", TASKS, "all tokens are labels",
      [("labels = torch.full_like(input_ids, IGNORED)", "labels = input_ids.clone()")]),
-    ("fine-tuning step", PROMPTS, "another prompt", [('"Premise: {premise}', '"Premise:{premise}')]),
+    ("fine-tuning step", XNLI, "another prompt", [('"Premise: {premise}', '"Premise:{premise}')]),
     ("fine-tuning step", XNLI, "labels exchanged",
-     [('"contradictory": 1, "neutral": 2}', '"contradictory": 2, "neutral": 1}')]),
+     [('"contradictory": "1", "neutral": "2"}', '"contradictory": "2", "neutral": "1"}')]),
     ("fine-tuning step", PROMPTS, "the label is cut off",
-     [("_shorten(ids, *pairs[row], tokenizer, room)", "ids[:room]")]),
-    ("fine-tuning step", XNLI, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')]),
+     [("_shorten(ids, template, rows[i], tokenizer, room)", "ids[:room]")]),
+    ("fine-tuning step", TASKS, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')]),
     ("fine-tuning step", PROMPTS, "a space before the digit",
-     [("[prompt, prompt + digit]", '[prompt, prompt + " " + digit]')]),
+     [("(prompt + text for text in texts)", '(prompt + " " + text for text in texts)')]),
 ]  # fmt: skip
 
 STYLES = {

@@ -1,0 +1,212 @@
+"""A task is data: another prompt, other label words, columns or languages in one place."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from config import FINETUNE_TOY, GPT2Config
+from experiments.baseline import hypothesis_only
+from experiments.evaluation import Evaluation
+from experiments.finetuning import finetune
+from gpt2.evaluate import predict
+from gpt2.loss import IGNORED, next_token_loss
+from gpt2.model import GPT2Model
+from gpt2.tasks import PromptDataset, Task
+from gpt2.xnli import NLITask, XNLIDataset
+from tests import SAMPLE
+
+WORDS = {"entailment": " Yes", "contradictory": " No", "neutral": " Maybe"}
+LONG_WORDS = {"entailment": " Yes indeed", "contradictory": " No", "neutral": " That may well be"}
+NAMED = NLITask(prompt="Sentence {premise} Sentence {hypo} Is", labels=WORDS)
+CAPITALS = Task("Question: What is the capital of {country}?\nAnswer:")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = GPT2Config(**shape, max_position_embeddings=256, initializer_range=0.2)
+    return GPT2Model(config).eval()
+
+
+def log_prob(model, prompt, answer):
+    """Return log P(answer | prompt), one token after the other, without a cache."""
+    total = 0.0
+    for n, token in enumerate(answer):
+        ids = torch.cat([prompt, torch.tensor(answer[:n], dtype=torch.long)])[None]
+        logits = model.hidden_state_to_token(model(ids)["last_token"])[0]
+        total += logits.log_softmax(-1)[token].item()
+    return total
+
+
+# ---- Prompts and labels ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [WORDS, LONG_WORDS, {"entailment": "0", "neutral": "1"}])
+@pytest.mark.parametrize("prompt", ["Sentence {premise} Sentence {hypo} Is", "{hypo} | {premise}:"])
+def test_items_are_the_prompt_and_the_labels_words(prompt, labels, tokenizer):
+    task = NLITask(prompt=prompt, labels=labels)
+    rows = task.dataset(SAMPLE, "train", "fr", tokenizer=tokenizer, verbose=False)
+    assert set(rows.data["label"]) == set(labels) and len(rows) > 100
+    for i in range(0, len(rows), 37):
+        row, item = rows.data.iloc[i], rows[i]
+        text = prompt.format(premise=row["premise"], hypo=row["hypo"])
+        whole = tokenizer(text + labels[row["label"]])["input_ids"]
+        answer = len(whole) - len(tokenizer(text)["input_ids"])
+        assert item["input_ids"].tolist() == whole
+        assert item["labels"].tolist() == [IGNORED] * (len(whole) - answer) + whole[-answer:]
+        assert item["label_str"] == rows.labels[i] == labels[row["label"]].strip()
+
+
+@pytest.mark.parametrize("labels", [WORDS, LONG_WORDS])
+def test_labels_are_scored_by_the_sum_of_log_probabilities(model, labels, tokenizer):
+    task = NLITask(labels=labels)
+    rows = task.dataset(SAMPLE, "test", "en", tokenizer=tokenizer, subset=12, verbose=False)
+    table = predict(model, tokenizer, rows, progress=False)
+    words = [word.strip() for word in labels.values()]
+    for i in range(12):
+        expected = [log_prob(model, rows.prompt(i), tokens) for tokens in rows.label_tokens]
+        got = torch.tensor(table.loc[i, [f"p({word})" for word in words]].tolist()).log()
+        torch.testing.assert_close(got, torch.tensor(expected), atol=1e-4, rtol=1e-4)
+        if labels is LONG_WORDS:
+            assert table["prediction"][i] == words[max(range(3), key=expected.__getitem__)]
+    assert Evaluation(table, task).by_pair("loss").notna().all()
+
+
+@pytest.mark.parametrize("labels", [WORDS, LONG_WORDS])
+def test_other_label_words_are_learned_and_evaluated(labels, tmp_path):
+    """On the pairs it was trained on, a model must say the right words, and be counted right."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    GPT2Model(GPT2Config(**shape, max_position_embeddings=128)).save_pretrained(tmp_path / "base")
+    task = replace(NAMED, labels=labels)
+    settings = replace(FINETUNE_TOY, subset=24.0, epochs=25, learning_rate=2e-3)
+    where = {"weights": tmp_path / "base", "data": SAMPLE, "runs": tmp_path, "progress": False}
+    run = finetune(settings, task=task, **where)
+    rows = task.dataset(SAMPLE, "train", "en", tokenizer=run.tokenizer, subset=24, verbose=False)
+    evaluation = run.evaluate(run.model(), rows, progress=False)
+    assert evaluation.accuracy > 0.9 and evaluation.share_without_label == 0
+    assert evaluation.confusion().to_numpy().trace() == round(24 * evaluation.accuracy)
+    assert evaluation.per_class()["support"].sum() == 24
+    assert run.evaluation("test", progress=False).task == task
+
+
+def test_the_task_is_part_of_a_runs_identity(tmp_path):
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    GPT2Model(GPT2Config(**shape, max_position_embeddings=128)).save_pretrained(tmp_path / "base")
+    settings = replace(FINETUNE_TOY, subset=8.0, epochs=1)
+    where = {"weights": tmp_path / "base", "data": SAMPLE, "runs": tmp_path, "progress": False}
+    changes = ({}, {"prompt": NAMED.prompt}, {"labels": WORDS}, {"labels": LONG_WORDS})
+    paths = {finetune(settings, task=NLITask(**change), **where).path for change in changes}
+    assert len(paths) == 4
+
+
+def test_another_language_and_other_columns_need_only_the_task(tmp_path, tokenizer):
+    task = NLITask(
+        labels={"entailment": "0", "other": "1"},
+        languages=("hr",),
+        columns={"premise": ("tekst",), "hypo": ("tvrdnja",), "label": ("oznaka",)},
+        spellings={"neutral": "other", "contradiction": "other"},
+    )
+    folder = tmp_path / "XNLI-MT-1.0" / "multinli"
+    folder.mkdir(parents=True)
+    lines = ["oznaka\ttvrdnja\ttekst", "neutral\tKiša pada.\tVani je oblačno."]
+    lines += ["entailment\tPas spava.\tMali pas spava.", "unsure\tA\tB"]
+    (folder / "multinli.train.hr.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = task.dataset(tmp_path, "train", *task.languages, tokenizer=tokenizer, verbose=False)
+    assert rows.labels == ["1", "0"] and rows.skipped == [[4, "label 'unsure'"]]
+    prompt = "Premise: Vani je oblačno.\nHypothesis: Kiša pada.\nLabel:1"
+    assert tokenizer.decode(rows[0]["input_ids"]) == prompt
+
+
+def test_the_baseline_follows_the_task(tokenizer):
+    common = {"tokenizer": tokenizer, "verbose": False}
+    pairs = []
+    for task in (NLITask(), NAMED):
+        train, test = (task.dataset(SAMPLE, split, "en", **common) for split in ("train", "test"))
+        pairs.append(hypothesis_only(train, test))
+    assert pairs[0].accuracy == pairs[1].accuracy
+    assert set(pairs[1].predictions["prediction"]) <= {"Yes", "No", "Maybe"}
+    assert pairs[0].loss == pytest.approx(pairs[1].loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": "no fields"}, "prompt must have fields in braces, got 'no fields'"),
+        ({"prompt": "{premise} {claim}"}, "columns says nothing of claim"),
+        ({"labels": {"a": "0"}}, "labels must be two or more different texts"),
+        ({"labels": {"a": "Yes", "b": " yes"}}, "labels must be two or more different texts"),
+        ({"labels": {"a": "0", "b": " "}}, "labels must be two or more different texts"),
+        ({"languages": "en"}, r'languages must be a tuple such as \("en",\), got \'en\''),
+    ],
+)
+def test_a_wrong_task_is_one_clear_sentence(change, message):
+    with pytest.raises(ValueError, match=message):
+        NLITask(**change)
+
+
+def test_a_files_labels_that_the_task_does_not_have_are_skipped(tokenizer):
+    task = NLITask(labels={"yes": "0", "no": "1"})
+    with pytest.raises(ValueError, match=r"no usable row, .* skipped .*labels are \['yes', 'no'\]"):
+        XNLIDataset.in_folder(SAMPLE, "dev", "en", task=task, tokenizer=tokenizer)
+
+
+# ---- Free answers ------------------------------------------------------------------------------
+
+
+def capitals(split, tokenizer):
+    data = pd.DataFrame(
+        [("France", "Paris"), ("the Federal Republic of Germany", "Berlin"), ("Peru", "Lima")],
+        columns=["country", "label"],
+    )
+    return PromptDataset(data.assign(pair_id=["a", "b", "c"]), CAPITALS, tokenizer, split, "en")
+
+
+def test_free_answers_end_with_end_of_text_and_are_the_labels(tokenizer):
+    rows = capitals("train", tokenizer)
+    item = rows[1]
+    text = CAPITALS.prompt.format(country="the Federal Republic of Germany")
+    assert tokenizer.decode(item["input_ids"]) == f"{text} Berlin<|endoftext|>"
+    assert tokenizer.decode(item["labels"][item["labels"] != IGNORED]) == " Berlin<|endoftext|>"
+    assert rows.labels == ["Paris", "Berlin", "Lima"]
+    assert rows.lengths_with_answer.tolist() == [len(rows[i]["input_ids"]) for i in range(3)]
+
+
+def test_free_answers_are_generated_and_their_loss_is_the_models(model, tokenizer):
+    rows = capitals("test", tokenizer)
+    table = predict(model, tokenizer, rows, progress=False)
+    assert table["label"].tolist() == ["Paris", "Berlin", "Lima"]
+    for i in range(3):
+        expected = -log_prob(model, rows.prompt(i), rows.answers[i])
+        assert table["loss"][i] == pytest.approx(expected, rel=1e-4)
+    batch = rows.collate_fn([rows.answered(i) for i in range(3)])
+    total = next_token_loss(model, batch, reduction="sum").item()
+    assert table["loss"].sum() == pytest.approx(total, rel=1e-4)
+    assert all("\n" not in text for text in table["prediction"])
+
+
+def test_free_answers_are_learned(model, tokenizer):
+    rows, trained = capitals("train", tokenizer), GPT2Model(model.config)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=3e-3)
+    batch = rows.collate_fn([rows[i] for i in range(3)])
+    for _ in range(150):
+        next_token_loss(trained, batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    table = predict(trained, tokenizer, capitals("test", tokenizer), progress=False)
+    assert table["prediction"].tolist() == ["Paris", "Berlin", "Lima"]
+    assert Evaluation(table, CAPITALS).score == 1.0 and table["loss"].max() < 0.7
+
+
+def test_a_long_field_is_cut_and_not_the_answer(tokenizer):
+    data = pd.DataFrame([("very " * 200 + "far", "Paris", "a")], columns=["country", "label", "id"])
+    rows = PromptDataset(
+        data.rename(columns={"id": "pair_id"}), CAPITALS, tokenizer, "train", "en", max_length=80
+    )
+    text = tokenizer.decode(rows[0]["input_ids"])
+    assert rows.num_truncated == 1 and len(rows[0]["input_ids"]) <= 80
+    assert text.endswith("?\nAnswer: Paris<|endoftext|>")
