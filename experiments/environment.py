@@ -73,12 +73,9 @@ def _nli(profile: Profile) -> Finding:
 
 def _weights(profile: Profile) -> Finding:
     name = profile.weights
-    if name == MINIATURE:
-        return "weights", "GPT-2 in miniature, data/miniature/model", ""
-    if name == "toy":
-        return "weights", "the toy model that Task 1 trains", ""
-    if Path(name, "config.json").is_file():
-        return "weights", f"the folder {name}", ""
+    here = {MINIATURE: "GPT-2 in miniature, data/miniature/model", "toy": "the model of Task 1"}
+    if name in here or Path(name, "config.json").is_file():
+        return "weights", here.get(name, f"the folder {name}"), ""
     repositories = (f"openai-community/{name}", name) if name in MODEL_SIZES else (name,)
     try:
         cached = [try_to_load_from_cache(each, "model.safetensors") for each in repositories]

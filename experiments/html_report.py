@@ -19,7 +19,6 @@ PAGE = """
 <a class="level{{ heading.level }}" href="#{{ heading.id | e }}">{{ heading.html }}</a>
 {%- endfor %}
 {%- endmacro -%}
-{%- block header -%}{%- endblock -%}
 {%- block body -%}
 {%- set cells = self.body_loop() -%}
 <!DOCTYPE html>
@@ -92,6 +91,3 @@ class Renderer(IPythonRenderer):
     def block_math(self, body: str) -> str:
         formula = MATHML.convert_with_local_state(body, displaystyle=True)
         return f'<span class="formula">{formula}</span>'
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")

@@ -26,16 +26,14 @@ def pretrain(
     *,
     runs="runs",
     name: str = "pretraining",
-    checkpoints: dict | None = None,
     progress: bool = True,
 ) -> "PretrainedRun":
     """Return the finished run of these settings: read from its folder, resumed, or started.
 
     `train_texts` and `held_out` are the parts of a TextDataset; the loss on `held_out` is measured
     after each epoch. The run is the folder `<runs>/<name>-<digest>`, whose digest follows from
-    settings, texts and the code that decides the numbers; its model is the last epoch's.
-    `checkpoints` are arguments of gpt2.checkpoints.Checkpoints. Raises RuntimeError where another
-    process works on the run.
+    settings, texts and the code that decides the numbers; its model is the last epoch's. Raises
+    RuntimeError where another process works on the run.
     """
     parts = {"train": train_texts, "held_out": held_out}
     inputs = {part: fingerprint(*(ids for ids, _ in texts)) for part, texts in parts.items()}
@@ -60,7 +58,7 @@ def pretrain(
             new_optimizer(model, settings),
             epochs=settings.epochs,
             callbacks=[run.metrics, measure_held_out, *bar] if is_main else [],
-            checkpoints=Checkpoints(run.path, **(checkpoints or {})),
+            checkpoints=Checkpoints(run.path),
         )
         if is_main:
             model.save_pretrained(run.model_folder, tokenizer=load_tokenizer("gpt2"))

@@ -51,15 +51,12 @@ def paired_test(first: Sequence, second: Sequence, measure: str = "accuracy") ->
 
 def _same_pairs(first: Sequence, second: Sequence, measure: str) -> tuple[pd.Series, pd.Series]:
     """Return each pair's mean value over the evaluations of either side, in the same order."""
-    sides = []
-    for evaluations in (first, second):
-        values = [evaluation.by_pair(measure) for evaluation in evaluations]
-        if not all(v.index.is_unique and set(v.index) == set(values[0].index) for v in values):
-            raise ValueError("a paired test needs the same pairs in all evaluations")
-        sides.append(pd.concat(values, axis=1).mean(axis=1).sort_index())
-    if set(sides[0].index) != set(sides[1].index):
-        raise ValueError("a paired test needs the same pairs in both evaluations")
-    return sides[0], sides[1]
+    values = [evaluation.by_pair(measure) for evaluation in (*first, *second)]
+    pairs = set(values[0].index)
+    if not all(each.index.is_unique and set(each.index) == pairs for each in values):
+        raise ValueError("a paired test needs the same pairs in all evaluations")
+    table = pd.concat(values, axis=1).sort_index()
+    return table.iloc[:, : len(first)].mean(axis=1), table.iloc[:, len(first) :].mean(axis=1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,6 @@
 """Figures of Task 1: tokens, optimizers, loss curves, decoding."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,9 +38,8 @@ def plot_tokens(sentences: dict[str, str], tokenizer) -> Figure:
             if color == FRAGMENT or not {ord(c) for c in text} <= glyphs.keys():
                 label, size = piece.hex(" "), 7.5
             if len(label) * size < 1100 * len(piece) / widest:  # else it is wider than its box
-                ax.text(
-                    x + len(piece) / 2, y + 0.08, label, ha="center", va="center", fontsize=size
-                )
+                middle = x + len(piece) / 2
+                ax.text(middle, y + 0.08, label, ha="center", va="center", fontsize=size)
             x += len(piece)
         counts = f"{len(tokens)} tokens, {len(sentence)} characters, {len(sentence.split())} words"
         ax.text(0.2, y - 0.25, f"{name}: {counts}", va="bottom", fontsize=9)
@@ -68,18 +66,17 @@ def plot_attention(
     labels = [[token.replace("\n", "\\n") for token in names] for names in (queries, tokens)]
     columns = min(2, len(heads))
     rows = -(-len(heads) // columns)
-    cell = 0.6 if len(tokens) <= 8 else 0.23
+    few = len(tokens) <= 8
+    cell = 0.6 if few else 0.23
     size = (columns * (cell * len(tokens) + 1), rows * (cell * 0.8 * len(queries) + 1.2))
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax in axes.flat[len(heads) :]:
         ax.axis("off")
     for i, (ax, head) in enumerate(zip(axes.flat, heads, strict=False)):
         table = pd.DataFrame(head, *labels)
-        texts = table.map("{:.2f}".format).to_numpy()
-        if len(tokens) > 8:
-            texts = np.full(table.shape, "")
+        texts = table.map(("{:.2f}" if few else "").format).to_numpy()
         heat_map(ax, table, texts, fontsize=9, cmap="Blues", vmin=0, vmax=1)
-        ax.tick_params(axis="x", rotation=0 if len(tokens) <= 8 else 90)
+        ax.tick_params(axis="x", rotation=0 if few else 90)
         ax.set(title=titles[i] if titles else "", xlabel="key", ylabel="query")
     return finish(fig, note)
 
@@ -87,10 +84,8 @@ def plot_attention(
 def plot_lengths(lengths: Sequence[float], note: str = "") -> Figure:
     """Draw the mean length of the vectors before the first block and after each."""
     fig, ax = plt.subplots(figsize=(5.5, 3))
-    ax.plot(range(len(lengths)), lengths, "o-", color=BLUE)
-    ax.set_xticks(
-        range(len(lengths)), ["embedding", *(f"block {i}" for i in range(1, len(lengths)))]
-    )
+    names = ["embedding", *(f"block {i}" for i in range(1, len(lengths)))]
+    ax.plot(names, lengths, "o-", color=BLUE)
     ax.set(title="Length of the residual vectors", ylabel="mean length", ylim=(0, None))
     return finish(fig, note)
 
@@ -143,25 +138,21 @@ def plot_loss_curve(
     `history` holds Progress; `held_out` maps a step to the loss there; `baselines` maps a name to
     a constant.
     """
-    steps = np.array([progress.step for progress in history])
-    losses = np.array([progress.loss for progress in history])
-    window = max(1, len(losses) // 50)
-    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    table = pd.DataFrame(history).set_index("step")
+    window = max(1, len(table) // 50)
+    smooth = table["loss"].rolling(window).mean()
     fig, ax = plt.subplots(figsize=(9, 4))
-    ax.plot(steps, losses, color=BLUE, alpha=0.25, lw=0.7, label="each step")
-    ax.plot(steps[window - 1 :], smooth, color=BLUE, label=f"mean of {window} steps")
+    ax.plot(table["loss"], color=BLUE, alpha=0.25, lw=0.7, label="each step")
+    ax.plot(smooth, color=BLUE, label=f"mean of {window} steps")
     if held_out:
         ax.plot(list(held_out), list(held_out.values()), "o-", color=RED, label=held_out_name)
-        last = max(held_out)
-        annotate(
-            ax, f"{held_out[last]:.2f}", (last, held_out[last]), (6, 0), color=RED, va="center"
-        )
+        last, value = max(held_out.items())
+        annotate(ax, f"{value:.2f}", (last, value), (6, 0), color=RED, va="center")
     for name, value in (baselines or {}).items():
         ax.axhline(value, color=GREY, ls="--", lw=1)
-        ax.text(steps[-1], value, f"{name} {value:.2f}", ha="right", va="bottom", color=GREY)
-    for progress, following in pairwise(history):
-        if following.epoch != progress.epoch:
-            ax.axvline(progress.step, color="#DDDDDD", lw=1, zorder=0)
+        ax.text(table.index[-1], value, f"{name} {value:.2f}", ha="right", va="bottom", color=GREY)
+    for step in table.index[table["ends_epoch"]]:
+        ax.axvline(step, color="#DDDDDD", lw=1, zorder=0)
     ax.set(xlabel="step (grey lines: ends of epochs)", ylabel=ylabel, title=title)
     ax.margins(x=0.07, y=0.1)
     ax.legend(loc="upper right", bbox_to_anchor=(1, 0.9))

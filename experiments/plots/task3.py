@@ -71,10 +71,9 @@ def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
     """Draw `experiments.transfer.results_table`: a row a language, a point with its interval a
     setting."""
     languages = list(dict.fromkeys(results["language"]))
-    settings = list(dict.fromkeys(results["setting"]))
+    settings = results.groupby("setting", sort=False)
     fig, ax = plt.subplots(figsize=(9, 0.55 * len(languages) + 1.6))
-    for i, (setting, color) in enumerate(zip(settings, COLORS, strict=False)):
-        rows = results[results["setting"] == setting]
+    for i, ((setting, rows), color) in enumerate(zip(settings, COLORS, strict=False)):
         shift = 0.16 * (i - (len(settings) - 1) / 2)  # so that intervals don't hide each other
         places = [languages.index(lang) + shift for lang in rows["language"]]
         intervals(ax, rows, "accuracy", places, across=True, color=color, label=setting)

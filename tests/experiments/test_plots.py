@@ -70,7 +70,7 @@ def test_the_loss_curve_shows_losses_and_baselines():
     (ax,) = fig.axes
     raw, smooth, held_out, *_ = ax.lines
     assert raw.get_ydata()[0] == history()[0].loss and len(raw.get_ydata()) == 100
-    assert smooth.get_ydata()[0] == pytest.approx((history()[0].loss + history()[1].loss) / 2)
+    assert smooth.get_ydata()[1] == pytest.approx((history()[0].loss + history()[1].loss) / 2)
     assert held_out.get_ydata().tolist() == [7.0, 5.5]
     assert "unigram 6.50" in texts(fig) and "5.50" in texts(fig)
     assert [text.get_text() for text in fig.texts] == ["a sample"]

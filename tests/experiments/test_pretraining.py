@@ -67,8 +67,9 @@ def test_a_stopped_run_resumes_to_the_same_bits(go, tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr("experiments.pretraining.ProgressBar", lambda name, stop=stop: stop)
+            patch.setattr("gpt2.checkpoints.Checkpoints.due", lambda self, progress: True)
             with pytest.raises(KeyboardInterrupt):
-                go(runs=tmp_path / "stopped", progress=True, checkpoints={"every_seconds": 0})
+                go(runs=tmp_path / "stopped", progress=True)
     stopped, _ = go(runs=tmp_path / "stopped")
     assert bits(stopped) == bits(whole)
     assert [p.loss for p in stopped.history()] == [p.loss for p in whole.history()]
