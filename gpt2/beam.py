@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from gpt2.decoding import Context, Decoding, penalize_repetition
+from gpt2.decoding import Context, Decoding
 
 
 def beam_search(context: Context, max_new_tokens: int, eos: int, decoding: Decoding) -> Tensor:
@@ -26,7 +27,7 @@ def beam_search(context: Context, max_new_tokens: int, eos: int, decoding: Decod
     done = [False] * B
     for length in range(1, max_new_tokens + 1):
         scores = context.next_logits().log_softmax(dim=-1)
-        scores = penalize_repetition(scores, context.ids, context.mask, decoding.repetition_penalty)
+        scores = context.penalize_repetition(scores, decoding.repetition_penalty)
         totals = (sums.view(-1, 1) + scores).view(B, -1)
         best, index = totals.topk(2 * beams)  # at most `beams` of them end with eos
         beam, token = index // scores.size(-1), index % scores.size(-1)
@@ -52,7 +53,5 @@ def beam_search(context: Context, max_new_tokens: int, eos: int, decoding: Decod
         rows = torch.arange(B, device=device)[:, None] * beams + beam.gather(1, keep)
         context.select(rows.flatten())
         context.append(token.gather(1, keep).view(-1, 1))
-    sequences = [entries[0][1] for entries in finished]
-    longest = max(map(len, sequences))
-    filled = [sequence + [eos] * (longest - len(sequence)) for sequence in sequences]
-    return torch.tensor(filled, device=device)
+    sequences = [torch.tensor(entries[0][1], device=device) for entries in finished]
+    return pad_sequence(sequences, batch_first=True, padding_value=eos)

@@ -27,10 +27,8 @@ class LayerCache:
     def _append(self, stored: Tensor | None, new: Tensor) -> Tensor:
         new = new.to(self.cache.dtype or new.dtype)
         start, end = self.cache.length, self.cache.length + new.size(2)
-        if stored is None and self.cache.capacity > end:
-            stored = new.new_empty(*new.shape[:2], self.cache.capacity, new.size(3))
         if stored is None:
-            return new
+            stored = new.new_empty(*new.shape[:2], self.cache.capacity, new.size(3))
         if end > stored.size(2):
             return torch.cat([stored[:, :, :start], new], dim=2)
         stored[:, :, start:end] = new

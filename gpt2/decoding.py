@@ -79,12 +79,21 @@ class Context:
 
     def next_logits(self) -> Tensor:
         """Return the logits of the token that follows, (B, vocab), from the model's own forward."""
-        if self.cache is None:
-            state = self.model(self.ids, self.mask)["last_hidden_state"][:, -1]
-        else:
-            unread = self.ids[:, self.cache.length :]
-            state = self.model(unread, self.mask, self.cache)["last_hidden_state"][:, -1]
+        read, cache = (0, ()) if self.cache is None else (self.cache.length, (self.cache,))
+        state = self.model(self.ids[:, read:], self.mask, *cache)["last_hidden_state"][:, -1]
         return self.model.hidden_state_to_token(state).float()
+
+    def penalize_repetition(self, scores: Tensor, penalty: float) -> Tensor:
+        """Return `scores` (B, vocab) with the tokens so far, pads aside, made less likely.
+
+        Positive scores are divided by `penalty`, negative ones multiplied.
+        """
+        if penalty == 1.0:
+            return scores
+        tokens = self.mask.to(scores.dtype)
+        occurred = torch.zeros_like(scores).scatter_add_(1, self.ids, tokens) > 0
+        penalized = torch.where(scores > 0, scores / penalty, scores * penalty)
+        return torch.where(occurred, penalized, scores)
 
     def append(self, tokens: Tensor) -> None:
         """Add a column of tokens, (B, 1)."""
@@ -96,18 +105,6 @@ class Context:
         self.ids, self.mask = self.ids[rows], self.mask[rows]
         if self.cache is not None:
             self.cache = self.cache.select(rows)
-
-
-def penalize_repetition(scores: Tensor, ids: Tensor, mask: Tensor, penalty: float) -> Tensor:
-    """Return `scores` (B, vocab) with the tokens of `ids` (B, S), pads aside, made less likely.
-
-    Positive scores are divided by `penalty`, negative ones multiplied.
-    """
-    if penalty == 1.0:
-        return scores
-    occurred = torch.zeros_like(scores).scatter_add_(1, ids, mask.to(scores.dtype)) > 0
-    penalized = torch.where(scores > 0, scores / penalty, scores * penalty)
-    return torch.where(occurred, penalized, scores)
 
 
 def restrict(logits: Tensor, decoding: Decoding) -> Tensor:

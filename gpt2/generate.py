@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gpt2.beam import beam_search
 from gpt2.cache import reads_in_parts
-from gpt2.decoding import Context, Decoding, penalize_repetition, restrict
+from gpt2.decoding import Context, Decoding, restrict
 from gpt2.fast import faster
 from gpt2.tokenizer import check_tokenizer
 from utils import in_evaluation_mode
@@ -68,9 +68,8 @@ def _token_by_token(context: Context, max_new_tokens: int, eos: int, settings: D
     finished = torch.zeros(len(context.ids), dtype=torch.bool, device=context.ids.device)
     new_tokens = []
     for _ in range(max_new_tokens):
-        logits = penalize_repetition(
-            context.next_logits(), context.ids, context.mask, settings.repetition_penalty
-        )
+        logits = context.next_logits()
+        logits = context.penalize_repetition(logits, settings.repetition_penalty)
         if settings.do_sample:
             probabilities = restrict(logits, settings).softmax(dim=-1)
             next_token = torch.multinomial(probabilities, 1, generator=settings.generator)

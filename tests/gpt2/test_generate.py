@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from config import GPT2Config
 from gpt2.cache import KeyValueCache
-from gpt2.decoding import Decoding, penalize_repetition, restrict
+from gpt2.decoding import Context, Decoding, restrict
 from gpt2.generate import generate, generate_gpt2
 from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
@@ -215,8 +215,9 @@ def test_the_repetition_penalty_gives_transformers_tokens(penalty, settings, pai
 
 
 def test_pads_are_no_repetition():
-    scores, ids = torch.ones(1, 4), torch.tensor([[3, 1, 1]])
-    penalized = penalize_repetition(scores, ids, torch.tensor([[0, 1, 1]]), 2.0)
+    ids, mask = torch.tensor([[3, 1, 1]]), torch.tensor([[0, 1, 1]])
+    context = Context(None, ids, mask, capacity=0, use_cache=False)
+    penalized = context.penalize_repetition(torch.ones(1, 4), 2.0)
     assert penalized.tolist() == [[1.0, 0.5, 1.0, 1.0]]
 
 
