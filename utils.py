@@ -3,17 +3,15 @@
 import hashlib
 import os
 import platform
-import random
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import torch
+from accelerate.utils import set_seed  # noqa: F401  (of Python's, NumPy's, torch's generators)
 from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -75,19 +73,8 @@ def get_parameter_dtype(module: nn.Module) -> torch.dtype:
 
 
 def get_device() -> torch.device:
-    """Return the best available device: CUDA, Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def set_seed(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators (all devices)."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    """Return the best available device: CUDA, Apple's MPS or another, else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def fingerprint(*tensors: Tensor) -> str:
@@ -132,9 +119,8 @@ def atomic_write(path) -> Iterator[Path]:
     except (OSError, RuntimeError, SafetensorError) as error:  # what writers make of a full disk
         if isinstance(error, OSError) and (error.filename or error.errno is None):
             raise  # it names the file
-        free = shutil.disk_usage(path.parent).free / 2**30
         raise OSError(
-            f"{path}: cannot be written ({error}); {free:.1f} GiB are free, make room if it is full"
+            f"{path}: cannot be written ({error}); make room if the disk is full"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
