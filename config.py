@@ -72,8 +72,6 @@ class GPT2Config(SimpleNamespace):
     cannot make a model.
     """
 
-    model_type = "gpt2"
-
     def __init__(
         self,
         vocab_size=50257,
@@ -111,9 +109,6 @@ class GPT2Config(SimpleNamespace):
         self.pad_token_id = pad_token_id
         self.attn_implementation = attn_implementation
         self.activation_function = activation_function
-        self._check()
-
-    def _check(self) -> None:
         sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
         sizes += ("intermediate_size", "max_position_embeddings")
         _check_numbers(self, "of at least 1", *sizes, whole=True)
@@ -184,14 +179,14 @@ class GPT2Config(SimpleNamespace):
             "embd_pdrop": self.hidden_dropout_prob,
         }
 
-    def to_json(self) -> str:
-        """Return the text of config.json; TypeError for a setting that JSON cannot hold."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
     def save_pretrained(self, folder) -> None:
-        """Write `folder/config.json`; an error leaves the old file as it was."""
+        """Write `folder/config.json`; an error leaves the old file as it was.
+
+        Raises TypeError for a setting that JSON cannot hold.
+        """
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
         with atomic_write(Path(folder) / "config.json") as path:
-            path.write_text(self.to_json(), encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
 
     def __eq__(self, other) -> bool:
         return type(self) is type(other) and self.to_dict() == other.to_dict()

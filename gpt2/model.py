@@ -45,7 +45,6 @@ class GPT2Model(GPTPreTrainedModel):
         self.embed_dropout = nn.Dropout(config.hidden_dropout_prob)
         self.gpt_layers = nn.ModuleList(GPT2Layer(config) for _ in range(config.num_hidden_layers))
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.register_load_state_dict_pre_hook(weights.drop_unused_course_weights)
         self.init_weights()
 
     def embed(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:

@@ -140,13 +140,6 @@ def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"weight {name} ({tensor.dtype}) has values that are not finite numbers")
 
 
-def drop_unused_course_weights(module, state_dict: dict, prefix: str, *_) -> None:
-    """Remove what the course's own GPT2Model saved but never used, before a strict load."""
-    for name in list(state_dict):
-        if name.startswith((prefix + "pooler_dense.", prefix + "position_ids")):
-            del state_dict[name]
-
-
 # ---- Reading -----------------------------------------------------------------------------------
 
 
@@ -242,12 +235,9 @@ def save(model, folder, tokenizer=None) -> None:
         _check_modules(model, config)
     except ValueError as error:
         raise ValueError(f"{type(model).__name__} cannot be saved: {error}; {FIX}") from None
-    with (
-        atomic_write(folder / "config.json") as config_path,
-        atomic_write(folder / "model.safetensors") as weights_path,
-    ):
-        config_path.write_text(config.to_json(), encoding="utf-8")
-        save_file(weights, weights_path, metadata={"format": "pt"})
+    with atomic_write(folder / "model.safetensors") as path:
+        save_file(weights, path, metadata={"format": "pt"})
+        config.save_pretrained(folder)
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)
 
