@@ -133,10 +133,10 @@ def executed(shown: dict[str, graded.Result]) -> nbformat.NotebookNode:
     return notebook
 
 
-@pytest.fixture
-def submission(run, tmp_path):
+@pytest.fixture(scope="module")
+def complete_submission(run, tmp_path_factory):
     """Our solutions, the run, and a notebook that claims what came out of it."""
-    folder = solved(tmp_path / "submission")
+    folder = solved(tmp_path_factory.mktemp("handed-in"))
     without = shutil.ignore_patterns("checkpoint*", ".*")
     shutil.copytree(run.path, folder / "runs" / run.path.name, ignore=without)
     shown = {
@@ -145,6 +145,12 @@ def submission(run, tmp_path):
     }
     nbformat.write(executed(shown), folder / NOTEBOOK)
     return folder
+
+
+@pytest.fixture
+def submission(complete_submission, tmp_path):
+    """A copy that a test may tamper with."""
+    return shutil.copytree(complete_submission, tmp_path / "submission")
 
 
 def test_claims_that_can_be_computed_again_count(submission):
