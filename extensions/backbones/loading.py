@@ -47,6 +47,7 @@ def load_backbone(name, **settings) -> tuple[nn.Module, object]:
     model = Backbone(causal.eval())
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.name_or_path = ""  # the same configuration wherever the files lie
     _check(model, name)
     return model, tokenizer
 

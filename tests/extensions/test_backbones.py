@@ -217,6 +217,7 @@ def test_a_saved_model_is_loaded_here_and_there_bit_for_bit(backbone, tmp_path):
     ours.save_pretrained(tmp_path, tokenizer)
     again, its_tokenizer = load_backbone(tmp_path)
     there = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert again.config.to_dict() == ours.config.to_dict()
     assert its_tokenizer("the pair").input_ids == tokenizer("the pair").input_ids
     for name, tensor in ours.causal.state_dict().items():
         assert torch.equal(tensor, again.causal.state_dict()[name])
