@@ -250,6 +250,7 @@ class FinetuningSettings(TrainingSettings):
     warmup: float = 0.0  # share of the steps
     max_grad_norm: float | None = None
     precision: str = "float32"  # or "bf16", or "auto": bf16 where the hardware has it
+    text_loss: float = 0.0  # weight of the prompts' own loss beside the labels'
 
     def __post_init__(self):
         super().__post_init__()
@@ -258,6 +259,7 @@ class FinetuningSettings(TrainingSettings):
         _check_numbers(self, "of at least 1", *counts, whole=True, optional=True)
         _check_numbers(self, "above 0", "subset", "max_grad_norm", optional=True)
         _check_numbers(self, "in [0, 1)", "warmup")
+        _check_numbers(self, "of at least 0", "text_loss")
         _check_choice(self, "schedule", "constant", "linear", "cosine")
         _check_choice(self, "precision", "float32", "bf16", "auto")
         if not self.languages or isinstance(self.languages, str):

@@ -9,7 +9,6 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from experiments.files import write_text
 from experiments.statistics import bootstrap_interval, wilson_interval
-from gpt2.evaluate import compute_accuracy
 from gpt2.tasks import Task
 from gpt2.xnli import XNLI
 
@@ -44,7 +43,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        return compute_accuracy(*(self.predictions[c].tolist() for c in ("prediction", "label")))
+        return Task.score(self.task, self.predictions)
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -27,7 +27,6 @@ from experiments.identity import code_identity, describe
 from experiments.runs import Run, load_gpt2, new_optimizer
 from experiments.statistics import wilson_interval
 from gpt2.checkpoints import Checkpoints, Progress, preserved_random_state
-from gpt2.evaluate import predict
 from gpt2.loss import answer_and_text_loss, next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.samplers import BatchesByLength, ShuffledRows
@@ -203,7 +202,7 @@ class FinetunedRun(Run):
         """Return a model's predictions, computed in the precision of the training."""
         device = next(model.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            predictions = predict(model, self.tokenizer, rows, progress=progress)
+            predictions = self.task.predict(model, self.tokenizer, rows, progress=progress)
         return Evaluation(predictions, self.task)
 
     def save_evaluation(self, evaluation: Evaluation, rows: PromptDataset) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from gpt2.cache import KeyValueCache, reads_in_parts
 from gpt2.fast import faster
 from gpt2.generate import generate
-from gpt2.loss import IGNORED, next_token_loss
+from gpt2.loss import IGNORED
 from utils import in_evaluation_mode
 
 TOKEN_BUDGET, GPU_TOKEN_BUDGET = 1024, 16384  # rows times positions that a batch may have
@@ -72,14 +72,9 @@ def predict(model, tokenizer, dataset, *, progress: bool = True) -> pd.DataFrame
 
     Columns: pair_id, label and prediction (texts), and p(<label>) of each label, the probability
     of its tokens behind the prompt. Labels of one token are predicted over the whole vocabulary; of
-    labels with several tokens the most probable one is. Without labels the prediction is the line
-    that the model generates greedily, and the column loss has the nats of the right answer.
+    labels with several tokens the most probable one is.
     """
     columns = {"pair_id": dataset.pair_ids, "label": dataset.labels}
-    if not dataset.task.labels:
-        texts = _generated_lines(model, tokenizer, dataset, progress)
-        losses = _answer_losses(model, dataset)
-        return pd.DataFrame({**columns, "prediction": texts, "loss": losses})
     prompts = [dataset.prompt(i) for i in range(len(dataset))]
     tokens, log_probs = score_labels(model, prompts, dataset.label_tokens, progress=progress)
     labels = [text.strip() for text in dataset.task.labels.values()]
@@ -96,44 +91,6 @@ def predict(model, tokenizer, dataset, *, progress: bool = True) -> pd.DataFrame
 
 def _texts(tokens: Tensor, tokenizer) -> list[str]:
     return tokenizer.batch_decode([[token] for token in tokens.tolist()], skip_special_tokens=True)
-
-
-def _generated_lines(model, tokenizer, dataset, progress: bool) -> list[str]:
-    """Return the line that the model generates for each prompt."""
-    device, eos = next(model.parameters()).device, tokenizer.eos_token_id
-    settings = {"max_new_tokens": dataset.task.max_answer, "eos": -1 if eos is None else eos}
-    lines: dict[int, str] = {}
-    with tqdm(total=len(dataset), unit="prompt", ncols=100, disable=not progress) as bar:
-        for rows in _batches_by_length(dataset.lengths + dataset.task.max_answer, device):
-            ids, mask = _padded([dataset.prompt(row) for row in rows], device)
-            new = generate(model, ids, mask, **settings)
-            texts = tokenizer.batch_decode(new, skip_special_tokens=True)
-            lines.update(
-                zip(rows, (text.strip().partition("\n")[0] for text in texts), strict=True)
-            )
-            bar.update(len(rows))
-    return [lines[row] for row in range(len(dataset))]
-
-
-@torch.no_grad()
-@in_evaluation_mode
-def _answer_losses(model, dataset) -> list[float]:
-    """Return -log P of each row's right answer, in nats."""
-    device, losses = next(model.parameters()).device, {}
-    for rows in _batches_by_length(dataset.lengths + dataset.task.max_answer, device):
-        batch = dataset.collate_fn([dataset.answered(row) for row in rows])
-        batch = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
-        parts = next_token_loss(model, batch, reduction="none").float().cpu()
-        counts = [len(dataset.answers[row]) for row in rows]
-        losses.update(zip(rows, (part.sum().item() for part in parts.split(counts)), strict=True))
-    return [losses[row] for row in range(len(dataset))]
-
-
-def _batches_by_length(lengths, device) -> Iterator[list[int]]:
-    """Yield rows in batches of similar lengths under the token budget."""
-    rows = sorted((int(length), row) for row, length in enumerate(lengths))
-    for batch in _under_budget(rows, 0, device, enough=0):
-        yield [row for _, row in batch]
 
 
 # ---- Next tokens -------------------------------------------------------------------------------
@@ -192,7 +149,9 @@ def _last_states(model, prompts: Sequence[Tensor], device) -> Iterator[tuple[lis
     longest = max(prompts, key=len, default=torch.empty(0))
     half = len(longest) // 2
     if half and not reads_in_parts(model, longest[None].to(device), half):
-        for rows in _batches_by_length(map(len, prompts), device):
+        lengths = sorted((len(prompt), row) for row, prompt in enumerate(prompts))
+        for part in _under_budget(lengths, 0, device, enough=0):
+            rows = [row for _, row in part]
             yield rows, model(*_padded([prompts[row] for row in rows], device))["last_token"]
         return
     enough = ENOUGH if device.type == "cpu" else GPU_TOKEN_BUDGET

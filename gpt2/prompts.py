@@ -54,7 +54,7 @@ def label_tokens(tokenizer, template: str, labels: Mapping[str, str]) -> list[li
     Raises ValueError where the tokenizer cannot write a label behind the prompt, or where one is
     the start of another, which then could never be the more probable one.
     """
-    tokens = _continuations(tokenizer, template, list(labels.values()))
+    tokens = continuations(tokenizer, template, list(labels.values()))
     for text, ids in zip(labels.values(), tokens, strict=True):
         if tokenizer.decode(ids).strip().lower() != text.strip().lower():
             raise ValueError(
@@ -72,16 +72,7 @@ def label_tokens(tokenizer, template: str, labels: Mapping[str, str]) -> list[li
     return tokens
 
 
-def free_answers(tokenizer, template: str, texts: Sequence[str], most: int) -> list[list[int]]:
-    """Return the tokens that follow a prompt for each text: at most `most`, end-of-text the last
-    where the tokenizer has one."""
-    eos = tokenizer.eos_token_id
-    end = [] if eos is None else [eos]
-    tokens = _continuations(tokenizer, template, [f" {text}" for text in texts])
-    return [ids[: most - len(end)] + end for ids in tokens]
-
-
-def _continuations(tokenizer, template: str, texts: Sequence[str]) -> list[list[int]]:
+def continuations(tokenizer, template: str, texts: Sequence[str]) -> list[list[int]]:
     """Return the tokens of each text behind the prompt, of which they may not change any."""
     prompt = template.format(**dict.fromkeys(fields_of(template), "a"))
     before, *whole = encode_texts(tokenizer, [prompt, *(prompt + text for text in texts)])

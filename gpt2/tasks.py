@@ -16,24 +16,20 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from config import GPT2Config
+from gpt2.evaluate import compute_accuracy, predict
 from gpt2.loss import IGNORED
-from gpt2.prompts import encode_prompts, fields_of, free_answers, label_tokens
+from gpt2.prompts import encode_prompts, fields_of, label_tokens
 from gpt2.tokenizer import pad_id
 from utils import fingerprint
 
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt with fields in braces, and the text that follows it for each label.
-
-    The answers to a task without `labels` are free text of at most `max_answer` tokens, which ends
-    with the line or the end-of-text token.
-    """
+    """A prompt with fields in braces, and the text that follows it for each label."""
 
     prompt: str
     labels: Mapping[str, str] = field(default_factory=dict)  # name -> text, such as "0" or " Yes"
     languages: tuple[str, ...] = ("en",)
-    max_answer: int = 48
 
     measure = "accuracy"  # what `score` returns
 
@@ -55,17 +51,20 @@ class Task:
         """Return all that decides the numbers of a run on this task, for its identity."""
         return {"task": type(self).__name__, **asdict(self)}
 
+    def predict(self, model, tokenizer, dataset, *, progress: bool = True) -> pd.DataFrame:
+        """Return a row an item: pair_id, label, prediction, and what their loss follows from."""
+        return predict(model, tokenizer, dataset, progress=progress)
+
     def score(self, predictions: pd.DataFrame) -> float:
         """Return the task's `measure` of columns `label` and `prediction` (texts): accuracy."""
-        pairs = zip(predictions["prediction"], predictions["label"], strict=True)
-        return sum(a.strip().lower() == b.strip().lower() for a, b in pairs) / len(predictions)
+        return compute_accuracy(*(predictions[c].tolist() for c in ("prediction", "label")))
 
 
 class PromptDataset(Dataset):
     """The rows of one language and split of a task: prompts, and the tokens that answer them.
 
-    `data` has a row an item: the prompt's fields, `label` (a name of the task's labels, or the
-    free answer) and `pair_id`; its `.attrs["skipped"]` may list unusable rows as (line, reason).
+    `data` has a row an item: the prompt's fields, `label` (a name of the task's labels) and
+    `pair_id`; its `.attrs["skipped"]` may list unusable rows as (line, reason).
 
     A train item is a dict of `input_ids` [T] (prompt and answer), `attention_mask` [T], `labels`
     [T] (-100 except for the answer) and `label_str`, the answer's text. A dev or test item has the
@@ -85,7 +84,7 @@ class PromptDataset(Dataset):
         self.task, self.tokenizer, self.split, self.lang = task, tokenizer, split, lang
         self.max_length = max_length
         self.label_tokens = label_tokens(tokenizer, task.prompt, task.labels)
-        self.longest_answer = max(map(len, self.label_tokens), default=task.max_answer)
+        self.longest_answer = max(map(len, self.label_tokens), default=0)
         # The static method pads as GPT-2's tokenizer does; a loader of this set as its own does.
         self.collate_fn = partial(PromptDataset.collate_fn, pad_token_id=pad_id(tokenizer))
 
@@ -101,16 +100,14 @@ class PromptDataset(Dataset):
     def _use(self, encoded: dict[str, np.ndarray]) -> None:
         self.ids, self.offsets = encoded["ids"], encoded["offsets"]
         self.truncated = encoded["truncated"]
-        if self.task.labels:
-            self.label_ids = encoded["labels"]
-            texts = [text.strip() for text in self.task.labels.values()]
-            self.labels = [texts[label] for label in self.label_ids]
-            self.answers = [self.label_tokens[label] for label in self.label_ids]
-        else:
-            self.labels = [text.strip() for text in self.data["label"]]
-            self.answers = free_answers(
-                self.tokenizer, self.task.prompt, self.labels, self.task.max_answer
-            )
+        self.labels, self.answers = self._answers(encoded)
+
+    def _answers(self, encoded: dict[str, np.ndarray]) -> tuple[list[str], list[list[int]]]:
+        """Return every row's right answer: its text without white space around it, its tokens."""
+        self.label_ids = encoded["labels"]
+        texts = [text.strip() for text in self.task.labels.values()]
+        labels = [texts[label] for label in self.label_ids]
+        return labels, [self.label_tokens[label] for label in self.label_ids]
 
     def _skipped_rows(self) -> str:
         reasons = "; ".join(f"line {line}: {reason}" for line, reason in self.skipped[:3])

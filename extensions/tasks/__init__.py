@@ -22,6 +22,8 @@ SPLITS = ("train", "dev", "test")
 class FileTask(Task):
     """A task whose rows lie in a folder in a published layout; the relatives say how to `read`."""
 
+    rows_of = PromptDataset
+
     def read(self, folder, split: str, lang: str, subset: float = 1.0) -> pd.DataFrame:
         """Return the usable rows: the prompt's fields, label, pair_id and line.
 
@@ -43,7 +45,7 @@ class FileTask(Task):
     ) -> PromptDataset:
         """Return the rows of `read` as prompts; with `verbose` a line says what was loaded."""
         data = self.read(folder, split, lang, subset)
-        rows = PromptDataset(data, self, tokenizer, split, lang, max_length)
+        rows = self.rows_of(data, self, tokenizer, split, lang, max_length)
         if verbose:
             reasons = "; ".join(f"line {line}: {reason}" for line, reason in rows.skipped[:3])
             print(

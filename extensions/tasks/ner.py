@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from extensions.tasks import FileTask, as_data, check_split, read_file
+from extensions.tasks import as_data, check_split, read_file
+from extensions.tasks.free import FreeTask
 
 LANGUAGES = (
     *("en", "ar", "bg", "de", "el", "es", "fr"),
@@ -34,7 +35,7 @@ NONE = "none"
 
 
 @dataclass(frozen=True)
-class NERTask(FileTask):
+class NERTask(FreeTask):
     """Entities of a sentence as free text; `tokens` and `tags` stay beside it for baselines."""
 
     prompt: str = "Sentence: {sentence}\nEntities:"

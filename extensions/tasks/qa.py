@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from extensions.tasks import FileTask, as_data, check_split, read_file
+from extensions.tasks import as_data, check_split, read_file
+from extensions.tasks.free import FreeTask
 
 LANGUAGES = ("en", "ar", "de", "el", "es", "hi", "ru", "th", "tr", "vi", "zh")
 SPLIT_OF_ARTICLE = ("train", "train", "train", "dev", "test", "test")  # of each six in a row
@@ -30,7 +31,7 @@ WORD = re.compile(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+")
 
 
 @dataclass(frozen=True)
-class QATask(FileTask):
+class QATask(FreeTask):
     """Questions about a paragraph; `by_character` counts Chinese characters as words."""
 
     prompt: str = "Context: {context}\nQuestion: {question}\nAnswer:"

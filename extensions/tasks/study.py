@@ -17,7 +17,6 @@ from experiments.finetuning import FinetunedRun, finetune
 from experiments.runs import load_gpt2
 from extensions.tasks import FileTask
 from extensions.tasks.baselines import BASELINES
-from gpt2.evaluate import predict
 from gpt2.fertility import count_tokens
 from gpt2.tasks import PromptDataset, Task
 from utils import get_device
@@ -76,10 +75,7 @@ class TaskStudy:
             return {lang: Evaluation(t[: self.most], self.task) for lang, t in tables.items()}
         if setting == UNTRAINED:
             model = self.model.to(get_device())
-            return {
-                lang: Evaluation(predict(model, self.tokenizer, self.rows("test", lang)), self.task)
-                for lang in self.languages
-            }
+            return {lang: self._evaluate(model, self.rows("test", lang)) for lang in self.languages}
         trained_on = {ENGLISH: ("en",), ALL: self.languages}
         found = {}
         for lang in self.languages:
@@ -90,6 +86,9 @@ class TaskStudy:
                 rows = self.rows("test", lang)
                 found[lang] = run.evaluate(run.model(), rows, progress=False)
         return found
+
+    def _evaluate(self, model, rows: PromptDataset) -> Evaluation:
+        return Evaluation(self.task.predict(model, self.tokenizer, rows), self.task)
 
     def baselines(self) -> Mapping[str, Callable]:
         """Return the baselines of the task by name."""

@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from gpt2.nli_files import read_xnli_tsv
-from gpt2.prompts import encode_prompts, free_answers, label_tokens
+from gpt2.prompts import encode_prompts, label_tokens
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLI, XNLIDataset
 from tests import SAMPLE
@@ -191,12 +191,6 @@ def test_label_words_are_the_tokens_that_continue_the_prompt(kind, words):
 def test_a_label_that_starts_another_is_an_error(tokenizer):
     with pytest.raises(ValueError, match=r"label ' No idea' start with those of ' No'"):
         label_tokens(tokenizer, XNLI.prompt, {"a": " No", "b": " Yes", "c": " No idea"})
-
-
-def test_a_free_answer_ends_with_the_text_or_at_its_most_tokens(tokenizer):
-    short, long = free_answers(tokenizer, XNLI.prompt, ["Paris", "a b c d e f"], most=4)
-    assert short == [*tokenizer(" Paris")["input_ids"], tokenizer.eos_token_id]
-    assert long == [*tokenizer(" a b c")["input_ids"], tokenizer.eos_token_id]
 
 
 def without_digits():

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 import torch
 
@@ -11,16 +10,14 @@ from experiments.baseline import hypothesis_only
 from experiments.evaluation import Evaluation
 from experiments.finetuning import finetune
 from gpt2.evaluate import predict
-from gpt2.loss import IGNORED, next_token_loss
+from gpt2.loss import IGNORED
 from gpt2.model import GPT2Model
-from gpt2.tasks import PromptDataset, Task
 from gpt2.xnli import NLITask, XNLIDataset
 from tests import SAMPLE
 
 WORDS = {"entailment": " Yes", "contradictory": " No", "neutral": " Maybe"}
 LONG_WORDS = {"entailment": " Yes indeed", "contradictory": " No", "neutral": " That may well be"}
 NAMED = NLITask(prompt="Sentence {premise} Sentence {hypo} Is", labels=WORDS)
-CAPITALS = Task("Question: What is the capital of {country}?\nAnswer:")
 
 
 @pytest.fixture(scope="module")
@@ -153,60 +150,3 @@ def test_a_files_labels_that_the_task_does_not_have_are_skipped(tokenizer):
     task = NLITask(labels={"yes": "0", "no": "1"})
     with pytest.raises(ValueError, match=r"no usable row, .* skipped .*labels are \['yes', 'no'\]"):
         XNLIDataset.in_folder(SAMPLE, "dev", "en", task=task, tokenizer=tokenizer)
-
-
-# ---- Free answers ------------------------------------------------------------------------------
-
-
-def capitals(split, tokenizer):
-    data = pd.DataFrame(
-        [("France", "Paris"), ("the Federal Republic of Germany", "Berlin"), ("Peru", "Lima")],
-        columns=["country", "label"],
-    )
-    return PromptDataset(data.assign(pair_id=["a", "b", "c"]), CAPITALS, tokenizer, split, "en")
-
-
-def test_free_answers_end_with_end_of_text_and_are_the_labels(tokenizer):
-    rows = capitals("train", tokenizer)
-    item = rows[1]
-    text = CAPITALS.prompt.format(country="the Federal Republic of Germany")
-    assert tokenizer.decode(item["input_ids"]) == f"{text} Berlin<|endoftext|>"
-    assert tokenizer.decode(item["labels"][item["labels"] != IGNORED]) == " Berlin<|endoftext|>"
-    assert rows.labels == ["Paris", "Berlin", "Lima"]
-    assert rows.lengths_with_answer.tolist() == [len(rows[i]["input_ids"]) for i in range(3)]
-
-
-def test_free_answers_are_generated_and_their_loss_is_the_models(model, tokenizer):
-    rows = capitals("test", tokenizer)
-    table = predict(model, tokenizer, rows, progress=False)
-    assert table["label"].tolist() == ["Paris", "Berlin", "Lima"]
-    for i in range(3):
-        expected = -log_prob(model, rows.prompt(i), rows.answers[i])
-        assert table["loss"][i] == pytest.approx(expected, rel=1e-4)
-    batch = rows.collate_fn([rows.answered(i) for i in range(3)])
-    total = next_token_loss(model, batch, reduction="sum").item()
-    assert table["loss"].sum() == pytest.approx(total, rel=1e-4)
-    assert all("\n" not in text for text in table["prediction"])
-
-
-def test_free_answers_are_learned(model, tokenizer):
-    rows, trained = capitals("train", tokenizer), GPT2Model(model.config)
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=3e-3)
-    batch = rows.collate_fn([rows[i] for i in range(3)])
-    for _ in range(150):
-        next_token_loss(trained, batch).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    table = predict(trained, tokenizer, capitals("test", tokenizer), progress=False)
-    assert table["prediction"].tolist() == ["Paris", "Berlin", "Lima"]
-    assert Evaluation(table, CAPITALS).score == 1.0 and table["loss"].max() < 0.7
-
-
-def test_a_long_field_is_cut_and_not_the_answer(tokenizer):
-    data = pd.DataFrame([("very " * 200 + "far", "Paris", "a")], columns=["country", "label", "id"])
-    rows = PromptDataset(
-        data.rename(columns={"id": "pair_id"}), CAPITALS, tokenizer, "train", "en", max_length=80
-    )
-    text = tokenizer.decode(rows[0]["input_ids"])
-    assert rows.num_truncated == 1 and len(rows[0]["input_ids"]) <= 80
-    assert text.endswith("?\nAnswer: Paris<|endoftext|>")
