@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from experiments.runs import load_gpt2
 from extensions.backbones import gguf
 from extensions.backbones.model import Backbone, quiet
-from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from utils import checkpoint_file, get_device
 
@@ -22,7 +22,7 @@ def load_backbone(name, **settings) -> tuple[nn.Module, object]:
     """
     path = gguf.find(str(name))
     if path is None and _model_type(name) == "gpt2":
-        return GPT2Model.from_pretrained(name, **settings), load_tokenizer(name)
+        return load_gpt2(name, **settings)
     settings = {"dtype": torch.float32, "output_loading_info": True} | settings
     if get_device().type == "cpu":
         settings.setdefault("attn_implementation", "eager")

@@ -74,8 +74,10 @@ class Backbone(nn.Module):
     def hidden_state_to_token(self, hidden_state: Tensor) -> Tensor:
         """Return the logits (..., vocab) by the model's own output layer."""
         logits = self.causal.get_output_embeddings()(hidden_state)
-        logits = logits * (getattr(self.config, "logit_scale", None) or 1)  # Cohere
-        logits = logits / (getattr(self.config, "logits_scaling", None) or 1)  # Granite
+        if factor := getattr(self.config, "logit_scale", None):  # Cohere
+            logits = logits * factor
+        if divisor := getattr(self.config, "logits_scaling", None):  # Granite
+            logits = logits / divisor
         if cap := getattr(self.config, "final_logit_softcapping", None):  # Gemma 2
             logits = cap * torch.tanh(logits / cap)
         return logits
@@ -91,7 +93,7 @@ class Backbone(nn.Module):
         if other := expected ^ self.causal.state_dict().keys():
             raise ValueError(
                 f"the model cannot be saved: {min(other)} is not what its configuration says; "
-                "detach or merge what was attached"
+                "detach what was attached"
             )
         Path(folder).mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as temporary:
