@@ -123,9 +123,9 @@ class Run:
                 return
 
 
-def load_gpt2(weights) -> tuple[GPT2Model, PreTrainedTokenizerBase]:
+def load_gpt2(weights, **settings) -> tuple[GPT2Model, PreTrainedTokenizerBase]:
     """Return a GPT-2 from a folder or the hub, and its tokenizer: GPT-2's where it has no other."""
-    model = GPT2Model.from_pretrained(weights)
+    model = GPT2Model.from_pretrained(weights, **settings)
     own = not Path(weights).is_dir() or (Path(weights) / "tokenizer_config.json").is_file()
     return model, load_tokenizer(weights if own else "gpt2")
 

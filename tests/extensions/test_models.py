@@ -1,0 +1,68 @@
+"""Other models on the same task: each with its own tokenizer, its numbers those of its run."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from config import FINETUNE_BEST, GPT2Config
+from experiments.transfer import results_table
+from extensions.models import ModelStudy, relation_table
+from extensions.plots import plot_premiums
+from gpt2.model import GPT2Model
+from tests import SAMPLE
+
+SETTINGS = replace(FINETUNE_BEST, subset=12.0, epochs=1, token_budget=400, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    GPT2Model(GPT2Config(**shape, max_position_embeddings=256)).save_pretrained(folder / "gpt")
+    shape |= {"intermediate_size": 32, "num_key_value_heads": 1, "vocab_size": len(tokenizer)}
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(folder / "llama")
+    tokenizer.save_pretrained(folder / "llama")
+    names = [str(folder / "gpt"), str(folder / "llama"), f"de={folder / 'gpt'}"]
+    return ModelStudy(SETTINGS, names, data=SAMPLE, runs=folder / "runs", seeds=(0,))
+
+
+def test_every_model_is_tested_in_all_languages_or_in_its_own(study):
+    results = study.results()
+    english, other, german = study.models
+    languages = study.run(english, 0).task.languages
+    assert [r.lang for r in results if r.setting == english] == list(languages)
+    assert [r.lang for r in results if r.setting == other] == list(languages)
+    assert [r.lang for r in results if r.setting == german] == ["de"]
+    assert study.run(german, 0).settings.languages == ("de",)
+    folders = {study.run(model, 0).path for model in study.models}
+    assert len(folders) == 3
+    table = results_table(results).set_index(["setting", "language"])
+    saved = study.run(other, 0).evaluation("test", "fr")
+    assert table.loc[(other, "fr"), "accuracy"] == saved.accuracy
+
+
+def test_premiums_and_costs_are_of_each_models_own_tokenizer(study):
+    transfers = study.transfers(study.results())
+    assert list(transfers) == study.models[:2]
+    first, second = transfers.values()
+    assert first.loc["th", "premium"] > 3 and first.loc["en", "premium"] == 1
+    pd.testing.assert_series_equal(first["premium"].sort_index(), second["premium"].sort_index())
+    costs = study.costs()
+    model = study.run(study.models[1], 0).model()
+    assert costs.loc[study.models[1], "parameters"] == sum(p.numel() for p in model.parameters())
+    labels = plot_premiums(transfers).axes[0].get_legend_handles_labels()[1]
+    assert labels == study.models[:2]
+
+
+def test_the_relation_is_spearmans_over_the_other_languages():
+    table = pd.DataFrame(
+        {"accuracy": [0.9, 0.6, 0.5, 0.4], "premium": [1, 1.5, 2, 4], "fertility": [1, 3, 2, 4]},
+        index=["en", "fr", "de", "th"],
+    )
+    found = relation_table({"m": table}).loc["m"]
+    assert found["rho premium"] == pytest.approx(-1)
+    assert found["rho fertility"] == pytest.approx(-0.5)
