@@ -281,7 +281,7 @@ FINETUNE_FAST = replace(  # for a GPU: fewer, larger steps, in bfloat16
     max_grad_norm=1.0,
     precision="auto",
 )
-FINETUNE_BEST = replace(FINETUNE_FAST, epochs=3)  # the best published for GPT-2 of 124M
+FINETUNE_BEST = replace(FINETUNE_FAST, epochs=3, learning_rate=3e-5)  # rate: choose on dev
 FINETUNE_TOY = replace(FINETUNE_ENGLISH, epochs=3, learning_rate=3e-4)  # for the toy model
 FINETUNE_MINIATURE = replace(  # for the miniature: small steps would take many epochs
     FINETUNE_ENGLISH,

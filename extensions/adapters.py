@@ -56,7 +56,7 @@ def attached(model: nn.Module, name: str | None = None) -> Attached:
     return state
 
 
-def linear_layers(model: nn.Module, targets: Iterable[str] | None) -> dict[str, nn.Module]:
+def linear_layers(model: nn.Module, targets: Iterable[str] | None = None) -> dict[str, nn.Module]:
     """Return the linear layers whose full name ends with a target (None: all of the blocks).
 
     Raises ValueError, with near names, for a target that matches none.

@@ -28,6 +28,7 @@ from experiments.tables import export, markdown
 from experiments.transfer import Result, correlation, readable, results_table, transfer_table
 from extensions.backbones import load_backbone
 from extensions.plots import plot_premiums
+from gpt2.xnli import XNLI, NLITask
 from utils import atomic_write, get_device
 
 Models = Annotated[tuple[str, ...], tyro.conf.arg(help="names, such as gpt2 smollm2 de=NAME")]
@@ -36,9 +37,18 @@ Models = Annotated[tuple[str, ...], tyro.conf.arg(help="names, such as gpt2 smol
 class ModelStudy:
     """Models by name, fine-tuned alike; `name` is what `load_backbone` loads, or lang=name."""
 
-    def __init__(self, settings: FinetuningSettings, models: Sequence[str], *, data, runs, seeds):
+    def __init__(
+        self,
+        settings: FinetuningSettings,
+        models: Sequence[str],
+        *,
+        data,
+        runs,
+        seeds: Sequence[int] = (0,),
+        task: NLITask = XNLI,
+    ):
         self.settings, self.models, self.seeds = settings, list(models), tuple(seeds)
-        self.where = {"data": data, "runs": runs, "load": load_backbone}
+        self.where = {"data": data, "runs": runs, "load": load_backbone, "task": task}
         self.data = data
 
     def run(self, model: str, seed: int) -> FinetunedRun:

@@ -30,7 +30,7 @@ class FreeDataset(PromptDataset):
 
     def _start(self, task: "FreeTask", *settings) -> None:
         super()._start(task, *settings)
-        self.longest_answer = task.max_answer
+        self.longest_answer = min(task.max_answer, self.max_length // 4)
 
     def _answers(self, encoded: dict[str, np.ndarray]) -> tuple[list[str], list[list[int]]]:
         labels = [text.strip() for text in self.data["label"]]
@@ -39,7 +39,8 @@ class FreeDataset(PromptDataset):
 
 
 class FreeTask(FileTask):
-    """A task without labels; its relatives have `max_answer`, the most tokens of an answer."""
+    """A task without labels; its relatives have `max_answer`, the most tokens of an answer (of a
+    model with few positions a quarter of them)."""
 
     max_answer: int
     rows_of = FreeDataset

@@ -150,7 +150,7 @@ def test_evaluations_are_computed_once_and_saved(go, monkeypatch):
     run = go()
     first = run.evaluation("test", progress=False)
     assert len(first.predictions) == 120 and (run.path / "predictions" / "test.en.csv").is_file()
-    monkeypatch.setattr("experiments.finetuning.predict", None)
+    monkeypatch.setattr("gpt2.tasks.predict", None)
     again = run.evaluation("test", progress=False)
     assert again.predictions.equals(first.predictions) and again.interval == first.interval
     dev = run.evaluation("dev", progress=False)  # as the run has left it

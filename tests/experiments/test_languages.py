@@ -71,7 +71,7 @@ def test_a_finished_study_trains_and_evaluates_nothing_again(tiny, whole, monkey
     assert before["transfer.csv"]["accuracy"].nunique() > 5
     assert before["results.csv"]["std"].nunique() > 3
     monkeypatch.setattr("experiments.finetuning.train", None)
-    monkeypatch.setattr("experiments.finetuning.predict", None)
+    monkeypatch.setattr("gpt2.tasks.predict", None)
     study(tiny, folder)
     same(before, tables(folder))
 

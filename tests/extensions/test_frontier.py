@@ -1,5 +1,6 @@
 """The comparison of methods: rates chosen on dev, a result for every run, one row a method."""
 
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +25,7 @@ from gpt2.model import GPT2Model
 from gpt2.text import TextDataset, text_loader
 from tests import ROOT, SAMPLE
 
+pytestmark = pytest.mark.all
 QUICK = replace(FINETUNE_ENGLISH, subset=24.0, epochs=1, learning_rate=2e-3)
 FEW = {
     FULL: Method(None, (0.1, 1)),
@@ -31,6 +33,20 @@ FEW = {
     "BitFit": Method(bitfit.attach, (1,)),
 }
 SMALLER = {name: COMPRESSIONS[name] for name in ("int8", "2 bits, nearest", "2 bits, GPTQ")}
+
+
+def few_pairs(folder):
+    """Return the sample in a folder of its own, with 24 pairs of two languages for dev and test."""
+    shutil.copytree(SAMPLE / "XNLI-MT-1.0", folder / "XNLI-MT-1.0")
+    (folder / "XNLI-1.0").mkdir()
+    for split in ("dev", "test"):
+        header, *lines = (SAMPLE / "XNLI-1.0" / f"xnli.{split}.tsv").read_text("utf-8").split("\n")
+        chosen = [
+            [row for row in lines if row.startswith(f"{lang}\t")][:24] for lang in ("en", "de")
+        ]
+        text = "\n".join([header, *chosen[0], *chosen[1]]) + "\n"
+        (folder / "XNLI-1.0" / f"xnli.{split}.tsv").write_text(text, "utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +57,8 @@ def frontier(tmp_path_factory, tokenizer):
         hidden_size=64, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=128
     )
     GPT2Model(config).save_pretrained(folder / "weights")
-    _, text = TextDataset(ROOT / "pretrain.txt", tokenizer, 32).split(0.01)
-    where = {"weights": folder / "weights", "data": SAMPLE, "runs": folder / "runs"}
+    _, text = TextDataset(ROOT / "pretrain.txt", tokenizer, 32).split(0.002)
+    where = {"weights": folder / "weights", "data": few_pairs(folder), "runs": folder / "runs"}
     frontier = Frontier(QUICK, **where, text=text_loader(text, 8), seeds=(0, 1), languages=["de"])
     frontier.methods, frontier.compressions = {**FEW, **students(2)}, SMALLER
     return frontier

@@ -72,6 +72,7 @@ def test_labels_are_scored_by_the_sum_of_log_probabilities(model, labels, tokeni
     assert Evaluation(table, task).by_pair("loss").notna().all()
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("labels", [WORDS, LONG_WORDS])
 def test_other_label_words_are_learned_and_evaluated(labels, tmp_path):
     """On the pairs it was trained on, a model must say the right words, and be counted right."""

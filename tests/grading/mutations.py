@@ -166,7 +166,7 @@ MUTATIONS = [
      [("        if finished.all():\n            break\n", ""),
       ("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")]),
     ("generation", GENERATE, "dropout stays on", [("@in_evaluation_mode\ndef generate(", "def generate(")]),
-    ("generation", DECODING, "the first position decides", [('self.model(unread, self.mask, self.cache)["last_hidden_state"][:, -1]', 'self.model(unread, self.mask, self.cache)["last_hidden_state"][:, 0]')]),
+    ("generation", DECODING, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
     ("generation", DECODING, "the newest token is not read",
      [("self.mask = F.pad(self.mask, (0, tokens.size(1)), value=1)",
        "self.mask = F.pad(self.mask, (0, tokens.size(1)), value=0)")]),

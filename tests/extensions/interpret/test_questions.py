@@ -66,7 +66,7 @@ def test_an_unknown_question_is_refused(tmp_path):
         program.main(tmp_path, questions=["hats"])
 
 
-@pytest.mark.all
+@pytest.mark.slow
 def test_the_program_writes_a_page_for_its_questions(tmp_path, capsys):
     program.main(tmp_path, tmp_path / "runs", pairs=30, questions=["heads", "phenomena"])
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
