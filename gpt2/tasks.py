@@ -29,8 +29,8 @@ class Task:
 
     prompt: str
     labels: Mapping[str, str] = field(default_factory=dict)  # name -> text, such as "0" or " Yes"
-    languages: tuple[str, ...] = ("en",)
 
+    languages = ("en",)  # that there is data in
     measure = "accuracy"  # what `score` returns
 
     def __post_init__(self):

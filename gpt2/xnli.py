@@ -48,8 +48,8 @@ class NLITask(Task):
     labels: Mapping[str, str] = field(
         default_factory=lambda: {"entailment": "0", "contradictory": "1", "neutral": "2"}
     )
-    languages: tuple[str, ...] = LANGUAGES
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(COLUMNS))
+    languages: tuple[str, ...] = LANGUAGES
     spellings: Mapping[str, str] = field(default_factory=lambda: dict(SPELLINGS))
 
     def __post_init__(self):

@@ -147,6 +147,12 @@ def test_a_wrong_task_is_one_clear_sentence(change, message):
         NLITask(**change)
 
 
+def test_a_tasks_parts_have_a_fixed_order():
+    task = NLITask("{premise} {hypo}", WORDS, NLITask().columns, ("en", "hr"))
+    assert task.labels == WORDS and task.languages == ("en", "hr")
+    assert task.describe()["prompt"] == "{premise} {hypo}"
+
+
 def test_a_files_labels_that_the_task_does_not_have_are_skipped(tokenizer):
     task = NLITask(labels={"yes": "0", "no": "1"})
     with pytest.raises(ValueError, match=r"no usable row, .* skipped .*labels are \['yes', 'no'\]"):
