@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -185,16 +185,18 @@ class FinetunedRun(Run):
         """Return a row an epoch: step, epoch, dev_loss, dev_accuracy and so on."""
         return pd.DataFrame([line for line in self.metrics.read() if "dev_loss" in line])
 
-    def evaluation(self, split: str = "test", lang: str = "en", *, progress=True) -> Evaluation:
+    def evaluation(
+        self, split: str = "test", lang: str = "en", *, model: Callable | None = None, progress=True
+    ) -> Evaluation:
         """Return the best model's predictions for a split; computed once, then read from
-        `predictions/`."""
+        `predictions/`. `model()` returns that model where a caller has loaded it already."""
         common = {"max_length": self.settings.max_length, "verbose": False}
         rows = self.task.dataset(self.data, split, lang, tokenizer=self.tokenizer, **common)
         path = self.path / "predictions" / f"{split}.{lang}.csv"
         seal = path.with_suffix(".seal")
         if path.is_file() and seal.is_file() and seal.read_bytes() == _seal(path, rows).encode():
             return Evaluation.load(path, self.task)
-        evaluation = self.evaluate(self.model(), rows, progress=progress)
+        evaluation = self.evaluate((model or self.model)(), rows, progress=progress)
         self.save_evaluation(evaluation, rows)
         return evaluation
 
@@ -217,9 +219,9 @@ class FinetunedRun(Run):
         """Return the best model's predictions for the test set in each of the task's languages."""
         languages = self.task.languages if languages is None else languages
         bar = tqdm(languages, desc=f"{self.path.name} on test", ncols=100, disable=not progress)
-        evaluations = {}
+        model, evaluations = cache(self.model), {}  # loaded once, if at all
         for lang in bar:
-            evaluations[lang] = self.evaluation("test", lang, progress=False)
+            evaluations[lang] = self.evaluation("test", lang, model=model, progress=False)
             bar.set_postfix_str(f"{lang} {evaluations[lang].score:.3f}")
         return evaluations
 
