@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-rest test-all slow lint check notebook bench clean
 

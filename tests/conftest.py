@@ -30,6 +30,7 @@ TINY = {
 }
 
 
+LONGEST = ("notebook", "grader", "release", "frontier", "languages", "finetuning", "miniature")
 LEFT_TO_ALL = ("grading", "benchmarks", "data")  # folders that make test leaves to make test-all
 
 
@@ -40,6 +41,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    # The files that take longest start first, so that no worker waits for the other at the end.
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)
     everything, rest = config.getoption("--all"), config.getoption("--rest")
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]

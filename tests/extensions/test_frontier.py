@@ -32,6 +32,7 @@ FEW = {
     "LoRA": Method(partial(lora.attach, rank=2), (1, 5)),
     "BitFit": Method(bitfit.attach, (1,)),
 }
+STUDENTS = {name: students(2)[name] for name in ("student, teacher", "student, labels alone")}
 SMALLER = {name: COMPRESSIONS[name] for name in ("int8", "2 bits, nearest", "2 bits, GPTQ")}
 
 
@@ -60,7 +61,7 @@ def frontier(tmp_path_factory, tokenizer):
     _, text = TextDataset(ROOT / "pretrain.txt", tokenizer, 32).split(0.002)
     where = {"weights": folder / "weights", "data": few_pairs(folder), "runs": folder / "runs"}
     frontier = Frontier(QUICK, **where, text=text_loader(text, 8), seeds=(0, 1), languages=["de"])
-    frontier.methods, frontier.compressions = {**FEW, **students(2)}, SMALLER
+    frontier.methods, frontier.compressions = FEW | STUDENTS, SMALLER
     return frontier
 
 
@@ -80,7 +81,7 @@ def test_the_rate_is_the_best_on_dev(frontier, capsys):
 
 def test_every_run_is_measured_and_every_method_has_a_row(frontier, results):
     runs = {(result["method"], result["seed"]): result for result in results}
-    assert len(runs) == len(results) == 2 * (len(FEW) + 3 + len(SMALLER))
+    assert len(runs) == len(results) == 2 * (len(FEW | STUDENTS) + len(SMALLER))
     table = finetuning_table(frontier, [r for r in results if r["method"] in FEW])
     assert table.index.tolist() == list(FEW) and table.loc[FULL, "p"] == 1
     for method in FEW:
@@ -97,9 +98,9 @@ def test_every_run_is_measured_and_every_method_has_a_row(frontier, results):
 def test_smaller_models_are_changed_after_training(frontier, results):
     smaller = [r for r in results if r["method"] not in ("LoRA", "BitFit")]
     table = compression_table(frontier, smaller)
-    assert table.index.tolist() == [FULL, *students(2), *SMALLER]
+    assert table.index.tolist() == [FULL, *STUDENTS, *SMALLER]
     assert (table.loc[[*SMALLER], "MB"] < table.loc[FULL, "MB"]).all()
-    assert (table.loc[[*students(2)], "MFLOPs a pair"] < table.loc[FULL, "MFLOPs a pair"]).all()
+    assert (table.loc[[*STUDENTS], "MFLOPs a pair"] < table.loc[FULL, "MFLOPs a pair"]).all()
     taught, alone = (
         frontier.trained(name, 0) for name in ("student, teacher", "student, labels alone")
     )
@@ -111,7 +112,7 @@ def test_smaller_models_are_changed_after_training(frontier, results):
 def test_claims_compare_the_same_pairs_with_every_seed(frontier):
     table = claims.claims_table(frontier)
     texts = {claim.text: claim for claim in (claims.AS_GOOD, claims.FEW, *claims.SMALLER)}
-    there = {*FEW, *students(2), *SMALLER}
+    there = {*FEW, *STUDENTS, *SMALLER}
     known = [t for t, c in texts.items() if c in claims.SMALLER and {c.first, c.second} <= there]
     assert table.index.tolist() == [claims.AS_GOOD.text, claims.FEW.text, *known]
     assert (table["second"] - table["first"] - table["difference"]).abs().max() < 1e-12
