@@ -162,13 +162,18 @@ class FinetunedRun(Run):
     def model(self) -> GPT2Model:
         """Return the best model, on the best device there is."""
         if self.prepare is None:
-            return self.load(self.model_folder)[0].to(get_device())
-        model = self.load(self.weights)[0]
+            return self._load(self.model_folder).to(get_device())
+        model = self._load(self.weights)
         with preserved_random_state():
             set_seed(self.settings.seed)
             self.prepare(model)
         model.load_state_dict(load_file(self.model_folder / TRAINED), strict=False)
         return model.to(get_device())
+
+    def _load(self, weights) -> GPT2Model:
+        if self.load is load_gpt2:
+            return GPT2Model.from_pretrained(weights)  # the tokenizer is here already
+        return self.load(weights)[0]
 
     def save_model(self, model: GPT2Model) -> None:
         """Write the model to `best_model/`; of a prepared one, what is trained."""
