@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,7 @@ class ModelStudy:
         self.settings, self.models, self.seeds = settings, list(models), tuple(seeds)
         self.where = {"data": data, "runs": runs, "load": load_backbone, "task": task}
         self.data = data
+        self.run = cache(self.run)  # it loads the model that it starts from
 
     def run(self, model: str, seed: int) -> FinetunedRun:
         """Return the run of a model, on English or on its own language."""

@@ -7,6 +7,7 @@ All are runs of experiments.finetuning.finetune, so that a killed study resumes.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import pandas as pd
 from scipy.stats import spearmanr
@@ -54,10 +55,11 @@ class TaskStudy:
             )
         self.where = {"weights": weights, "data": data, "runs": runs, "load": load, "task": task}
         self.model, self.tokenizer = load(weights)
+        self.run = cache(self.run)  # it loads the model that it starts from
 
-    def run(self, languages: Sequence[str]) -> FinetunedRun:
+    def run(self, languages: tuple[str, ...]) -> FinetunedRun:
         """Return the run that is trained on these languages."""
-        settings = replace(self.settings, languages=tuple(languages))
+        settings = replace(self.settings, languages=languages)
         name = f"{self.name}-{languages[0] if len(languages) == 1 else 'all'}"
         return finetune(settings, name=name, **self.where)
 

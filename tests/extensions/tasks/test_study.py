@@ -59,7 +59,7 @@ def test_all_settings_of_a_task_have_the_same_rows_and_its_score(task, where):
 def test_the_whole_test_set_is_the_runs_saved_predictions(where):
     study = TaskStudy("s", SentimentTask(), RECIPE, **where, languages=["en"])
     (evaluation,) = study.evaluations(ENGLISH).values()
-    saved = study.run(["en"]).evaluation("test", "en")
+    saved = study.run(("en",)).evaluation("test", "en")
     pd.testing.assert_frame_equal(evaluation.predictions, saved.predictions)
     assert evaluation.score == saved.score == study.task.score(saved.predictions)
 
