@@ -13,7 +13,7 @@ from utils import get_extended_attention_mask, get_position_ids
 
 
 class GPTPreTrainedModel(nn.Module):
-    """Initialization and configuration, apart from the architecture."""
+    """Configuration, initialization, input and output, apart from the architecture."""
 
     def __init__(self, config: GPT2Config):
         super().__init__()
@@ -30,6 +30,44 @@ class GPTPreTrainedModel(nn.Module):
             nn.init.ones_(module.weight)
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
+
+    def _complete_input(self, input_ids: Tensor, attention_mask, cache) -> tuple[Tensor, Tensor]:
+        """Return the mask (B, S), ones by default, and the positions (B, T); check them all."""
+        (B, T), positions = input_ids.shape, self.config.max_position_embeddings
+        S = T if cache is None else cache.length + T
+        if T == 0:
+            raise ValueError("input_ids is [B, 0]: there must be at least one token to read")
+        if attention_mask is None:
+            attention_mask = torch.ones(B, S, dtype=torch.long, device=input_ids.device)
+        if attention_mask.shape != (B, S):
+            raise ValueError(
+                f"attention_mask is {list(attention_mask.shape)}, but must be [{B}, {S}], "
+                "a column for each position that was read and each of input_ids"
+            )
+        position_ids = get_position_ids(attention_mask)[:, S - T :]
+        on_cpu = input_ids.device.type == "cpu"  # on a GPU a check would wait for every kernel
+        if _is_traced() or not (on_cpu or S > positions):
+            return attention_mask, position_ids
+        if (longest := int(position_ids.max()) + 1) > positions:
+            raise ValueError(
+                f"input_ids reaches {longest} positions, but this model has {positions}; cut the "
+                "text, and pass a mask of 0 and 1"
+            )
+        outside = (input_ids < 0) | (input_ids >= self.config.vocab_size)
+        if on_cpu and outside.any():
+            row, column = outside.nonzero()[0].tolist()
+            raise ValueError(
+                f"input_ids[{row}, {column}] = {input_ids[row, column].item()} is outside the "
+                f"vocabulary (0 to {self.config.vocab_size - 1}); use this model's own tokenizer"
+            )
+        return attention_mask, position_ids
+
+    def _output(self, hidden_states: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """Return the states (B, T, hidden) and, of each row, the one at its last token."""
+        B, T, _ = hidden_states.shape
+        rows, columns = (torch.arange(n, device=hidden_states.device) for n in (B, T))
+        last_column = (columns * (attention_mask[:, -T:] != 0)).argmax(dim=1)
+        return {"last_hidden_state": hidden_states, "last_token": hidden_states[rows, last_column]}
 
 
 class GPT2Model(GPTPreTrainedModel):
@@ -48,10 +86,7 @@ class GPT2Model(GPTPreTrainedModel):
         self.init_weights()
 
     def embed(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Return Dropout(E_token(x) + E_pos(p)), (B, T, hidden), for ids (B, T).
-
-        `position_ids` are 0, 1, 2, ... by default.
-        """
+        """Return Dropout(E_token(x) + E_pos(p)), (B, T, hidden); p is 0, 1, 2, ... by default."""
         if position_ids is None:
             position_ids = torch.arange(input_ids.size(1), device=input_ids.device).unsqueeze(0)
         # BEGIN SOLUTION embed
@@ -90,54 +125,20 @@ class GPT2Model(GPTPreTrainedModel):
         token. With a `cache`, input_ids continue what it holds and are added to it; the mask
         (B, S) then covers both. Raises ValueError for ids or shapes that this model cannot read.
         """
-        B, T = input_ids.shape
-        start = 0 if cache is None else cache.length
-        if attention_mask is None:
-            attention_mask = torch.ones(B, start + T, dtype=torch.long, device=input_ids.device)
-        position_ids = get_position_ids(attention_mask)[:, start:]
-        self._check_input(input_ids, attention_mask, position_ids, start)
+        attention_mask, position_ids = self._complete_input(input_ids, attention_mask, cache)
         more = () if cache is None else (cache,)
         hidden_states = self.embed(input_ids, position_ids)
         hidden_states = self.encode(hidden_states, attention_mask, *more)
         hidden_states = self.final_layer_norm(hidden_states)
         if cache is not None:
-            cache.length += T
-        rows, columns = (torch.arange(n, device=input_ids.device) for n in (B, T))
-        last_column = (columns * (attention_mask[:, start:] != 0)).argmax(dim=1)
-        return {
-            "last_hidden_state": hidden_states,
-            "last_token": hidden_states[rows, last_column],
-        }
+            cache.length += input_ids.size(1)
+        return self._output(hidden_states, attention_mask)
 
     def hidden_state_to_token(self, hidden_state: Tensor) -> Tensor:
         """Return the logits H·E_tokenᵀ, (..., vocab), with the embedding's own weights."""
         # BEGIN SOLUTION hidden_state_to_token
         return F.linear(hidden_state, self.word_embedding.weight)
         # END SOLUTION
-
-    def _check_input(self, input_ids, attention_mask, position_ids, start: int) -> None:
-        (B, T), positions = input_ids.shape, self.config.max_position_embeddings
-        if T == 0:
-            raise ValueError("input_ids is [B, 0]: there must be at least one token to read")
-        if attention_mask.shape != (B, start + T):
-            raise ValueError(
-                f"attention_mask is {list(attention_mask.shape)}, but must be [{B}, {start + T}], "
-                "a column for each position that was read and each of input_ids"
-            )
-        on_cpu = input_ids.device.type == "cpu"  # on a GPU a check would wait for every kernel
-        longest = int(position_ids.max()) + 1 if on_cpu or start + T > positions else 0
-        if longest > positions:
-            raise ValueError(
-                f"input_ids reaches {longest} positions, but this model has {positions}; cut the "
-                "text, and pass a mask of 0 and 1"
-            )
-        outside = (input_ids < 0) | (input_ids >= self.config.vocab_size)
-        if on_cpu and outside.any():
-            row, column = outside.nonzero()[0].tolist()
-            raise ValueError(
-                f"input_ids[{row}, {column}] = {input_ids[row, column].item()} is outside the "
-                f"vocabulary (0 to {self.config.vocab_size - 1}); use this model's own tokenizer"
-            )
 
     @classmethod
     def from_pretrained(cls, model="gpt2", d=None, l=None, num_heads=None, **settings):  # noqa: E741
@@ -161,5 +162,9 @@ class GPT2Model(GPTPreTrainedModel):
 
 
 def _padded_on_the_right(attention_mask: Tensor) -> bool:
-    """Return whether causality alone keeps every token from seeing a pad."""
-    return bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
+    """Return whether causality alone keeps every token from seeing a pad, as far as is known."""
+    return not _is_traced() and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
+
+
+def _is_traced() -> bool:  # by torch.compile, export or jit.trace, for inputs not known yet
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from run_notebook import clean
-from tests import ROOT, SAMPLE
+from tests import ROOT, few_pairs
 
 NOTEBOOK = ROOT / "default_final_project.ipynb"
 NOTEBOOKS = [NOTEBOOK, ROOT / "extended_tasks.ipynb"]
@@ -114,7 +114,11 @@ def test_cells_run_on_a_little_data(path, last, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     ids = [cell.id for cell in notebook.cells]
     end = len(ids) if last is None else ids.index(last) + 1
-    settings = {"PRETRAIN_TEXT": "text.txt", "XNLI_DIR": str(SAMPLE), "TRAIN_ROWS": "12"}
+    settings = {
+        "PRETRAIN_TEXT": "text.txt",
+        "XNLI_DIR": str(few_pairs(tmp_path / "xnli")),
+        "TRAIN_ROWS": "12",
+    }
     client, started = kernel(notebook, tmp_path, **settings)
     with started:
         for index, cell in enumerate(notebook.cells[:end]):

@@ -13,21 +13,17 @@ from torch import Tensor, nn
 
 from extensions.backbones.cache import CacheAdapter, pads_first
 from gpt2.cache import KeyValueCache
-from gpt2.model import GPT2Model
-from utils import get_position_ids
+from gpt2.model import GPTPreTrainedModel
 
 ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # layers with keys
 
 
-class Backbone(nn.Module):
+class Backbone(GPTPreTrainedModel):
     """A causal model of transformers with the interface of GPT2Model."""
 
-    _check_input = GPT2Model._check_input
-
     def __init__(self, causal: nn.Module):
-        super().__init__()
+        super().__init__(causal.config.get_text_config())
         self.causal = causal
-        self.config = causal.config.get_text_config()
         if getattr(self.config, "max_position_embeddings", None) is None:  # BLOOM has no table
             limit = getattr(self.config, "max_seq_len", None)  # MPT's
             self.config.max_position_embeddings = limit or getattr(self.config, "seq_length", 2048)
@@ -45,31 +41,21 @@ class Backbone(nn.Module):
         cache: KeyValueCache | None = None,
     ) -> dict[str, Tensor]:
         """Return `last_hidden_state` (B, T, hidden) and `last_token` (B, hidden), as GPT2Model."""
-        B, T = input_ids.shape
-        start = 0 if cache is None else cache.length
-        if attention_mask is None:
-            attention_mask = torch.ones(B, start + T, dtype=torch.long, device=input_ids.device)
-        position_ids = get_position_ids(attention_mask)[:, start:]
-        self._check_input(input_ids, attention_mask, position_ids, start)
+        attention_mask, position_ids = self._complete_input(input_ids, attention_mask, cache)
         more = {"position_ids": position_ids} if self.takes_positions else {}
         mask = attention_mask
         if cache is not None:
             if other := {*(getattr(self.config, "layer_types", None) or ())} - ATTENTION:
                 raise TypeError(f"its layers of type {min(other)} keep a state and no keys")
-            order = pads_first(attention_mask, start)
+            order = pads_first(attention_mask, cache.length)
             more["past_key_values"] = CacheAdapter(cache, order)
             mask = mask if order is None else mask.take_along_dim(order, dim=1)
         hidden_states = self.decoder(
             input_ids=input_ids, attention_mask=mask, use_cache=cache is not None, **more
         ).last_hidden_state
         if cache is not None:
-            cache.length += T
-        rows, columns = (torch.arange(n, device=input_ids.device) for n in (B, T))
-        last_column = (columns * (attention_mask[:, start:] != 0)).argmax(dim=1)
-        return {
-            "last_hidden_state": hidden_states,
-            "last_token": hidden_states[rows, last_column],
-        }
+            cache.length += input_ids.size(1)
+        return self._output(hidden_states, attention_mask)
 
     def hidden_state_to_token(self, hidden_state: Tensor) -> Tensor:
         """Return the logits (..., vocab) by the model's own output layer."""

@@ -12,7 +12,7 @@ from config import FINETUNE_FAST, FINETUNE_TOY, GPT2Config
 from experiments.finetuning import finetune
 from experiments.languages import LanguageStudy, measure_fertility
 from gpt2.model import GPT2Model
-from tests import SAMPLE
+from tests import SAMPLE, few_pairs
 from tests.killing import kill_until_finished
 
 
@@ -29,14 +29,15 @@ def tiny(tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("tiny")
     GPT2Model(config).save_pretrained(folder)
+    few_pairs(folder / "data")
     return folder
 
 
 def study(weights, folder):
     """Run a study at a rate at which even this model's predictions differ from pair to pair."""
     torch.set_num_threads(1)
-    settings = replace(FINETUNE_TOY, learning_rate=3e-3, subset=120.0, epochs=2)
-    where = {"weights": weights, "data": SAMPLE, "runs": folder / "runs"}
+    settings = replace(FINETUNE_TOY, learning_rate=3e-3, subset=90.0, epochs=2)
+    where = {"weights": weights, "data": weights / "data", "runs": folder / "runs"}
     LanguageStudy(settings, languages=["de"], seeds=(0, 1), **where).save(
         folder / "out", command="the command"
     )

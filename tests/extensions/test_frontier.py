@@ -1,6 +1,5 @@
 """The comparison of methods: rates chosen on dev, a result for every run, one row a method."""
 
-import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +22,7 @@ from extensions.methods import COMPRESSIONS, FULL, METHODS, Method, students
 from extensions.plots import plot_frontier
 from gpt2.model import GPT2Model
 from gpt2.text import TextDataset, text_loader
-from tests import ROOT, SAMPLE
+from tests import ROOT, SAMPLE, few_pairs
 
 pytestmark = pytest.mark.all
 QUICK = replace(FINETUNE_ENGLISH, subset=24.0, epochs=1, learning_rate=2e-3)
@@ -36,20 +35,6 @@ STUDENTS = {name: students(2)[name] for name in ("student, teacher", "student, l
 SMALLER = {name: COMPRESSIONS[name] for name in ("int8", "2 bits, nearest", "2 bits, GPTQ")}
 
 
-def few_pairs(folder):
-    """Return the sample in a folder of its own, with 24 pairs of two languages for dev and test."""
-    shutil.copytree(SAMPLE / "XNLI-MT-1.0", folder / "XNLI-MT-1.0")
-    (folder / "XNLI-1.0").mkdir()
-    for split in ("dev", "test"):
-        header, *lines = (SAMPLE / "XNLI-1.0" / f"xnli.{split}.tsv").read_text("utf-8").split("\n")
-        chosen = [
-            [row for row in lines if row.startswith(f"{lang}\t")][:24] for lang in ("en", "de")
-        ]
-        text = "\n".join([header, *chosen[0], *chosen[1]]) + "\n"
-        (folder / "XNLI-1.0" / f"xnli.{split}.tsv").write_text(text, "utf-8")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def frontier(tmp_path_factory, tokenizer):
     torch.manual_seed(0)
@@ -59,7 +44,11 @@ def frontier(tmp_path_factory, tokenizer):
     )
     GPT2Model(config).save_pretrained(folder / "weights")
     _, text = TextDataset(ROOT / "pretrain.txt", tokenizer, 32).split(0.002)
-    where = {"weights": folder / "weights", "data": few_pairs(folder), "runs": folder / "runs"}
+    where = {
+        "weights": folder / "weights",
+        "data": few_pairs(folder / "data"),
+        "runs": folder / "runs",
+    }
     frontier = Frontier(QUICK, **where, text=text_loader(text, 8), seeds=(0, 1), languages=["de"])
     frontier.methods, frontier.compressions = FEW | STUDENTS, SMALLER
     return frontier

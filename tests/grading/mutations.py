@@ -109,7 +109,7 @@ MUTATIONS = [
      [(PROJECT, PROJECT.replace("(hidden_state,", "(self.final_layer_norm(hidden_state),"))]),
 
     ("sanity check", MODEL, "positions ignore left padding",
-     [("get_position_ids(attention_mask)[:, start:]", "torch.arange(start, start + T)[None]")]),
+     [("get_position_ids(attention_mask)[:, S - T :]", "torch.arange(S - T, S)[None]")]),
     ("sanity check", MODEL, "no final norm",
      [("hidden_states = self.final_layer_norm(hidden_states)", "pass")]),
     ("sanity check", MODEL, "the last column for the last token",
