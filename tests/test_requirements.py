@@ -2,10 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from tests import ROOT
 
@@ -89,6 +92,49 @@ def test_every_requirement_is_pinned_for_ci():
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
     assert len(pins) == len(pinned)
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0"])
+def test_every_pin_admits_every_supported_python(python):
+    for pin in requirements_in("constraints.txt"):
+        try:
+            needed = metadata.metadata(pin).get("Requires-Python") or ""
+        except metadata.PackageNotFoundError:
+            continue  # an optional extra
+        assert SpecifierSet(needed).contains(python), f"{pin} needs Python {needed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", ["python3.11", "python3.12", "python3.13", "python3.14"])
+def test_the_pins_resolve(python, tmp_path):
+    if shutil.which(python) is None or subprocess.run([python, "--version"]).returncode:
+        pytest.skip(f"no {python} here")
+    subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    files = ("-r", "requirements.txt", "-r", "requirements-dev.txt", "-c", "constraints.txt")
+    names = [name if name[0] == "-" else str(ROOT / name) for name in files]
+    installed = changes(tmp_path / "venv" / "bin" / "python", tmp_path, *names)
+    assert requirements_in("requirements.txt") <= installed.keys()
+
+
+@pytest.mark.parametrize(("version", "status"), [("3.10.9", 2), ("3.11.0", 0)])
+def test_make_says_that_an_old_python_is_too_old(version, status, tmp_path):
+    """With a python that says it is another one, make ends before it makes anything."""
+    fake = tmp_path / "python"
+    code = (
+        f"import sys; sys.version_info = {tuple(map(int, version.split('.')))}; exec(sys.argv[1])"
+    )
+    fake.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$2"\n')
+    fake.chmod(0o755)
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to("/bin/true")
+    done = subprocess.run(
+        ["make", ".venv/.ready", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == status
+    assert ("error: Python 3.11 or newer is needed" in done.stderr) == bool(status)
 
 
 def test_the_kernel_is_no_requirement_of_the_package():
