@@ -91,6 +91,8 @@ class GPT2Config(SimpleNamespace):
         **extra,
     ):
         for name, value in extra.items():
+            if hasattr(type(self), name):
+                raise ValueError(f"{name}= is no setting: GPT2Config has a method of that name")
             meant = [ours for ours, theirs in HF_NAMES.items() if theirs == name]
             meant += get_close_matches(name, HF_NAMES, n=1, cutoff=0.85)
             if meant:
@@ -114,6 +116,8 @@ class GPT2Config(SimpleNamespace):
         _check_numbers(self, "of at least 1", *sizes, whole=True)
         _check_numbers(self, "in [0, 1)", "hidden_dropout_prob", "attention_probs_dropout_prob")
         _check_numbers(self, "above 0", "initializer_range", "layer_norm_eps")
+        ids = ("pad_token_id", *({"eos_token_id", "bos_token_id"} & extra.keys()))
+        _check_numbers(self, "of at least 0", *ids, whole=True, optional=True)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"num_attention_heads={self.num_attention_heads} does not divide "
@@ -244,7 +248,7 @@ class FinetuningSettings(TrainingSettings):
     subset: float = 1.0  # the first rows of every language: a share, or a count if above 1
     examples: int | None = None  # rows per epoch, sampled from all languages; None: every row
     max_length: int = 1024  # tokens
-    token_budget: int | None = None  # batches of similar lengths instead of batch_size rows
+    token_budget: int | None = None  # of a batch of similar lengths, beside batch_size rows
     accumulate: int = 1  # batches per optimizer step
     schedule: str = "constant"  # of the learning rate; or "linear" or "cosine", down to 0
     warmup: float = 0.0  # share of the steps
@@ -274,7 +278,7 @@ FINETUNE_ENGLISH = FinetuningSettings(  # handout section 4.3
 )
 FINETUNE_FAST = replace(  # for a GPU: fewer, larger steps, in bfloat16
     FINETUNE_ENGLISH,
-    batch_size=32,
+    batch_size=64,
     token_budget=2048,
     schedule="linear",
     warmup=0.06,

@@ -1,12 +1,15 @@
 """Small helpers that two or more packages use: seeds, device, masks, files, the hub."""
 
 import hashlib
+import json
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
+from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,9 +23,15 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+if int((found := metadata.version("transformers")).split(".")[0]) < 5:  # before anything fails
+    raise ImportError(
+        f"transformers 5.0 or newer is needed, found {found}; pip install 'transformers>=5.0'"
+    )
+CHECKSUM = "gpt2_course_checksum"  # in the metadata of a file of tensors
 MODEL_SIZES = {
     "gpt2": {"d": 768, "l": 12, "num_heads": 12},
     "gpt2-medium": {"d": 1024, "l": 24, "num_heads": 16},
@@ -72,9 +81,33 @@ def get_parameter_dtype(module: nn.Module) -> torch.dtype:
     return torch.get_default_dtype()
 
 
+def check_numbers(logits: Tensor) -> Tensor:
+    """Return `logits` as they are; FloatingPointError where one is NaN."""
+    if logits.isnan().any():
+        raise FloatingPointError(
+            "the model's output is NaN: weights have become infinite or NaN; lower the learning "
+            "rate, or use a checkpoint from before that"
+        )
+    return logits
+
+
 def get_device() -> torch.device:
     """Return the best available device: CUDA, Apple's MPS or another, else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def computed_by(device: torch.device) -> dict:
+    """Return what the bits of a result follow from beside the code: threads, device, torch."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"threads": torch.get_num_threads(), "device": name, "torch": str(torch.__version__)}
+
+
+def over_processes(accelerator, number):
+    """Return the sum of `number` over all processes."""
+    if accelerator.num_processes == 1:
+        return number
+    tensor = torch.tensor(number, device=accelerator.device)
+    return accelerator.reduce(tensor, reduction="sum").item()
 
 
 def fingerprint(*tensors: Tensor) -> str:
@@ -82,8 +115,34 @@ def fingerprint(*tensors: Tensor) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def save_tensors(tensors: dict[str, Tensor], path) -> None:
+    """Write a safetensors file; its metadata has a checksum."""
+    metadata = {"format": "pt", CHECKSUM: _checksum(tensors)}
+    save_file(tensors, path, metadata=metadata)
+    with open(path, "r+b") as file:  # the same tensors are the same bytes: their order is random
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = metadata
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":")).encode().ljust(size))
+
+
+def load_tensors(path) -> dict[str, Tensor]:
+    """Read a safetensors file; ValueError where it has a checksum, and that is another one."""
+    with safe_open(path, framework="pt") as file:
+        known = (file.metadata() or {}).get(CHECKSUM)
+    tensors = load_file(path)
+    if known is not None and known != _checksum(tensors):
+        raise ValueError("wrong checksum")
+    return tensors
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    return fingerprint(*(tensor for _, tensor in sorted(tensors.items())))
 
 
 def in_evaluation_mode(function):
@@ -115,7 +174,7 @@ def atomic_write(path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # what writers make of a full disk
         if isinstance(error, OSError) and (error.filename or error.errno is None):
             raise  # it names the file
@@ -124,6 +183,16 @@ def atomic_write(path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    for seconds in (0.1, 0.2, 0.4, 0.8):  # Windows refuses while a reader has the file open
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    temporary.replace(path)
 
 
 # ---- Checkpoints: a folder, or a repository of the Hugging Face hub ----------------------------

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 
-from utils import atomic_write
+from utils import atomic_write, computed_by, over_processes
 
 SAVED = 2  # checkpoints: the last, and the one before in case the last cannot be read
 
@@ -53,8 +52,8 @@ class Checkpoints:
         """Return whether the state after this step is to be saved."""
         return progress.ends_epoch or time.monotonic() - self.saved_at >= self.every_seconds
 
-    def save(self, progress: Progress, state: dict) -> None:
-        """Write the state after this step, then delete all but the last two."""
+    def save(self, progress: Progress, state: dict) -> bool:
+        """Write the state after this step, then delete all but the last two; False if it failed."""
         self.saved_at = time.monotonic()
         try:
             with atomic_write(self.folder / f"checkpoint-{progress.step:08d}.pt") as path:
@@ -65,8 +64,10 @@ class Checkpoints:
             warnings.warn(
                 f"no checkpoint at step {progress.step}, training continues: {error}", stacklevel=2
             )
+            return False
         for old in self._files()[SAVED:]:
             old.unlink()
+        return True
 
     def load(self) -> dict | None:
         """Return the newest complete state, or None if there is none.
@@ -101,6 +102,7 @@ class TrainingState:
         self.checkpoints, self.accelerator = checkpoints, accelerator
         self.model = accelerator.unwrap_model(model)
         self.optimizer, self.scheduler = optimizer, scheduler
+        self.stop: list[bool] = []  # Ctrl-C was pressed
         self.epoch_random: dict = {}  # the random state in which the current epoch started
         self.loaded: dict | None = None  # until the first step after it
 
@@ -109,6 +111,11 @@ class TrainingState:
         self.loaded = self.checkpoints.load() if self.checkpoints is not None else None
         if self.loaded is None:
             return []
+        before, now = self.loaded.get("computed_by"), computed_by(self.accelerator.device)
+        if before not in (None, now):
+            steps = len(self.loaded["history"])
+            reason = f"steps up to {steps} were computed by {before}, those after it by {now}"
+            warnings.warn(f"{reason}: last bits may differ from a run of one kind", stacklevel=3)
         self.model.load_state_dict(self.loaded["model"])
         self.optimizer.load_state_dict(self.loaded["optimizer"])
         if self.scheduler is not None:
@@ -134,12 +141,17 @@ class TrainingState:
             self.loaded = None
             yield send_to_device(group, self.accelerator.device)  # lists are not prepared
 
-    def save(self, history: list[Progress]) -> None:
-        """Save the state after the last step of `history`, if a checkpoint is due."""
+    def save(self, history: list[Progress], *, now: bool = False) -> bool:
+        """Save the state after the last step of `history` if a checkpoint is due, or `now`.
+
+        Return whether there is one of that step.
+        """
+        if self.checkpoints is None:
+            return False
         # The main process decides for all: their clocks differ.
-        due = self.checkpoints is not None and self.checkpoints.due(history[-1])
-        if not over_processes(self.accelerator, int(due and self.accelerator.is_main_process)):
-            return
+        due = (now or self.checkpoints.due(history[-1])) and self.accelerator.is_main_process
+        if not over_processes(self.accelerator, int(due)):
+            return False
         state = {
             "epoch_random": gather_object([self.epoch_random]),
             "random": gather_object([get_random_state()]),
@@ -149,7 +161,18 @@ class TrainingState:
             state["optimizer"] = self.optimizer.state_dict()
             state["scheduler"] = self.scheduler.state_dict() if self.scheduler is not None else None
             state["history"] = [asdict(progress) for progress in history]
-            self.checkpoints.save(history[-1], state)
+            state["computed_by"] = computed_by(self.accelerator.device)
+            return self.checkpoints.save(history[-1], state)
+        return True
+
+    def end_if_interrupted(self, history: list[Progress]) -> None:
+        """Raise KeyboardInterrupt where Ctrl-C was pressed in the main process, and save first."""
+        if over_processes(
+            self.accelerator, int(bool(self.stop) and self.accelerator.is_main_process)
+        ):
+            saved = self.save(history, now=True)
+            kept = f"step {len(history)} is saved" if saved else "nothing new is saved"
+            raise KeyboardInterrupt(f"{kept}; the same call continues")
 
     def _set_random_state(self, states: list[dict]) -> None:
         if len(states) != self.accelerator.num_processes:
@@ -158,14 +181,6 @@ class TrainingState:
                 f"{self.accelerator.num_processes}; resume with as many"
             )
         set_random_state(states[self.accelerator.process_index])
-
-
-def over_processes(accelerator: Accelerator, number):
-    """Return the sum of `number` over all processes."""
-    if accelerator.num_processes == 1:
-        return number
-    tensor = torch.tensor(number, device=accelerator.device)
-    return accelerator.reduce(tensor, reduction="sum").item()
 
 
 # ---- Random states -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt2.cache import KeyValueCache
-from utils import get_parameter_dtype
+from utils import check_numbers, get_parameter_dtype
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Context:
         """Return the logits of the token that follows, (B, vocab), from the model's own forward."""
         read, cache = (0, ()) if self.cache is None else (self.cache.length, (self.cache,))
         state = self.model(self.ids[:, read:], self.mask, *cache)["last_hidden_state"][:, -1]
-        return self.model.hidden_state_to_token(state).float()
+        return check_numbers(self.model.hidden_state_to_token(state).float())
 
     def penalize_repetition(self, scores: Tensor, penalty: float) -> Tensor:
         """Return `scores` (B, vocab) with the tokens so far, pads aside, made less likely.
@@ -105,6 +105,13 @@ class Context:
         self.ids, self.mask = self.ids[rows], self.mask[rows]
         if self.cache is not None:
             self.cache = self.cache.select(rows)
+
+
+def draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return a token a row (B, 1), drawn on the generator's device, which may be another one."""
+    here = probabilities.device
+    on = here if generator is None else generator.device
+    return torch.multinomial(probabilities.to(on), 1, generator=generator).to(here)
 
 
 def restrict(logits: Tensor, decoding: Decoding) -> Tensor:

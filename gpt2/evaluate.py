@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
+from console import memory_errors, progress_bar
 from gpt2.cache import KeyValueCache, reads_in_parts
 from gpt2.fast import faster
 from gpt2.generate import generate
 from gpt2.loss import IGNORED
-from utils import in_evaluation_mode
+from utils import check_numbers, in_evaluation_mode
 
 TOKEN_BUDGET, GPU_TOKEN_BUDGET = 1024, 16384  # rows times positions that a batch may have
 PROJECTED = 64  # last states that are projected to the vocabulary at a time
@@ -58,7 +58,7 @@ def evaluate_gpt2_xnli(
     else:
         device = next(model.parameters()).device
         settings = {"max_new_tokens": max_gen_length, "eos": tokenizer.eos_token_id}
-        bar = tqdm(prompts, unit="pair", ncols=100)
+        bar = progress_bar(prompts, unit="pair")
         tokens = (generate(model, ids[None].to(device), **settings)[0] for ids in bar)
         texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
     preds = [text.strip().lower() for text in texts]
@@ -130,8 +130,8 @@ def answer(
     """
     device = next(model.parameters()).device
     states: dict[int, Tensor] = {}  # of each prompt, (hidden,)
-    bar = tqdm(total=len(prompts), unit="pair", ncols=100, disable=not progress)
-    with faster(model), bar:
+    bar = progress_bar(total=len(prompts), unit="pair", disable=not progress)
+    with faster(model), bar, memory_errors("lower gpt2.evaluate.TOKEN_BUDGET (GPU_TOKEN_BUDGET)"):
         for rows, state in _last_states(model, prompts, device):
             states.update(zip(rows, state, strict=True))
             bar.update(len(rows))
@@ -141,7 +141,7 @@ def answer(
             logits = model.hidden_state_to_token(torch.stack(rows)).float()
             tokens.append(logits.argmax(dim=-1).cpu())
             log_probs.append(logits.log_softmax(dim=-1)[:, list(label_tokens)].cpu())
-    return torch.cat(tokens), torch.cat(log_probs)
+    return torch.cat(tokens), check_numbers(torch.cat(log_probs))
 
 
 def _last_states(model, prompts: Sequence[Tensor], device) -> Iterator[tuple[list[int], Tensor]]:

