@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
-from experiments.files import write_text
+from console import progress_bar
+from experiments.files import digest, write_text
 from gpt2.checkpoints import Progress
 
 
@@ -19,14 +17,14 @@ class ProgressBar:
     """
 
     def __init__(self, description: str = "training", note: Callable[[], str] = str):
-        self.settings = {"desc": description, "unit": "step", "ncols": 140, "mininterval": 0.5}
+        self.settings = {"desc": description, "unit": "step", "mininterval": 0.5, "ncols": 140}
         self.note, self.bar = note, None
         self.losses = []
 
     def __call__(self, progress: Progress) -> None:
         if self.bar is None:
             initial, total = progress.step - 1, progress.total_steps
-            self.bar = tqdm(total=total, initial=initial, **self.settings)
+            self.bar = progress_bar(total=total, initial=initial, **self.settings)
         self.losses.append(progress.loss)
         parts = [
             f"epoch {progress.epoch}",
@@ -54,20 +52,34 @@ class Metrics:
         if not self.started:
             self.started = True
             before = [line for line in self.read() if line["step"] < progress.step]
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in before))
+            write_text(self.path, "".join(map(self._text, before)))
         self.write(asdict(progress))
 
     def write(self, line: dict) -> None:
         """Append a line, which needs the key `step`."""
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(self._text(line))
 
     def read(self) -> list[dict]:
-        """Return all whole lines."""
+        """Return all lines but a last one that was torn when the machine stopped.
+
+        Raises ValueError for another line that is not as it was written.
+        """
         lines = []
-        for text in self.path.read_bytes().split(b"\n") if self.path.is_file() else []:
-            with suppress(ValueError):  # torn when the machine stopped
+        *texts, _torn = self.path.read_bytes().split(b"\n") if self.path.is_file() else [b""]
+        for number, text in enumerate(texts, 1):
+            try:
                 line = json.loads(text)
-                if isinstance(line, dict) and isinstance(line.get("step"), int):
-                    lines.append(line)
+                if line.pop("checksum") != digest(json.dumps(line).encode()):
+                    raise ValueError("wrong checksum")
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise ValueError(
+                    f"{self.path}, line {number}: damaged ({error}); delete "
+                    f"{self.path.parent} and run again"
+                ) from None
+            lines.append(line)
         return lines
+
+    def _text(self, line: dict) -> str:
+        """Return a line of the file: JSON, the last key a checksum of the rest."""
+        return json.dumps({**line, "checksum": digest(json.dumps(line).encode())}) + "\n"

@@ -2,39 +2,48 @@
 
 python -m gpt2 pretrain --text pretrain.txt
 
-python -m gpt2 finetune --weights gpt2 --data . english --settings.learning-rate 1e-5
+python -m gpt2 finetune fast --weights gpt2 --data . --lr 3e-5 --epochs 2
 
 python -m gpt2 evaluate --weights runs/finetune-1a2b3c4d/best_model --languages en fr
 
 python -m gpt2 generate --weights gpt2 --prompt "The capital of France is" --top-p 0.9
 
-python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out out/languages english
+python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out out/languages
 """
 
-import shlex
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
+import pandas as pd
 import torch
 import tyro
 
-from config import (
-    FINETUNE_BEST,
-    FINETUNE_ENGLISH,
-    FINETUNE_FAST,
-    FINETUNE_MINIATURE,
-    FINETUNE_TOY,
-    TOY_PRETRAINING,
-    PretrainingSettings,
-)
+from config import TOY_PRETRAINING, PretrainingSettings
+from console import errors_in_one_line
 from experiments import finetuning, pretraining
 from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
 from experiments.languages import LanguageStudy, measure_fertility
-from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
-from experiments.runs import load_gpt2
+from experiments.options import (
+    HERE,
+    NONE,
+    START,
+    TEXT,
+    Codes,
+    Data,
+    Options,
+    Preset,
+    Runs,
+    Seeds,
+    Weights,
+    choose,
+    command,
+    preset_first,
+)
+from experiments.profiles import find_data, find_weights
+from experiments.runs import RUNS, load_gpt2
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
 from gpt2.text import TextDataset
@@ -42,34 +51,17 @@ from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import LANGUAGES, XNLIDataset
 from utils import get_device
 
-PRESETS = {
-    "english": FINETUNE_ENGLISH,
-    "best": FINETUNE_BEST,
-    "fast": FINETUNE_FAST,
-    "miniature": FINETUNE_MINIATURE,
-    "toy": FINETUNE_TOY,
-}
-# The presets become subcommands, each with every field as an option.
-Preset = tyro.extras.subcommand_type_from_defaults(PRESETS, prefix_names=False)
-arg = tyro.conf.arg
-Weights = Annotated[str, arg(help="miniature, a name on the Hugging Face hub, or a folder")]
-Data = Annotated[Path, arg(help="miniature, or the folder that holds XNLI-1.0 and XNLI-MT-1.0")]
-Runs = Annotated[Path, arg(help="the folder of all runs; finished ones are only read")]
-Codes = Annotated[tuple[str, ...], arg(help="language codes, such as en fr")]
-Seeds = Annotated[tuple[int, ...], arg(help="random seeds, of the order of rows and of dropout")]
-HERE, RUNS = Path("."), Path("runs")
-
 
 def check() -> None:
     """Check packages, hardware, data and weights, and print the fix for each gap."""
     if not check_environment():
-        raise SystemExit(1)
+        raise SystemExit(2)
 
 
 def pretrain(
-    text: Path = Path(EMBEDDED_TEXT),
+    text: Path = TEXT,
     runs: Runs = RUNS,
-    settings: PretrainingSettings = TOY_PRETRAINING,
+    settings: tyro.conf.OmitArgPrefixes[PretrainingSettings] = TOY_PRETRAINING,
 ) -> None:
     """Train a model from scratch on a text file.
 
@@ -77,28 +69,43 @@ def pretrain(
         text: one document a line, UTF-8; a tenth of them is held out.
     """
     texts = TextDataset(text, load_tokenizer(), settings.max_len)
-    run = pretraining.pretrain(settings, *texts.split(0.1, seed=settings.seed), runs=runs)
+    parts = texts.split(0.1, seed=settings.seed)
+    run = pretraining.pretrain(settings, *parts, runs=runs, name="toy_pretraining")
     print(run.held_out().to_string(index=False))
     print(f"model: {run.path / 'model'}")
 
 
 def finetune(
-    settings: Preset = FINETUNE_ENGLISH,
-    weights: Weights = "gpt2",
+    preset: Preset = "english",
+    changes: Options = NONE,
+    weights: Weights = START,
     data: Data = HERE,
     runs: Runs = RUNS,
+    seeds: Seeds = (),
 ) -> None:
-    """Fine-tune a model on natural language inference, and evaluate it on the test set."""
-    where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
-    run = finetuning.finetune(settings, **where)
-    print(f"dev accuracy {run.result['dev_accuracy']:.4f}, model: {run.path / 'best_model'}")
-    _print_accuracies(run.evaluations(settings.languages))
+    """Fine-tune a model on natural language inference, and evaluate it on the test set.
+
+    With several seeds: once with each, and mean (standard deviation) of what they give.
+    """
+    where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
+    settings, rows = choose(preset, changes, unused=("seed",) if seeds else ()), []
+    for seed in seeds or (settings.seed,):
+        run = finetuning.finetune(replace(settings, seed=seed), **where)
+        print(f"dev accuracy {run.result['dev_accuracy']:.4f}, model: {run.path / 'best_model'}")
+        evaluations = run.evaluations(settings.languages)
+        _print_accuracies(evaluations)
+        rows.append({lang: each.accuracy for lang, each in evaluations.items()})
+    if len(rows) > 1:
+        table = pd.DataFrame(rows)
+        for lang, mean, std in zip(table, table.mean(), table.std(), strict=True):
+            print(f"{lang}  {mean:.4f} ({std:.4f}) on test, {len(rows)} seeds")
 
 
 def evaluate(
     weights: Weights,
     data: Data = HERE,
     languages: Codes = ("en",),
+    runs: Runs = RUNS,
     split: Literal["dev", "test"] = "test",
 ) -> None:
     """Evaluate a fine-tuned model, such as runs/finetune-1a2b3c4d/best_model.
@@ -106,7 +113,7 @@ def evaluate(
     Args:
         split: the set to predict.
     """
-    model, tokenizer = load_gpt2(find_weights(weights))
+    model, tokenizer = load_gpt2(find_weights(weights, runs))
     model.to(get_device())
     common = {"tokenizer": tokenizer, "max_length": model.config.max_position_embeddings}
     evaluations = {}
@@ -118,7 +125,7 @@ def evaluate(
 
 def generate(
     prompt: str,
-    weights: Weights = "gpt2",
+    weights: Weights = START,
     max_gen_length: int = 50,
     temperature: float | None = None,
     top_k: int | None = None,
@@ -126,6 +133,7 @@ def generate(
     min_p: float | None = None,
     seed: int | None = None,
     num_beams: int = 1,
+    runs: Runs = RUNS,
 ) -> None:
     """Continue a prompt.
 
@@ -149,7 +157,7 @@ def generate(
         generator = torch.Generator(device).manual_seed(seed or 0)
         decoding |= {"do_sample": True, "generator": generator}
     decoding["num_beams"] = num_beams
-    model, tokenizer = load_gpt2(find_weights(weights))
+    model, tokenizer = load_gpt2(find_weights(weights, runs))
     input_ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     print(generate_gpt2(model, tokenizer, input_ids, max_gen_length, device, **decoding))
 
@@ -169,10 +177,11 @@ def fertility(
 
 
 def languages(
-    settings: Preset = FINETUNE_ENGLISH,
-    weights: Weights = "gpt2",
+    preset: Preset = "english",
+    changes: Options = NONE,
+    weights: Weights = START,
     data: Data = HERE,
-    languages: tuple[str, ...] | None = None,
+    train_on: Codes = (),
     seeds: Seeds = (0,),
     runs: Runs = RUNS,
     out: Path = Path("out/languages"),
@@ -180,13 +189,13 @@ def languages(
     """Compare zero-shot transfer, training per language, and training on all (Task 3).
 
     Args:
-        languages: languages to train on besides English; by default a rule selects them.
+        train_on: languages to train on besides English; by default a rule selects them.
         out: a folder for the page, its tables (CSV, Markdown, LaTeX) and figures.
     """
-    where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
-    study = LanguageStudy(settings, **where, languages=languages, seeds=seeds)
-    command = shlex.join(["python", "-m", "gpt2", *sys.argv[1:]])
-    page = study.save(out, command)
+    where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
+    settings = choose(preset, changes, unused=("seed", "languages"))
+    study = LanguageStudy(settings, **where, languages=train_on or None, seeds=seeds)
+    page = study.save(out, command("gpt2"))
     print(f"{study.tables()['readable'].to_string()}\npage: {page}")
 
 
@@ -198,21 +207,15 @@ def _print_accuracies(evaluations: dict) -> None:
 
 
 def main(args: list[str] | None = None, more: tuple[Callable[..., None], ...] = ()) -> None:
-    """Run one command; an error is one line on stderr and exit status 1.
+    """Run one command; an error is one line on stderr and exit status 2.
 
     `more` are commands of packages that this one may not import.
     """
     commands = (check, pretrain, finetune, evaluate, generate, fertility, languages, *more)
-    try:
+    with errors_in_one_line():
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands},
             prog="python -m gpt2",
             description=__doc__,
-            args=args,
+            args=preset_first(args, position=1),
         )
-    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes a run at its last checkpoint", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -13,20 +14,27 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from packaging.requirements import Requirement
 
-from experiments.profiles import MINIATURE, Profile, choose_profile
-from utils import MODEL_SIZES, get_device, processor, supports_bf16
+from experiments.profiles import MINIATURE, TOY, Profile, choose_profile
+from gpt2.weights import WEIGHT_FILES
+from utils import MODEL_SIZES, check_hub_reachable, get_device, processor, supports_bf16
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 Finding = tuple[str, str, str]  # what was checked, its state, and the fix ("" where none is needed)
 
 
-def check_environment(profile: Profile | None = None) -> bool:
-    """Print one line per check, [OK] or [missing] with the fix; return whether all is there."""
+def check_environment(profile: Profile | None = None, *, needed: bool = False) -> bool:
+    """Print one line per check, [OK] or [missing] with the fix; return whether all is there.
+
+    With `needed`, raise FileNotFoundError where text, data or weights are missing.
+    """
     profile = profile or choose_profile()
-    findings = [*_packages(), *_device(), _text(profile), _nli(profile), _weights(profile)]
+    inputs = [_text(profile), _nli(profile), _weights(profile)]
+    findings = [*_packages(), *_device(), *inputs]
     for name, state, fix in findings:
         mark = "[missing]" if fix else "[OK]     "
         print(f"{mark} {name:<20} {state}" + (f"   fix: {fix}" if fix else ""))
+    if needed and (missing := [f"{name}: {state}; {fix}" for name, state, fix in inputs if fix]):
+        raise FileNotFoundError(". ".join(missing))
     return not any(fix for *_, fix in findings)
 
 
@@ -73,17 +81,20 @@ def _nli(profile: Profile) -> Finding:
 
 def _weights(profile: Profile) -> Finding:
     name = profile.weights
-    here = {MINIATURE: "GPT-2 in miniature, data/miniature/model", "toy": "the model of Task 1"}
+    here = {MINIATURE: "GPT-2 in miniature, data/miniature/model", TOY: "the model of Task 1"}
     if name in here or Path(name, "config.json").is_file():
         return "weights", here.get(name, f"the folder {name}"), ""
     repositories = (f"openai-community/{name}", name) if name in MODEL_SIZES else (name,)
     try:
-        cached = [try_to_load_from_cache(each, "model.safetensors") for each in repositories]
+        cached = [try_to_load_from_cache(r, f) for r in repositories for f in WEIGHT_FILES]
     except HFValidationError:
         fix = "set GPT2_WEIGHTS to a hub name or a folder"
         return "weights", f"{name!r} is neither a folder nor a hub name", fix
     if any(isinstance(file, str) for file in cached):
         return "weights", f"{name}, cached", ""
+    with suppress(ConnectionError):
+        check_hub_reachable(name)
+        return "weights", f"{name}, to be fetched from the hub", ""
     fetch = f"from gpt2 import GPT2Model; GPT2Model.from_pretrained('{name}')"
     return "weights", f"{name} is not cached", f'python -c "{fetch}"'
 

@@ -14,17 +14,24 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch.utils.data import ConcatDataset, DataLoader
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, get_scheduler
 
 from config import FINETUNE_ENGLISH, FinetuningSettings
+from console import progress_bar
 from experiments.callbacks import ProgressBar
 from experiments.evaluation import Evaluation
-from experiments.files import read_json, to_json, write_json, write_text
+from experiments.files import (
+    read_sealed,
+    seal_folder,
+    to_json,
+    verify_folder,
+    write_sealed,
+    write_text,
+    write_toml,
+)
 from experiments.identity import code_identity, describe
-from experiments.runs import Run, load_gpt2, new_optimizer
+from experiments.runs import RUNS, Run, load_gpt2, new_optimizer
 from experiments.statistics import wilson_interval
 from gpt2.checkpoints import Checkpoints, Progress, preserved_random_state
 from gpt2.loss import answer_and_text_loss, next_token_loss
@@ -33,7 +40,15 @@ from gpt2.samplers import BatchesByLength, ShuffledRows
 from gpt2.tasks import PromptDataset, Task
 from gpt2.train import train
 from gpt2.xnli import XNLI
-from utils import atomic_write, fingerprint, get_device, set_seed, supports_bf16
+from utils import (
+    atomic_write,
+    fingerprint,
+    get_device,
+    load_tensors,
+    save_tensors,
+    set_seed,
+    supports_bf16,
+)
 
 TRAINED = "trained.safetensors"  # of a prepared model
 
@@ -43,7 +58,7 @@ def finetune(
     *,
     weights="gpt2",
     data=".",
-    runs="runs",
+    runs=RUNS,
     name: str = "finetune",
     task: Task = XNLI,
     load: Callable = load_gpt2,
@@ -58,7 +73,7 @@ def finetune(
     that holds XNLI-1.0 and XNLI-MT-1.0. The run is the folder `<runs>/<name>-<digest>`; its digest
     follows from settings, weights, data and the code that decides the numbers. After each epoch
     the model is evaluated on dev, each of the `languages` weighing the same; the best is saved in
-    `best_model/`, for `from_pretrained` and as `model.pt`.
+    `best_model/`, which `from_pretrained` loads.
 
     `task` says what is trained and measured (gpt2.tasks.Task; its `dataset` reads `data`).
     `load(weights)` returns the model and its tokenizer: extensions.backbones.load_backbone loads
@@ -93,6 +108,8 @@ def finetune(
     run.task, run.load, run.tokenizer = task, load, tokenizer
 
     def work(is_main: bool) -> dict:
+        if is_main:
+            write_toml(run.path / "settings.toml", asdict(settings))
         if prepare is not None:
             set_seed(settings.seed)  # the same new parameters in every process
             prepare(model)
@@ -136,7 +153,9 @@ def _loader(train_sets: Sequence[PromptDataset], settings: FinetuningSettings) -
     options = {"collate_fn": train_sets[0].collate_fn}
     if settings.token_budget is not None:
         lengths = np.concatenate([s.lengths_with_answer for s in train_sets])
-        batches = BatchesByLength(lengths, settings.token_budget, settings.seed)
+        batches = BatchesByLength(
+            lengths, settings.token_budget, settings.seed, settings.batch_size
+        )
         return DataLoader(rows, batch_sampler=batches, **options)
     order = ShuffledRows(len(rows), settings.seed, sample=settings.examples)
     return DataLoader(rows, settings.batch_size, sampler=order, **options)
@@ -150,7 +169,8 @@ class FinetunedRun(Run):
     the whole run examples (labels seen), steps and seconds.
     """
 
-    model_file = "best_model/dev.json"
+    model_file = "best_model/checksums.json"
+    dev_file = "dev.json"  # of the best epoch
     settings: FinetuningSettings
     data: Path
     weights: str | Path
@@ -160,14 +180,18 @@ class FinetunedRun(Run):
     prepare: Callable[[GPT2Model], None] | None
 
     def model(self) -> GPT2Model:
-        """Return the best model, on the best device there is."""
+        """Return the best model, on the best device there is.
+
+        Raises ValueError for a file that is not what the run saved.
+        """
+        verify_folder(self.model_folder)
         if self.prepare is None:
             return self._load(self.model_folder).to(get_device())
         model = self._load(self.weights)
         with preserved_random_state():
             set_seed(self.settings.seed)
             self.prepare(model)
-        model.load_state_dict(load_file(self.model_folder / TRAINED), strict=False)
+        model.load_state_dict(load_tensors(self.model_folder / TRAINED), strict=False)
         return model.to(get_device())
 
     def _load(self, weights) -> GPT2Model:
@@ -179,30 +203,36 @@ class FinetunedRun(Run):
         """Write the model to `best_model/`; of a prepared one, what is trained."""
         if self.prepare is None:
             model.save_pretrained(self.model_folder, tokenizer=self.tokenizer)
-            with atomic_write(self.model_folder / "model.pt") as path:
-                torch.save(model.state_dict(), path)
-            return
-        trained = {n: p.detach().cpu() for n, p in model.named_parameters() if p.requires_grad}
-        with atomic_write(self.model_folder / TRAINED) as path:
-            save_file({name: p.contiguous() for name, p in trained.items()}, path)
+        else:
+            trained = {n: p.detach().cpu() for n, p in model.named_parameters() if p.requires_grad}
+            with atomic_write(self.model_folder / TRAINED) as path:
+                save_tensors({name: p.contiguous() for name, p in trained.items()}, path)
+        seal_folder(self.model_folder)
 
     def dev(self) -> pd.DataFrame:
         """Return a row an epoch: step, epoch, dev_loss, dev_accuracy and so on."""
-        return pd.DataFrame([line for line in self.metrics.read() if "dev_loss" in line])
+        return pd.DataFrame([line for line in self.measured() if "dev_loss" in line])
 
     def evaluation(
-        self, split: str = "test", lang: str = "en", *, model: Callable | None = None, progress=True
+        self,
+        split: str = "test",
+        lang: str = "en",
+        *,
+        subset: float = 1.0,
+        model: Callable | None = None,
+        progress=True,
     ) -> Evaluation:
         """Return the best model's predictions for a split; computed once, then read from
-        `predictions/`. `model()` returns that model where a caller has loaded it already."""
-        common = {"max_length": self.settings.max_length, "verbose": False}
+        `predictions/`. `subset` takes its first rows, as in FinetuningSettings; `model()` returns
+        that model where a caller has loaded it already."""
+        common = {"max_length": self.settings.max_length, "verbose": False, "subset": subset}
         rows = self.task.dataset(self.data, split, lang, tokenizer=self.tokenizer, **common)
-        path = self.path / "predictions" / f"{split}.{lang}.csv"
+        path = self._predictions(rows, subset)
         seal = path.with_suffix(".seal")
         if path.is_file() and seal.is_file() and seal.read_bytes() == _seal(path, rows).encode():
             return Evaluation.load(path, self.task)
         evaluation = self.evaluate((model or self.model)(), rows, progress=progress)
-        self.save_evaluation(evaluation, rows)
+        self.save_evaluation(evaluation, rows, subset)
         return evaluation
 
     def evaluate(self, model: GPT2Model, rows: PromptDataset, *, progress: bool) -> Evaluation:
@@ -212,22 +242,31 @@ class FinetunedRun(Run):
             predictions = self.task.predict(model, self.tokenizer, rows, progress=progress)
         return Evaluation(predictions, self.task)
 
-    def save_evaluation(self, evaluation: Evaluation, rows: PromptDataset) -> None:
+    def _predictions(self, rows: PromptDataset, subset: float) -> Path:
+        part = "" if subset == 1 else f".{subset:g}"
+        return self.path / "predictions" / f"{rows.split}.{rows.lang}{part}.csv"
+
+    def save_evaluation(self, evaluation: Evaluation, rows: PromptDataset, subset=1.0) -> None:
         """Write `predictions/<split>.<lang>.csv`, and its seal beside it."""
-        path = self.path / "predictions" / f"{rows.split}.{rows.lang}.csv"
+        path = self._predictions(rows, subset)
         evaluation.save(path)
         write_text(path.with_suffix(".seal"), _seal(path, rows))
 
     def evaluations(
-        self, languages: Sequence[str] | None = None, *, progress=True
+        self, languages: Sequence[str] | None = None, *, subset: float = 1.0, progress=True
     ) -> dict[str, Evaluation]:
-        """Return the best model's predictions for the test set in each of the task's languages."""
+        """Return the best model's predictions for the test set in each of the task's languages.
+
+        With a `subset`, the first rows alone in languages that it was not trained on.
+        """
         languages = self.task.languages if languages is None else languages
-        bar = tqdm(languages, desc=f"{self.path.name} on test", ncols=100, disable=not progress)
+        bar = progress_bar(languages, desc=f"{self.path.name} on test", disable=not progress)
         model, evaluations = cache(self.model), {}  # loaded once, if at all
         for lang in bar:
-            evaluations[lang] = self.evaluation("test", lang, model=model, progress=False)
-            bar.set_postfix_str(f"{lang} {evaluations[lang].score:.3f}")
+            part = 1.0 if lang in self.settings.languages else subset
+            where = {"subset": part, "model": model, "progress": False}
+            evaluations[lang] = self.evaluation("test", lang, **where)
+            bar.set_postfix_str(f"{lang} {evaluations[lang].score:.3f}", refresh=False)
         return evaluations
 
 
@@ -248,7 +287,7 @@ class _DevEvaluation:
         self.score = "dev_" + run.task.measure.replace(" ", "_")
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
-        self.best = read_json(run.path / run.model_file) or {}
+        self.best = read_sealed(run.path / run.dev_file) or {}
 
     def note(self) -> str:
         """Return the best score so far, for the progress bar."""
@@ -284,6 +323,6 @@ class _DevEvaluation:
             self.run.save_model(self.model)
             for rows, evaluation in zip(self.dev_sets, evaluations, strict=True):
                 self.run.save_evaluation(evaluation, rows)
-            write_json(self.run.path / self.run.model_file, line)
+            write_sealed(self.run.path / self.run.dev_file, line)
             self.best = line
         self.run.metrics.write(line)

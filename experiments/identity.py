@@ -19,7 +19,7 @@ WRAPPERS = {  # what holds a function: in which attribute
     **{FunctionType: "__wrapped__", staticmethod: "__func__", classmethod: "__func__"},
     **{property: "fget", cached_property: "func", partial: "func"},
 }
-PROJECT = {"gpt2", "optim", "utils", "config", "experiments"}
+PROJECT = {"gpt2", "optim", "utils", "config", "console", "experiments"}
 
 
 def code_identity() -> dict[str, str]:

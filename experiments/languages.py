@@ -13,12 +13,10 @@ import pandas as pd
 
 from config import FinetuningSettings
 from experiments import plots
-from experiments.environment import machine
 from experiments.evaluation import Evaluation
-from experiments.files import write_text
 from experiments.finetuning import FinetunedRun, finetune
-from experiments.runs import load_gpt2
-from experiments.tables import export, markdown
+from experiments.pages import Page, measured_on
+from experiments.runs import RUNS, load_gpt2
 from experiments.transfer import (
     Result,
     correlation,
@@ -31,7 +29,6 @@ from experiments.transfer import (
 from gpt2.fertility import fertility_table
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLI, NLITask
-from utils import atomic_write, get_device
 
 FERTILITY_PAIRS = 3927  # of each language's training file: the handout's check (section 5.2)
 ENGLISH, SINGLE, ALL = "English only (zero-shot)", "per language", "all together"
@@ -54,7 +51,7 @@ class LanguageStudy:
         *,
         weights="gpt2",
         data=".",
-        runs="runs",
+        runs=RUNS,
         languages: Sequence[str] | None = None,
         most: int | None = None,  # of the rule's languages, the best ones
         seeds: Sequence[int] = (0,),
@@ -177,37 +174,27 @@ class LanguageStudy:
     def save(self, folder, command: str) -> Path:
         """Write tables, figures and a page that shows them; return the page."""
         rho, p = correlation(self.transfer, "fertility")
-        folder, host = Path(folder), machine(get_device().type)
         trained = [run for runs in self.runs.values() for run in runs.values()]
         minutes = sum(run.result["seconds"] for run in trained) / 60
-        page = [
-            "# Task 3: zero-shot transfer, per language, all together",
-            f"`{command}`",
-            f"{minutes:.0f} minutes of training in all, on {host['processor']} ({host['device']}), "
-            f"torch {host['torch']}, commit {host['commit']}.",
+        page = Page(folder, "Task 3: zero-shot transfer, per language, all together", command)
+        page.add(
+            f"{minutes:.0f} minutes of training in all, {measured_on()}.",
             f"The rule selects {', '.join(self.by_rule) or 'no language'}. Spearman correlation of "
             f"zero-shot accuracy and fertility: {rho:.2f} (p = {p:.2g}).",
             "Intervals are 95 % (Wilson), or mean (standard deviation) where there are several "
             "seeds; differences, matrix and zero-shot table are of the first seed; p-values are "
             "exact McNemar, corrected after Holm.",
-        ]
+        )
         for name, table in self.tables().items():
-            export(table, folder, name)
-            page += [f"## {name.replace('_', ' ').capitalize()}", markdown(table)]
-        page.append("## Figures")
-        figures = {
-            "results": plots.plot_settings(self.results),
-            "train_by_test": plots.plot_matrix(self.matrix, "Accuracy by train and test language"),
-            "transfer": plots.plot_transfer(self.transfer, chosen=self.languages),
-            "fertility": plots.plot_fertility(self.fertility),
-            "confusions": plots.plot_confusions(self.zero_shot),
-        }
-        for name, figure in figures.items():
-            with atomic_write(folder / f"{name}.png") as path:
-                figure.savefig(path, format="png", dpi=100)
-            page.append(f"![{name}]({name}.png)")
-        write_text(folder / "README.md", "\n\n".join(page) + "\n")
-        return folder / "README.md"
+            page.table(name, table)
+        page.add("## Figures")
+        train_by_test = plots.plot_matrix(self.matrix, "Accuracy by train and test language")
+        page.figure("results", plots.plot_settings(self.results))
+        page.figure("train_by_test", train_by_test)
+        page.figure("transfer", plots.plot_transfer(self.transfer, chosen=self.languages))
+        page.figure("fertility", plots.plot_fertility(self.fertility))
+        page.figure("confusions", plots.plot_confusions(self.zero_shot))
+        return page.save()
 
 
 def measure_fertility(

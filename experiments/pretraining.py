@@ -1,5 +1,6 @@
 """Pretraining from scratch (handout section 3.4), as a run that can be killed and resumed."""
 
+import math
 from dataclasses import asdict
 
 import pandas as pd
@@ -8,8 +9,9 @@ from torch.utils.data import Dataset
 
 from config import GPT2Config, PretrainingSettings
 from experiments.callbacks import ProgressBar
+from experiments.files import seal_folder
 from experiments.identity import code_identity
-from experiments.runs import Run, new_optimizer
+from experiments.runs import RUNS, Run, new_optimizer
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
@@ -24,7 +26,7 @@ def pretrain(
     train_texts: Dataset,
     held_out: Dataset,
     *,
-    runs="runs",
+    runs=RUNS,
     name: str = "pretraining",
     progress: bool = True,
 ) -> "PretrainedRun":
@@ -48,6 +50,11 @@ def pretrain(
         def measure_held_out(progress: Progress) -> None:
             if progress.ends_epoch:
                 loss = mean_loss(model, text_loader(held_out, settings.batch_size))
+                if not loss < 2 * (uniform := math.log(config.vocab_size)):
+                    raise FloatingPointError(
+                        f"the held-out loss is {loss:.1f} nats after epoch {progress.epoch}, and "
+                        f"guessing gives {uniform:.1f}; lower the learning rate"
+                    )
                 line = {"step": progress.step, "epoch": progress.epoch, "held_out_loss": loss}
                 run.metrics.write(line)
 
@@ -62,6 +69,7 @@ def pretrain(
         )
         if is_main:
             model.save_pretrained(run.model_folder, tokenizer=load_tokenizer("gpt2"))
+            seal_folder(run.model_folder)
         return {"steps": history[-1].step, "seconds": history[-1].seconds}
 
     run.once(work)
@@ -73,4 +81,4 @@ class PretrainedRun(Run):
 
     def held_out(self) -> pd.DataFrame:
         """Return a row an epoch: step, epoch, held_out_loss in nats a token."""
-        return pd.DataFrame([line for line in self.metrics.read() if "held_out_loss" in line])
+        return pd.DataFrame([line for line in self.measured() if "held_out_loss" in line])

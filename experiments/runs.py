@@ -5,8 +5,9 @@ Every file in it is whole, whenever the process is killed.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -16,13 +17,15 @@ from transformers import PreTrainedTokenizerBase
 
 from config import TrainingSettings
 from experiments.callbacks import Metrics
-from experiments.files import read_json, to_json, write_json
+from experiments.files import read_sealed, to_json, verify_folder, write_sealed
 from experiments.identity import changed_code
 from gpt2.checkpoints import Progress
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from optim.adamw import AdamW
-from utils import get_device
+from utils import computed_by, get_device
+
+RUNS = Path(os.environ.get("GPT2_RUNS", "runs"))  # the folder of all runs
 
 
 class Run:
@@ -59,7 +62,13 @@ class Run:
             if not finished:
                 result = work(is_main)
                 if is_main:
-                    write_json(self.path / "result.json", result)
+                    result["computed_by"] = computed_by(accelerator.device)
+                    result["metrics_lines"] = len(self.metrics.read())
+                    write_sealed(self.path / "result.json", result)
+        if is_main:
+            for file in self.path.glob("checkpoint-*"):  # of a finished run: the optimizer's state
+                with suppress(OSError):  # Windows: a reader has it open
+                    file.unlink()
         accelerator.wait_for_everyone()
 
     @contextmanager
@@ -76,7 +85,7 @@ class Run:
             for file in self.path.rglob(".*.*.????????"):  # what a killed process was writing
                 if file.is_file():
                     file.unlink()
-            write_json(self.path / "settings.json", self.identity)
+            write_sealed(self.path / "settings.json", self.identity)
             yield
 
     @property
@@ -85,7 +94,7 @@ class Run:
 
         Raises FileNotFoundError where a finished run has lost its model.
         """
-        result = read_json(self.path / "result.json")
+        result = read_sealed(self.path / "result.json")
         if result is not None and not (self.path / self.model_file).is_file():
             raise FileNotFoundError(
                 f"{self.path}: the run is finished, but its {self.model_folder.name} is gone; "
@@ -93,25 +102,39 @@ class Run:
             )
         return result
 
+    def measured(self) -> list[dict]:
+        """Return all lines of the metrics so far; ValueError where some are damaged or missing."""
+        lines, result = self.metrics.read(), self.result
+        if result is not None and len(lines) != result["metrics_lines"]:
+            raise ValueError(
+                f"{self.metrics.path}: has {len(lines)} lines and not {result['metrics_lines']}; "
+                f"delete {self.path} and run again"
+            )
+        return lines
+
     @property
     def model_folder(self) -> Path:
         """Where the finished run's model is."""
         return (self.path / self.model_file).parent
 
     def model(self) -> GPT2Model:
-        """Return the finished run's model, on the best device there is."""
+        """Return the finished run's model, on the best device there is.
+
+        Raises ValueError for a file that is not what the run saved.
+        """
+        verify_folder(self.model_folder)
         return GPT2Model.from_pretrained(self.model_folder).to(get_device())
 
     def history(self) -> list[Progress]:
         """Return every step so far."""
-        return [Progress(**line) for line in self.metrics.read() if "loss" in line]
+        return [Progress(**line) for line in self.measured() if "loss" in line]
 
     def _print_changed_code(self) -> None:
         """Print one line if the newest run of the same name and settings had other code."""
         files = self.path.parent.glob(f"{self.name}-{'[0-9a-f]' * 8}/settings.json")
         for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
             try:
-                earlier = read_json(file)
+                earlier = read_sealed(file)
             except ValueError:
                 continue  # damaged: nothing to compare with
             if earlier.get("settings") == self.identity["settings"]:

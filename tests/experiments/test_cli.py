@@ -1,8 +1,18 @@
 """The command line runs what the notebook runs; its errors are one sentence."""
 
+import os
+import re
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict
+
 import pytest
 
+from config import FINETUNE_ENGLISH
 from experiments.cli import main
+from experiments.files import write_toml
+from experiments.options import Changes, choose, preset_first
 from tests import ROOT, SAMPLE
 
 COMMANDS = [
@@ -41,11 +51,15 @@ def test_every_command_has_help(command, capsys):
 
 def test_finetune_takes_a_preset_and_what_to_change_in_it(weights, tmp_path, capsys):
     where = ["--weights", weights, "--data", str(SAMPLE), "--runs", str(tmp_path)]
-    main(["finetune", *where, "english", "--settings.subset", "20", "--settings.batch-size", "5"])
+    main(["finetune", "english", *where, "--rows", "20", "--batch-size", "5", "--lr", "1e-3"])
     printed = capsys.readouterr().out
     assert "dev accuracy 0." in printed and "n = 120" in printed
     (run,) = tmp_path.glob("finetune-*")
-    assert '"batch_size": 5' in (run / "settings.json").read_text()
+    written = (run / "settings.toml").read_text()
+    assert "batch_size = 5\n" in written and "learning_rate = 0.001\n" in written
+    main(["finetune", *where, "--config", str(run / "settings.toml")])  # the finished run
+    assert capsys.readouterr().out.endswith(printed[printed.index("dev accuracy") :])
+    assert len(list(tmp_path.glob("finetune-*"))) == 1
     best = str(run / "best_model")
     dev = ["--languages", "en", "sw", "--split", "dev"]
     main(["evaluate", "--weights", best, "--data", str(SAMPLE), *dev])
@@ -53,12 +67,105 @@ def test_finetune_takes_a_preset_and_what_to_change_in_it(weights, tmp_path, cap
     assert [line[:2] for line in lines] == ["en", "sw"] and "n = 60" in lines[1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--seeds 0 1 toy --lr 1e-3", "--languages en de toy", "toy --seeds 0", "--weights toy --lr 1",
+     "--data miniature toy"],
+)  # fmt: skip
+def test_a_preset_may_follow_an_option_of_several_values(words):
+    given = ["finetune", *words.split()]
+    front = preset_first(given, position=1)
+    assert sorted(front) == sorted(given) and front[0] == "finetune"
+    several = words.startswith(("--seeds", "--languages"))
+    assert (front[1] == "toy") == (several or words.startswith("toy"))
+    assert several or front == given
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["languages", "--languages", "de", "fr"], "--languages has no effect here"),
+        (["languages", "--seed", "3"], "--seed has no effect here"),
+        (["finetune", "--seed", "3", "--seeds", "0", "1"], "--seed has no effect here"),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(arguments, named, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--data", str(SAMPLE), "--weights", "miniature"])
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rows", ["1", "0.5", "many", "-3"])
+def test_train_rows_that_are_no_count_are_named(rows, monkeypatch):
+    monkeypatch.setenv("TRAIN_ROWS", rows)
+    with pytest.raises(ValueError, match="TRAIN_ROWS must be a whole number of at least 2"):
+        choose("english")
+
+
+def test_a_settings_file_may_take_back_what_a_preset_has(tmp_path):
+    write_toml(tmp_path / "my.toml", asdict(FINETUNE_ENGLISH))
+    assert choose("fast", Changes(config=tmp_path / "my.toml")) == FINETUNE_ENGLISH
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_options_stand_before_or_after_the_preset(order, weights, tmp_path, capsys):
+    parts = [["toy"], ["--weights", weights, "--data", str(SAMPLE)], ["--epochs", "1"]]
+    where = ["--rows", "9", "--runs", str(tmp_path)]
+    ordered = [word for part in parts[order:] + parts[:order] for word in part]
+    main(["finetune", *ordered, *where])
+    assert "dev accuracy" in capsys.readouterr().out
+
+
+def test_several_seeds_give_mean_and_standard_deviation(weights, tmp_path, capsys):
+    where = ["--weights", weights, "--data", str(SAMPLE), "--runs", str(tmp_path)]
+    main(["finetune", "toy", *where, "--rows", "9", "--epochs", "1", "--seeds", "0", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    accuracies = [float(line.split()[1]) for line in lines if "n = 120" in line]
+    assert len(accuracies) == 2
+    mean, std = statistics.mean(accuracies), statistics.stdev(accuracies)
+    assert lines[-1] == f"en  {mean:.4f} ({std:.4f}) on test, 2 seeds"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 'two'", "epochs must be a whole number of at least 1, got 'two'"),
+        ("speed = 3", "no setting speed; there are accumulate, batch_size"),
+        ("epochs = = 2", r"not TOML .*line 1"),
+        ("languages = 'en'", "languages must be a tuple"),
+    ],
+)
+def test_a_wrong_settings_file_is_one_sentence(text, message, tmp_path, capsys):
+    (tmp_path / "my.toml").write_text(text)
+    with pytest.raises(SystemExit) as stopped:
+        main(["finetune", "--config", str(tmp_path / "my.toml"), "--data", str(SAMPLE)])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    assert "my.toml: " in error and re.search(message, error)
+
+
+def test_the_environment_means_what_it_means_in_the_notebook(weights, tmp_path):
+    """XNLI_DIR, GPT2_WEIGHTS, TRAIN_ROWS and GPT2_RUNS; in a log file a bar has lines."""
+    settings = {"XNLI_DIR": str(SAMPLE), "GPT2_WEIGHTS": weights, "TRAIN_ROWS": "8",
+                "GPT2_RUNS": str(tmp_path / "here"), "PYTHONIOENCODING": "cp1252"}  # fmt: skip
+    command = [sys.executable, "-m", "gpt2", "finetune", "--epochs", "1"]
+    environment = {**os.environ, **settings}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "here").glob("finetune-*")
+    assert "subset = 8.0\n" in (run / "settings.toml").read_text()
+    assert "\r" not in done.stderr and "2/2" in done.stderr
+    prompt = ["generate", "--prompt", "猫 Ġ", "--max-gen-length", "3"]
+    said = subprocess.run(command[:3] + prompt, cwd=ROOT, env=environment, capture_output=True)
+    assert said.returncode == 0 and said.stdout.startswith(b"? ?")
+
+
 def test_pretrain_reads_a_text(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"The {n} cats see the {n} dogs." for n in range(20)))
-    main(["pretrain", "--text", str(text), "--runs", str(tmp_path), "--settings.epochs", "1"])
+    main(["pretrain", "--text", str(text), "--runs", str(tmp_path), "--epochs", "1"])
     assert "held_out_loss" in capsys.readouterr().out
-    assert list(tmp_path.glob("pretraining-*/model/model.safetensors"))
+    assert list(tmp_path.glob("toy_pretraining-*/model/model.safetensors"))
 
 
 @pytest.fixture
@@ -108,7 +215,7 @@ def test_contradictions_are_one_sentence(generate, capsys, arguments, sentence):
     with pytest.raises(SystemExit) as stopped:
         generate(*arguments)
     (line,) = capsys.readouterr().err.splitlines()
-    assert stopped.value.code == 1 and line.startswith(f"error: {sentence}")
+    assert stopped.value.code == 2 and line.startswith(f"error: {sentence}")
 
 
 def test_an_empty_prompt_is_one_sentence(generate, capsys):
@@ -127,16 +234,17 @@ def test_an_empty_prompt_is_one_sentence(generate, capsys):
         (["fertility", "--data", "none", "--languages", "de"], "none"),
         (["fertility", "--data", str(SAMPLE), "--languages", "xx"], "xx"),
         (["languages", "--weights", "none/dir/x", "--data", str(SAMPLE), "toy"], "none/dir/x"),
-        (["languages", "--data", str(SAMPLE), "toy", "--settings.epochs", "0"], "epochs"),
+        (["languages", "--data", str(SAMPLE), "toy", "--epochs", "0"], "epochs"),
+        (["finetune", "--data", str(SAMPLE), "--config", "none.toml"], "none.toml"),
+        (["finetune", "--weights", "toy", "--runs", "none"], "python -m gpt2 pretrain"),
     ],
 )
 def test_errors_are_one_line_that_names_what_is_wrong(arguments, named, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     error = capsys.readouterr().err
-    assert stopped.value.code in (1, 2) and named in error and "Traceback" not in error
-    if stopped.value.code == 1:
-        assert error.startswith("error: ") and error.count("\n") == 1
+    assert stopped.value.code == 2 and named in error
+    assert error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_check_exits_with_the_state_of_the_environment(monkeypatch, tmp_path, capsys):
@@ -150,7 +258,7 @@ def test_check_exits_with_the_state_of_the_environment(monkeypatch, tmp_path, ca
     monkeypatch.setenv("XNLI_DIR", str(tmp_path))
     with pytest.raises(SystemExit) as stopped:
         main(["check"])
-    assert stopped.value.code == 1 and "fix: python -m data.download" in capsys.readouterr().out
+    assert stopped.value.code == 2 and "fix: python -m data.download" in capsys.readouterr().out
 
 
 def test_fertility_of_some_languages(capsys):

@@ -1,15 +1,16 @@
 """The environment check names each gap and its fix; profiles choose weights and data."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 
-from config import FINETUNE_ENGLISH
+from config import FINETUNE_ENGLISH, FINETUNE_FAST, FINETUNE_TOY
 from experiments import environment
 from experiments.environment import check_environment
-from experiments.profiles import FULL, SAMPLE, choose_profile
+from experiments.profiles import FULL, SAMPLE, choose_profile, find_weights
 from tests import ROOT
 
 
@@ -108,3 +109,27 @@ def test_the_machine_is_described_for_measurements():
     described = environment.machine()
     assert described["cores"] >= 1 and described["device"] == "cpu"
     assert described["torch"] == torch.__version__ and json.dumps(described)
+
+
+def test_missing_inputs_end_the_notebook_in_its_first_cell(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"pretraining text: .*NLI data: .*data.download"):
+        check_environment(choose_profile("full", weights="toy"), needed=True)
+    assert "[missing] NLI data" in capsys.readouterr().out
+
+
+def test_the_full_profile_has_the_fast_recipe_on_a_gpu(monkeypatch):
+    monkeypatch.setattr("experiments.profiles.get_device", lambda: torch.device("cuda"))
+    assert choose_profile("full").recipe == FINETUNE_FAST
+    assert choose_profile("sample") == SAMPLE
+    assert choose_profile("full", recipe=FINETUNE_TOY).recipe == FINETUNE_TOY
+
+
+def test_toy_means_the_newest_model_of_task_1(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train it first: python -m gpt2 pretrain"):
+        find_weights("toy", tmp_path)
+    for age, name in ((1, "toy_pretraining-1a"), (2, "toy_pretraining-2b"), (3, "finetune-3c")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").touch()
+        os.utime(tmp_path / name, (age, age))
+    assert find_weights("toy", tmp_path) == tmp_path / "toy_pretraining-2b" / "model"

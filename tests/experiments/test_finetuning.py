@@ -1,14 +1,9 @@
 """A fine-tuning run: its files, its identity, its options, and that it survives kills."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from functools import partial
-from random import Random
 
 import pandas as pd
 import pytest
@@ -24,8 +19,7 @@ from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
-from tests import ROOT, SAMPLE
-from tests.killing import kill_until_finished, processes
+from tests import SAMPLE
 from utils import set_seed
 
 QUICK = replace(FINETUNE_ENGLISH, subset=40.0, epochs=2, learning_rate=2e-3)
@@ -64,7 +58,7 @@ def steps_of(run):
 
 
 def weights_of(run):
-    return torch.load(run.path / "best_model" / "model.pt", weights_only=True)
+    return load_file(run.path / "best_model" / "model.safetensors")
 
 
 def equal(a, b):
@@ -86,8 +80,8 @@ def test_a_run_leaves_its_files(go):
     assert {path.name for path in run.path.iterdir()} >= {
         "settings.json",
         "metrics.jsonl",
-        "checkpoint-00000020.pt",
         "best_model",
+        "dev.json",
         "predictions",
         "result.json",
     }
@@ -102,14 +96,16 @@ def test_a_run_leaves_its_files(go):
     assert 0 <= low <= run.result["dev_accuracy"] <= high <= 1
     written = json.loads((run.path / "settings.json").read_text())
     assert written["settings"]["learning_rate"] == 2e-3
+    assert run.result["computed_by"]["threads"] == torch.get_num_threads()
+    # One copy of the weights, and no state of the optimizer.
+    assert not list(run.path.glob("checkpoint-*"))
+    weights = (run.path / "best_model" / "model.safetensors").stat().st_size
+    assert sum(f.stat().st_size for f in run.path.rglob("*.*")) < 1.1 * weights + 2**22
 
 
-def test_the_best_model_loads_by_state_dict_and_by_folder(go):
+def test_the_best_model_is_the_measured_one(go):
     run = go()
     model = GPT2Model.from_pretrained(run.path / "best_model")
-    course = GPT2Model(model.config)
-    course.load_state_dict(torch.load(run.path / "best_model" / "model.pt", weights_only=True))
-    assert equal(course.state_dict(), model.state_dict())
     dev = XNLIDataset.in_folder(SAMPLE, "dev")
     again = Evaluation(predict(model, load_tokenizer(), dev, progress=False))
     assert again.accuracy == run.result["dev_accuracy"]
@@ -228,9 +224,9 @@ def test_the_order_of_two_runs_makes_no_difference(go, tmp_path):
     later = tmp_path / "later"
     go(other, runs=later), go(runs=later)
     for folder in tmp_path.glob("finetune-*"):
-        ours = torch.load(folder / "best_model" / "model.pt", weights_only=True)
-        theirs = torch.load(later / folder.name / "best_model" / "model.pt", weights_only=True)
-        assert equal(ours, theirs)
+        pair = (folder, later / folder.name)
+        ours, theirs = ((path / "best_model/model.safetensors").read_bytes() for path in pair)
+        assert ours == theirs
 
 
 # ---- Options -----------------------------------------------------------------------------------
@@ -309,115 +305,6 @@ def test_missing_data_is_named_with_the_command(go, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m data\.download"):
         go(data=tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-# ---- Killing -----------------------------------------------------------------------------------
-
-
-def train_here(weights, runs, epochs=2):
-    """What the killed process runs; with a checkpoint every step there is much to hit."""
-    torch.set_num_threads(1)
-    finetune(
-        replace(QUICK, subset=60.0, epochs=epochs),
-        weights=weights,
-        data=SAMPLE,
-        runs=runs,
-        checkpoints={"every_seconds": 0},
-        progress=False,
-    )
-
-
-@pytest.mark.all
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_killed_anywhere_ends_at_the_same_bits(tiny, tmp_path, kills):
-    def whole():
-        started = time.monotonic()
-        assert kill_until_finished(train_here, (tiny, tmp_path / "whole"), lambda: None) == 0
-        return time.monotonic() - started
-
-    whole()  # which starts the server of processes, too
-    shutil.rmtree(tmp_path / "whole")
-    seconds = whole()
-    (expected,) = (tmp_path / "whole").glob("finetune-*")
-    random = Random(kills)
-    done = trial = 0
-    while done < kills:
-        runs = tmp_path / f"killed-{trial}"
-        done += kill_until_finished(
-            train_here, (tiny, runs), lambda: random.uniform(0.05, 1.3 * seconds)
-        )
-        trial += 1
-        folder = runs / expected.name
-        for name in ("best_model/model.pt", "checkpoint-00000030.pt"):
-            a, b = (torch.load(path / name, weights_only=True) for path in (folder, expected))
-            assert equal(a.get("model", a), b.get("model", b))
-        assert (folder / "predictions/dev.en.csv").read_bytes() == (
-            expected / "predictions/dev.en.csv"
-        ).read_bytes()
-        steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in steps if "loss" in line] == list(range(1, 31))
-        assert len([line for line in steps if "dev_loss" in line]) == 2
-        assert not list(folder.rglob(".*.pt.*"))  # no half-written file
-
-
-@pytest.mark.all
-def test_two_processes_on_one_run_do_not_mix(tiny, tmp_path):
-    first = processes().Process(target=train_here, args=(tiny, tmp_path, 1000))
-    first.start()
-    try:
-        while not list(tmp_path.glob("*/metrics.jsonl")):
-            time.sleep(0.02)
-            assert first.exitcode is None
-        with pytest.raises(RuntimeError, match="another process works in this folder"):
-            train_here(tiny, tmp_path, 1000)
-        assert first.exitcode is None
-    finally:
-        first.kill()
-        first.join()
-
-
-@pytest.mark.all
-def test_two_processes_train_together_and_resume(tiny, tmp_path):
-    """Launched as on two GPUs; a stopped launch ends at the same bits."""
-    script = tmp_path / "two.py"
-    script.write_text(
-        "import os, sys, torch; torch.set_num_threads(1)\n"
-        "from tests.experiments import test_finetuning as t\n"
-        "from accelerate import Accelerator; from experiments.callbacks import Metrics\n"
-        "assert Accelerator().num_processes == 2\n"
-        "stop = int(sys.argv[2])\n"
-        "write = Metrics.__call__\n"
-        "def stopping(self, progress):\n"
-        "    write(self, progress)\n"
-        "    if progress.step == stop: os._exit(9)\n"
-        "Metrics.__call__ = stopping\n"
-        "t.finetune(t.replace(t.QUICK, subset=30.0), weights=sys.argv[1], data=t.SAMPLE,\n"
-        "    runs=sys.argv[3], checkpoints={'every_seconds': 0}, progress=False)\n"
-        "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"
-    )
-
-    def launch(runs, stop=0):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node=2", str(script), str(tiny), str(stop), str(runs)]
-        threads = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
-        )
-
-    whole = launch(tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    assert launch(tmp_path / "stopped", stop=6).returncode != 0
-    again = launch(tmp_path / "stopped")
-    assert again.returncode == 0, again.stderr[-3000:]
-    (a,), (b,) = ((tmp_path / name).glob("finetune-*") for name in ("whole", "stopped"))
-    for name in ("best_model/model.pt", "checkpoint-00000008.pt"):
-        one, two = (torch.load(path / name, weights_only=True) for path in (a, b))
-        assert equal(one.get("model", one), two.get("model", two))
-    lines = [json.loads(line) for line in (b / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 9))
 
 
 # ---- Prepared models ---------------------------------------------------------------------------
