@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from data.download import download
+from data.download import alone, download, run
 from utils import atomic_write
 
 URLS = {
@@ -37,8 +37,9 @@ def fetch(folder=".", tasks=tuple(URLS), urls: dict[str, str] = URLS) -> None:
     Raises ConnectionError if a server can't be reached or ends too soon (what has come is kept for
     the next try), ValueError for a file that is damaged or something else, which is deleted.
     """
-    for task in tasks:
-        FETCH[task](Path(folder) / task, urls[task])
+    with alone(Path(folder)):
+        for task in tasks:
+            FETCH[task](Path(folder) / task, urls[task])
 
 
 def fetch_sentiment(folder: Path, url: str) -> None:
@@ -112,12 +113,9 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(URLS), default=list(URLS))
     parser.add_argument("--folder", default=".", help="where sentiment/, ner/ and qa/ go")
     args = parser.parse_args()
-    try:
-        fetch(args.folder, args.tasks)
-    except (ConnectionError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+    fetch(args.folder, args.tasks)
     print(f"ready: {', '.join(args.tasks)} in {Path(args.folder).resolve()}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

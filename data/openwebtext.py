@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
+from console import errors_in_one_line, progress_bar
 from utils import atomic_write, check_hub_reachable
 
 SOURCE = "Skylion007/openwebtext"
@@ -59,7 +58,7 @@ def write_text(out, lines: int, source: str = SOURCE) -> int:
     count = 0
     with atomic_write(out) as path, open(path, "w", encoding="utf-8", newline="\n") as file:
         first = islice(paragraphs(stream_documents(source)), lines)
-        for paragraph in tqdm(first, total=lines, unit="line", ncols=100):
+        for paragraph in progress_bar(first, total=lines, unit="line"):
             file.write(paragraph + "\n")
             count += 1
         if count == 0:
@@ -79,4 +78,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from config import GPT2Config
@@ -24,6 +26,7 @@ from utils import atomic_write
 HERE = Path(__file__).parent
 CACHE = HERE / "cache"
 PACKED = HERE / "model"
+CHECKSUMS = "checksums.json"
 COLUMNS = (  # of XNLI's own dev and test files
     *("language", "gold_label", "sentence1_binary_parse", "sentence2_binary_parse"),
     *("sentence1_parse", "sentence2_parse", "sentence1", "sentence2", "promptID", "pairID"),
@@ -40,7 +43,8 @@ def nli_folder() -> Path:
 
 def model_folder() -> Path:
     """Return the folder of the pretrained miniature, a checkpoint; unpacked at its first use."""
-    return _made_once("model", [PACKED / "config.json", PACKED / "weights.safetensors"], unpack)
+    sources = [PACKED / "config.json", PACKED / "weights.safetensors", HERE / "files.py"]
+    return _made_once("model", sources, unpack)
 
 
 def pack(model: GPT2Model, used: torch.Tensor, folder: Path = PACKED) -> None:
@@ -64,7 +68,7 @@ def unpack(folder: Path, packed: Path = PACKED) -> None:
     state = {
         name: weight.float() for name, weight in load_file(packed / "weights.safetensors").items()
     }
-    config = GPT2Config.from_dict(json.loads((packed / "config.json").read_text()))
+    config = GPT2Config.from_dict(json.loads((packed / "config.json").read_text("utf-8")))
     rows = state.pop("word_embedding.weight")
     noise = torch.randn(
         config.vocab_size, config.hidden_size, generator=torch.Generator().manual_seed(0)
@@ -114,21 +118,45 @@ def _write_tsv(path: Path, rows: list[tuple[str, ...]]) -> None:
 
 
 def _made_once(name: str, sources: list[Path], make: Callable[[Path], None]) -> Path:
-    """Return `cache/<name>-<digest of the sources>`, made by `make(folder)` if it is not there."""
+    """Return `cache/<name>-<digest of the sources>`, made by `make(folder)` if it is not there.
+
+    A folder in which a file is not as it was made is made again, with a warning.
+    """
     digest = hashlib.blake2b(digest_size=4)
     for path in sources:
         digest.update(path.read_bytes())
     folder = CACHE / f"{name}-{digest.hexdigest()}"
-    if not folder.is_dir():
-        CACHE.mkdir(exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=CACHE))
+    if _is_whole(folder):
+        return folder
+    CACHE.mkdir(exist_ok=True)
+    with FileLock(CACHE / ".lock"):
+        if _is_whole(folder):  # another process was faster
+            return folder
+        unfinished, old = (Path(tempfile.mkdtemp(dir=CACHE)) for _ in range(2))
         try:
             make(unfinished)
+            files = [path for path in sorted(unfinished.rglob("*")) if path.is_file()]
+            sums = {path.relative_to(unfinished).as_posix(): _checksum(path) for path in files}
+            (unfinished / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
             unfinished.chmod(0o755)
+            if folder.is_dir():
+                warnings.warn(f"{folder}: damaged; it is made again", stacklevel=3)
+                os.replace(folder, old / "damaged")
             os.replace(unfinished, folder)
-        except OSError:  # another process was faster
-            if not folder.is_dir():
-                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether every file of a folder is as it was made."""
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        return all(_checksum(folder / name) == sum for name, sum in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from config import GPT2Config
+from console import errors_in_one_line
 from data.miniature.files import PACKED, pack
 from data.miniature.text import HEADERS, LATER_SHARES, SHARES, QuestionTexts, make_texts
 from data.miniature.world import FORMS
@@ -223,4 +224,5 @@ def main(arguments=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

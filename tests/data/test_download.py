@@ -3,13 +3,18 @@
 import http.server
 import io
 import stat
+import subprocess
+import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
 from data import download
 from data.download import NEEDED, fetch
+from tests import ROOT
 
 
 def archive(files):
@@ -38,7 +43,10 @@ def server():
                 self.send_error(416)
                 return
             self.send_response(206 if wanted and state.ranges else 200)
-            self.send_header("Content-Length", str(len(content) - start))
+            if wanted and state.ranges:
+                first = start + state.shift
+                self.send_header("Content-Range", f"bytes {first}-{len(content)}/{len(content)}")
+            self.send_header("Content-Length", state.length or str(len(content) - start))
             self.end_headers()
             self.wfile.write(content[start:][: state.cut])
 
@@ -48,6 +56,7 @@ def server():
     class State:
         def __init__(self):
             self.requests, self.cut, self.ranges = [], None, True
+            self.shift, self.length = 0, ""
             self.files = {
                 f"{name}.zip": archive(
                     {
@@ -115,7 +124,7 @@ def test_a_damaged_archive_is_deleted_and_fetched_anew_next_time(server, tmp_pat
 @pytest.mark.parametrize("evil", ["../evil.txt", "/evil.txt", "XNLI-1.0/../../evil.txt"])
 def test_a_path_that_escapes_is_refused(evil, server, tmp_path):
     server.files["XNLI-1.0.zip"] = archive({NEEDED["XNLI-1.0"]: "x", evil: "evil"})
-    with pytest.raises(ValueError, match="would escape from its folder; refused"):
+    with pytest.raises(ValueError, match="would escape from its folder"):
         fetch(tmp_path / "inner", server.url)
     assert not list(tmp_path.rglob("evil.txt")) and not (tmp_path / "inner/XNLI-1.0").exists()
 
@@ -135,13 +144,81 @@ def test_a_bomb_is_refused_before_it_is_unpacked(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "LARGEST", 1000)
     with pytest.raises(ValueError, match=r"would unpack to 100,0.. bytes"):
         fetch(tmp_path, server.url)
-    assert names(tmp_path) == ["XNLI-1.0.zip"]
+    assert names(tmp_path) == []  # deleted: the next call fetches it anew
 
 
 def test_an_archive_of_something_else_is_refused(server, tmp_path):
     server.files["XNLI-1.0.zip"] = archive({"XNLI-1.0/other.txt": "x"})
     with pytest.raises(ValueError, match=r"has no XNLI-1\.0/xnli\.test\.tsv; that is no XNLI"):
         fetch(tmp_path, server.url)
+
+
+def encrypted():
+    content = bytearray(archive({NEEDED["XNLI-1.0"]: "x"}))
+    for mark in (b"PK\x03\x04", b"PK\x01\x02"):
+        at = content.index(mark) + (6 if mark[2] == 3 else 8)
+        content[at] |= 1
+    return bytes(content)
+
+
+def of_another_method():
+    content = bytearray(archive({NEEDED["XNLI-1.0"]: "x"}))
+    for mark in (b"PK\x03\x04", b"PK\x01\x02"):
+        at = content.index(mark) + (8 if mark[2] == 3 else 10)
+        content[at] = 97
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>Please log in</html>", b"PK", archive({}), archive({"XNLI-1.0": "a file"}),
+     archive({"x": "x"}), encrypted(), of_another_method()],
+    ids=["empty", "a page", "two bytes", "no files", "a file", "another", "encrypted", "method 97"],
+)  # fmt: skip
+def test_no_strange_archive_stays(content, server, tmp_path):
+    good = server.files["XNLI-1.0.zip"]
+    server.files["XNLI-1.0.zip"] = content
+    with pytest.raises((ValueError, ConnectionError)) as error:
+        fetch(tmp_path, server.url)
+    assert "\n" not in str(error.value)
+    server.files["XNLI-1.0.zip"] = good
+    fetch(tmp_path, server.url)
+    assert names(tmp_path) == COMPLETE
+
+
+@pytest.mark.parametrize("trick", ["another part", "no length", "a part of something else"])
+def test_a_server_that_tricks_spoils_one_try_at_most(trick, server, tmp_path):
+    (tmp_path / "XNLI-1.0.zip.part").write_bytes(b"PK of another version" * 5)
+    server.shift = 7 if trick == "another part" else 0
+    server.length = "many" if trick == "no length" else ""
+    with pytest.raises((ValueError, ConnectionError), match="run the command again"):
+        fetch(tmp_path, server.url)
+    server.shift, server.length = 0, ""
+    for _ in range(2):
+        with suppress(ValueError, ConnectionError):
+            fetch(tmp_path, server.url)
+    assert names(tmp_path) == COMPLETE
+
+
+def test_what_a_killed_process_left_is_cleared(server, tmp_path):
+    (tmp_path / ".XNLI-1.0.abc" / "XNLI-1.0").mkdir(parents=True)
+    fetch(tmp_path, server.url)
+    assert names(tmp_path) == COMPLETE and not list(tmp_path.glob(".XNLI*"))
+
+
+def test_a_second_call_at_the_same_time_waits(server, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(fetch, tmp_path, server.url) for _ in range(2)]
+        assert both[0].result() == both[1].result()
+    assert names(tmp_path) == COMPLETE and len(server.requests) == 2
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://[", "nothing", "http://a b"])
+def test_an_error_of_the_command_is_one_line(address, tmp_path):
+    command = [sys.executable, "-m", "data.download", "--folder", tmp_path, "--base-url", address]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_no_server_and_no_such_file_are_clear_errors(server, tmp_path):
