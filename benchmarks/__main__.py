@@ -19,6 +19,7 @@ import torch
 from benchmarks import report
 from benchmarks.contest import hold, measure_ceilings
 from benchmarks.options import ROOT, Options
+from console import errors_in_one_line
 
 NAMES = {  # in the order of the table
     "cpu": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "fertility",
@@ -90,4 +91,5 @@ def main(arguments=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

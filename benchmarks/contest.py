@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from tqdm import tqdm
 
 from config import GPT2Config
+from console import progress_bar
 
 
 @dataclass
@@ -47,7 +47,7 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
     """Run the contest and return its result, a dict that can become JSON."""
     seconds: dict[str, list[float]] = {name: [] for name in contest.ways}
     returned: dict[str, object] = {}
-    for turn in tqdm(range(-contest.warm, turns), desc=contest.name, ncols=100):
+    for turn in progress_bar(range(-contest.warm, turns), desc=contest.name):
         for name, way in contest.ways.items():
             usual_memory()
             wait(device)

@@ -46,7 +46,9 @@ def finetuning_epoch(options: Options, config: GPT2Config) -> Contest:
     copies = 1 if options.quick else -(-PAIRS // len(rows))
     pairs = ConcatDataset([rows] * copies)
     lengths = (rows.lengths + 1).tolist() * copies
-    batches = BatchesByLength(lengths, FINETUNE_FAST.token_budget)
+    batches = BatchesByLength(
+        lengths, FINETUNE_FAST.token_budget, batch_size=FINETUNE_FAST.batch_size
+    )
     loader = DataLoader(pairs, batch_sampler=batches, collate_fn=XNLIDataset.collate_fn)
     model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
     settings = {"max_grad_norm": FINETUNE_FAST.max_grad_norm, "precision": "bf16"}

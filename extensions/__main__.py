@@ -1,21 +1,31 @@
-"""Compare fine-tuning methods and smaller models: python -m extensions --seeds 0 1 2 miniature."""
+"""Compare fine-tuning methods and smaller models: python -m extensions miniature --seeds 0 1 2."""
 
-import shlex
-import sys
 from itertools import product
 from pathlib import Path
 
-import tyro
 from torch.utils.data import DataLoader
 
-from config import FINETUNE_MINIATURE
 from data.miniature.text import QuestionTexts, make_texts
-from experiments.cli import Codes, Data, Preset, Runs, Seeds, Weights
-from experiments.environment import machine
-from experiments.files import write_json, write_text
+from experiments.files import write_json
+from experiments.options import (
+    NONE,
+    SMALL_DATA,
+    SMALL_START,
+    Codes,
+    Data,
+    Options,
+    Preset,
+    Runs,
+    Seeds,
+    Weights,
+    choose,
+    command,
+    run_command,
+)
+from experiments.pages import Page, measured_on
 from experiments.plots import plot_matrix
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
-from experiments.tables import export, markdown
+from experiments.runs import RUNS
 from extensions.claims import claims_table, sweep
 from extensions.comparison import (
     compression_table,
@@ -29,22 +39,22 @@ from extensions.methods import COMPRESSIONS, FULL, METHODS, students
 from extensions.plots import plot_frontier, plot_lines
 from gpt2.text import TextDataset, text_loader
 from gpt2.tokenizer import load_tokenizer
-from utils import atomic_write, get_device
 
 
 def main(
-    settings: Preset = FINETUNE_MINIATURE,
-    weights: Weights = "miniature",
-    data: Data = Path("miniature"),
-    languages: Codes = (),
+    preset: Preset = "miniature",
+    changes: Options = NONE,
+    weights: Weights = SMALL_START,
+    data: Data = SMALL_DATA,
+    more_languages: Codes = (),
     seeds: Seeds = (0, 1, 2),
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     out: Path = Path("out/extensions"),
 ) -> None:
     """Compare all ways to fine-tune and to make a model smaller: accuracy, forgetting, costs.
 
     Args:
-        languages: languages to test, besides the one that is trained on.
+        more_languages: languages to test, besides the one that is trained on.
         out: a folder for the page, its tables and figures, and a JSON file a run.
     """
     tokenizer = load_tokenizer("gpt2")
@@ -52,8 +62,9 @@ def main(
     if weights == "miniature":
         questions = QuestionTexts(make_texts(1000, seed=1, lines=0.0), tokenizer)
         text = DataLoader(questions, 16, collate_fn=questions.collate_fn)
-    where = {"weights": find_weights(weights), "data": find_data(data), "runs": runs}
-    frontier = Frontier(settings, **where, text=text, seeds=seeds, languages=languages)
+    where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
+    settings = choose(preset, changes, unused=("seed", "languages"))
+    frontier = Frontier(settings, **where, text=text, seeds=seeds, languages=more_languages)
     ways = students(frontier.base_config.num_hidden_layers)
     frontier.methods, frontier.compressions = {**METHODS, **ways}, COMPRESSIONS
     names = (*frontier.methods, *COMPRESSIONS)
@@ -82,31 +93,19 @@ def main(
         "layers": plot_lines(tables["layers"][["accuracy"]], "Accuracy by layers", **pairs),
     }
     seconds = sum(result.get("training_seconds", 0) for result in results)
-    host = machine(get_device().type)
-    page = [
-        "# Fine-tuning methods and smaller models",
-        f"`{shlex.join(['python', '-m', 'extensions', *sys.argv[1:]])}`",
+    page = Page(out, "Fine-tuning methods and smaller models", command("extensions"))
+    page.add(
         f"{seconds / 60:.0f} minutes of training for the first two tables, without the learning "
-        f"rates that were not chosen, on {host['processor']} ({host['device']}), torch "
-        f"{host['torch']}, commit {host['commit']}. Means over the seeds "
+        f"rates that were not chosen, {measured_on()}. Means over the seeds "
         f"{', '.join(map(str, seeds))}. extensions/comparison.py says what the columns mean, "
-        "extensions/claims.py what is claimed.",
-    ]
-    _save(out, page, tables, figures)
-    print(f"page: {out / 'README.md'}")
-
-
-def _save(out: Path, page: list[str], tables: dict, figures: dict) -> None:
-    """Write the tables and figures, and the page that shows them after its first lines."""
+        "extensions/claims.py what is claimed."
+    )
     for name, table in tables.items():
-        export(table, out, name)
-        page = [*page, f"## {name.capitalize()}", markdown(table)]
+        page.table(name, table)
         if name in figures:
-            with atomic_write(out / f"{name}.png") as path:
-                figures[name].savefig(path, format="png", dpi=100)
-            page.append(f"![{name}]({name}.png)")
-    write_text(out / "README.md", "\n\n".join(page) + "\n")
+            page.figure(name, figures[name])
+    print(f"page: {page.save()}")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -7,13 +7,12 @@ adapter_config.json         peft's own keys, and the fingerprint of the base
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.files import read_json, write_json
 from extensions.adapters import PREFIX, attached
 from gpt2.weights import read_weights
-from utils import atomic_write, fingerprint
+from utils import atomic_write, fingerprint, save_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -29,7 +28,7 @@ def save(model: nn.Module, folder, name: str = "default") -> None:
         for saved, own in state.names[name].items()
     }
     with atomic_write(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt"})
+        save_tensors(tensors, path)
     write_json(
         folder / CONFIG, {"peft_type": state.method, "auto_mapping": origin, **state.configs[name]}
     )

@@ -1,6 +1,6 @@
 """The frontier of accuracy and cost: every method, measured in the same way.
 
-    python -m extensions --seeds 0 1 2 miniature
+    python -m extensions miniature --seeds 0 1 2
 
 For each way to fine-tune the learning rate is chosen on dev among at least three, with the first
 seed: in published comparisons that alone moves prefix-tuning from 19 to 42 per cent (peft's method
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from config import FinetuningSettings, GPT2Config
 from experiments.evaluation import Evaluation
 from experiments.finetuning import FinetunedRun, finetune
+from experiments.runs import RUNS
 from extensions.distillation import student_of
 from extensions.methods import FULL, METHODS, Compression, Examples, Method
 from gpt2.evaluate import predict
@@ -49,7 +50,7 @@ class Frontier:
         weights,
         data,
         text: DataLoader,
-        runs="runs",
+        runs=RUNS,
         methods: dict[str, Method] = METHODS,
         compressions: dict[str, Compression] | None = None,
         seeds: Sequence[int] = (0, 1, 2),

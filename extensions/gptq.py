@@ -28,8 +28,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from console import progress_bar
 from utils import in_evaluation_mode
 
 
@@ -90,7 +90,7 @@ def gptq(model: nn.Module, calibration: Sequence[Tensor], bits: int = 4, group: 
     if len(calibration) == 0:
         raise ValueError("calibration has no texts; GPTQ needs some, such as 64 training prompts")
     names = _linears(model, bits, group)
-    for i in tqdm(range(len(model.gpt_layers)), desc="GPTQ", unit="block", ncols=100):
+    for i in progress_bar(range(len(model.gpt_layers)), desc="GPTQ", unit="block"):
         linears = {n: model.get_submodule(n) for n in names if n.startswith(f"gpt_layers.{i}.")}
         products = _input_products(model, linears, calibration)
         for name, linear in linears.items():

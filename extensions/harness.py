@@ -20,12 +20,11 @@ from typing import Literal
 
 import pandas as pd
 import torch
-import tyro
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
-from experiments.cli import Codes, Data, Weights
+from console import progress_bar
 from experiments.evaluation import Evaluation
+from experiments.options import HERE, Codes, Data, Weights, run_command
 from experiments.profiles import find_data, find_weights
 from extensions.backbones import load_backbone
 from gpt2.evaluate import GPU_TOKEN_BUDGET, TOKEN_BUDGET
@@ -107,7 +106,7 @@ def _log_probs(model, ids: list, scored: torch.Tensor, progress: bool) -> torch.
     device = next(model.parameters()).device
     budget = TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
     lengths, sums = torch.tensor([len(text) for text in ids]), torch.zeros(len(ids)).double()
-    with faster(model), tqdm(total=len(ids), unit="text", ncols=100, disable=not progress) as bar:
+    with faster(model), progress_bar(total=len(ids), unit="text", disable=not progress) as bar:
         for rows in BatchesByLength(lengths, budget):
             input_ids = pad_sequence([ids[i] for i in rows], batch_first=True)  # (B, T)
             position, end = torch.arange(input_ids.size(1)), lengths[rows, None]
@@ -124,7 +123,7 @@ def _log_probs(model, ids: list, scored: torch.Tensor, progress: bool) -> torch.
 
 def main(
     weights: Weights,
-    data: Data = Path("."),
+    data: Data = HERE,
     languages: Codes = ("en",),
     split: Literal["dev", "test"] = "test",
     words: Literal["published", "corrected"] = "published",
@@ -147,4 +146,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

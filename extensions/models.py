@@ -6,8 +6,6 @@ pretrained on one language alone ("de=goldfish-models/deu_latn_1000mb") is fine-
 language and stands beside GPT-2 fine-tuned on it: is it the model, or its English tokens?
 """
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,20 +15,30 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from config import FINETUNE_BEST, FinetuningSettings
-from experiments.cli import Data, Preset, Runs, Seeds
-from experiments.environment import machine
-from experiments.files import write_text
+from config import FinetuningSettings
 from experiments.finetuning import FinetunedRun, finetune
 from experiments.languages import FERTILITY_PAIRS, measure_fertility
+from experiments.options import (
+    HERE,
+    NONE,
+    Data,
+    Options,
+    Preset,
+    Runs,
+    Seeds,
+    choose,
+    command,
+    run_command,
+)
+from experiments.pages import Page, measured_on
 from experiments.plots import plot_settings
 from experiments.profiles import find_data, find_weights
-from experiments.tables import export, markdown
+from experiments.runs import RUNS
+from experiments.tables import export
 from experiments.transfer import Result, correlation, readable, results_table, transfer_table
 from extensions.backbones import load_backbone
 from extensions.plots import plot_premiums
 from gpt2.xnli import XNLI, NLITask
-from utils import atomic_write, get_device
 
 Models = Annotated[tuple[str, ...], tyro.conf.arg(help="names, such as gpt2 smollm2 de=NAME")]
 
@@ -46,8 +54,10 @@ class ModelStudy:
         data,
         runs,
         seeds: Sequence[int] = (0,),
+        most: int | None = None,
         task: NLITask = XNLI,
     ):
+        self.most = most  # rows that count in languages that a model was not trained on
         self.settings, self.models, self.seeds = settings, list(models), tuple(seeds)
         self.where = {"data": data, "runs": runs, "load": load_backbone, "task": task}
         self.data = data
@@ -58,7 +68,9 @@ class ModelStudy:
         lang, name = self.language(model), model.partition("=")[2] or model
         settings = replace(self.settings, languages=(lang,), seed=seed)
         folder = Path(name).name.replace(".", "_") + f"-{lang}"
-        return finetune(settings, weights=find_weights(name), name=folder, **self.where)
+        return finetune(
+            settings, weights=find_weights(name, self.where["runs"]), name=folder, **self.where
+        )
 
     def language(self, model: str) -> str:
         """Return the language that a model is fine-tuned on."""
@@ -73,7 +85,8 @@ class ModelStudy:
                 run, lang = self.run(model, seed), self.language(model)
                 languages = run.task.languages if lang == "en" else (lang,)
                 cost = (run.result["examples"], run.result["seconds"], seed)
-                for tested, evaluation in run.evaluations(languages).items():
+                tests = run.evaluations(languages, subset=self.most or 1.0)
+                for tested, evaluation in tests.items():
                     found.append(Result(model, tested, evaluation, *cost))
         return found
 
@@ -122,48 +135,49 @@ def relation_table(transfers: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def main(
-    settings: Preset = FINETUNE_BEST,
+    preset: Preset = "best",
+    changes: Options = NONE,
     models: Models = ("smollm2",),
-    data: Data = Path("."),
+    data: Data = HERE,
     seeds: Seeds = (0,),
-    runs: Runs = Path("runs"),
+    most: int | None = None,
+    runs: Runs = RUNS,
     out: Path = Path("out/models"),
 ) -> None:
     """Fine-tune models on English NLI and test them in all languages.
 
     Args:
+        most: how many test rows count in each language but the trained ones; by default all.
         out: a folder for the page, its tables and figures.
     """
-    study = ModelStudy(settings, models, data=find_data(data), runs=runs, seeds=seeds)
+    where = {"data": find_data(data), "runs": runs}
+    study = ModelStudy(
+        choose(preset, changes, unused=("seed", "languages")),
+        models,
+        **where,
+        seeds=seeds,
+        most=most,
+    )
     results = study.results()
     transfers, table = study.transfers(results), results_table(results)
     premiums = pd.DataFrame({model: t["premium"] for model, t in transfers.items()})
-    tables = {
-        "accuracy": readable(table),
-        "premium": premiums.reindex(table["language"].unique()),
-        "relation": relation_table(transfers),
-        "costs": study.costs(),
-    }
-    figures = {"accuracy": plot_settings(table), "premium": plot_premiums(transfers)}
-    host = machine(get_device().type)
-    page = [
-        "# Other models on the same NLI task",
-        f"`{shlex.join(['python', '-m', 'extensions.models', *sys.argv[1:]])}`",
-        f"On {host['processor']} ({host['device']}), torch {host['torch']}, commit "
-        f"{host['commit']}. Test accuracy in per cent with 95 % intervals (Wilson), or mean "
-        "(standard deviation) over seeds. Premium: the tokens of a model's own tokenizer for the "
-        "same text over those in English.",
-    ]
-    for name, each in tables.items():
-        export(each, out, name)
-        page += [f"## {name.capitalize()}", markdown(each)]
-        if name in figures:
-            with atomic_write(out / f"{name}.png") as path:
-                figures[name].savefig(path, format="png", dpi=100)
-            page.append(f"![{name}]({name}.png)")
-    write_text(out / "README.md", "\n\n".join(page) + "\n")
-    print(f"page: {out / 'README.md'}")
+    page = Page(out, "Other models on the same NLI task", command("extensions.models"))
+    page.add(
+        f"Measured {measured_on()}. Test accuracy in per cent with 95 % intervals (Wilson), or "
+        "mean (standard deviation) over seeds. Premium: the tokens of a model's own tokenizer for "
+        "the same text over those in English."
+    )
+    export(table, out, "results")
+    for model, each in transfers.items():
+        export(each, out, f"transfer_{Path(model).name}")
+    page.table("accuracy", readable(table))
+    page.figure("accuracy", plot_settings(table))
+    page.table("premium", premiums.reindex(table["language"].unique()))
+    page.figure("premium", plot_premiums(transfers))
+    page.table("relation", relation_table(transfers))
+    page.table("costs", study.costs())
+    print(f"page: {page.save()}")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -3,6 +3,7 @@
 Each function returns the figure.
 """
 
+import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -110,9 +111,16 @@ def plot_premiums(transfers: Mapping[str, pd.DataFrame], note: str = "") -> Figu
     fig, ax = plt.subplots(figsize=(7.4, 4.6))
     for (model, table), color in zip(transfers.items(), COLORS, strict=False):
         intervals(ax, table, "accuracy", table["premium"], color=color, label=model)
-        for lang, row in table.iterrows():
-            annotate(ax, lang, (row["premium"], row["accuracy"]), (5, 4), color=color)
+        points = [
+            (math.log(x), y) for x, y in zip(table["premium"], table["accuracy"], strict=True)
+        ]
+        for (lang, row), (x, y) in zip(table.iterrows(), points, strict=True):
+            # Of two points beside each other the lower one has its label below.
+            below = any(abs(x - a) < 0.07 and 0 < b - y < 0.03 for a, b in points)
+            where = {"offset": (-5, -11), "ha": "right"} if below else {"offset": (5, 4)}
+            annotate(ax, lang, (row["premium"], row["accuracy"]), color=color, **where)
     ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
+    ax.margins(y=0.08)
     ax.set(title="Accuracy and tokens", ylabel="test accuracy, 95 % interval\n(dashed: chance)")
     ax.set(xscale="log", xlabel="premium: tokens over those of the same text in English")
     ax.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())

@@ -20,14 +20,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from config import GPT2Config
 from gpt2.loss import next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.weights import read_weights
-from utils import atomic_write, in_evaluation_mode
+from utils import atomic_write, in_evaluation_mode, save_tensors
 
 Heads = Mapping[int, Sequence[int]]  # of each layer
 
@@ -114,7 +113,7 @@ def save(model: GPT2Model, folder) -> None:
     """Write config.json and pruned.safetensors, in which the shapes tell each layer's heads."""
     model.config.save_pretrained(folder)
     with atomic_write(Path(folder) / "pruned.safetensors") as path:
-        save_file(model.state_dict(), path)
+        save_tensors(model.state_dict(), path)
 
 
 def load(folder) -> GPT2Model:

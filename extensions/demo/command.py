@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import FINETUNE_MINIATURE
-from experiments.cli import RUNS, Runs
 from experiments.finetuning import finetune
+from experiments.options import Runs
 from experiments.profiles import MINIATURE, find_data, find_weights
+from experiments.runs import RUNS
 from extensions.demo.export import LIMIT, export_page
 from extensions.demo.server import DemoServer
 from gpt2.model import GPT2Model
@@ -60,4 +61,4 @@ def find_model(weights: str | None = None, runs: Path = RUNS):
     for folder in (Path(weights) / "best_model", Path(weights) / "model"):
         if folder.is_dir():
             return folder
-    return find_weights(weights)
+    return find_weights(weights, runs)

@@ -1,7 +1,5 @@
 """Look inside the fine-tuned miniature: python -m extensions.interpret --out results/interpret."""
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,18 +10,16 @@ import tyro
 
 from config import FINETUNE_MINIATURE
 from data.miniature import model_folder, nli_folder
-from experiments.cli import Runs
-from experiments.environment import machine
-from experiments.files import write_text
 from experiments.finetuning import finetune
-from experiments.tables import export, markdown
+from experiments.options import Runs, command, run_command
+from experiments.pages import Page, measured_on
+from experiments.runs import RUNS
 from extensions.interpret.errors import phenomenon_question
 from extensions.interpret.head_ablation import head_question
 from extensions.interpret.language_neurons import neuron_question
 from extensions.interpret.languages import language_question
 from extensions.interpret.layers import layer_question
-from extensions.interpret.study import Answer, Study
-from utils import atomic_write, get_device
+from extensions.interpret.study import Study
 
 QUESTIONS = {
     "heads": head_question,
@@ -37,7 +33,7 @@ ROWS = 600  # of the English training pairs, as in the default run
 
 def main(
     out: Path = Path("out/interpret"),
-    runs: Runs = Path("runs"),
+    runs: Runs = RUNS,
     pairs: Annotated[int, tyro.conf.arg(help="test pairs of each language for what is slow")] = 600,
     questions: Sequence[str] = tuple(QUESTIONS),
 ) -> None:
@@ -58,32 +54,19 @@ def main(
         answers[name] = QUESTIONS[name](study)
         minutes = (time.perf_counter() - started) / 60
         print(f"{name}, after {minutes:.1f} minutes: {' '.join(answers[name].sentences)}")
-    command = shlex.join(["python", "-m", "extensions.interpret", *sys.argv[1:]])
-    save(out, answers, f"`{command}`", minutes)
-    print(f"page: {out / 'README.md'}")
-
-
-def save(out: Path, answers: dict[str, Answer], command: str, minutes: float) -> None:
-    """Write tables and figures, and the page that shows them."""
-    host = machine(get_device().type)
-    page = [
-        "# What the inside says about the outside",
-        command,
-        f"{minutes:.0f} minutes, on {host['processor']} ({host['device']}, {host['threads']} "
-        f"threads), torch {host['torch']}, commit {host['commit']}. The model is GPT-2 in "
+    page = Page(out, "What the inside says about the outside", command("extensions.interpret"))
+    page.add(
+        f"{minutes:.0f} minutes, {measured_on()}. The model is GPT-2 in "
         f"miniature, fine-tuned on {ROWS} English pairs, one seed. Intervals are 95 %; each file "
-        "of extensions/interpret/ says what it computes.",
-    ]
+        "of extensions/interpret/ says what it computes."
+    )
     for name, answer in answers.items():
-        page += [f"## {answer.question}", *answer.sentences]
-        with atomic_write(out / f"{name}.png") as path:
-            answer.figure.savefig(path, format="png", dpi=100)
-        page.append(f"![{name}]({name}.png)")
+        page.add(f"## {answer.question}", *answer.sentences)
+        page.figure(name, answer.figure)
         for table_name, table in answer.tables.items():
-            export(table, out, table_name)
-            page += [f"### {table_name.replace('_', ', ').capitalize()}", markdown(table)]
-    write_text(out / "README.md", "\n\n".join(page) + "\n")
+            page.table(table_name, table, heading="###")
+    print(f"page: {page.save()}")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main)

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
+from console import progress_bar
 from extensions.tasks import FileTask
 from gpt2.evaluate import GPU_TOKEN_BUDGET, TOKEN_BUDGET
 from gpt2.generate import generate
@@ -70,7 +70,7 @@ def generated_lines(model, tokenizer, dataset: FreeDataset, progress: bool) -> l
     device, eos = next(model.parameters()).device, tokenizer.eos_token_id
     settings = {"max_new_tokens": dataset.longest_answer, "eos": -1 if eos is None else eos}
     lines: dict[int, str] = {}
-    with tqdm(total=len(dataset), unit="prompt", ncols=100, disable=not progress) as bar:
+    with progress_bar(total=len(dataset), unit="prompt", disable=not progress) as bar:
         for rows in _batches(dataset, device):
             prompts = [dataset.prompt(row) for row in rows]
             masks = [torch.ones_like(prompt) for prompt in prompts]

@@ -82,11 +82,7 @@ class TaskStudy:
         found = {}
         for lang in self.languages:
             run = self.run(trained_on.get(setting, (lang,)))
-            if self.most is None:
-                found[lang] = run.evaluation("test", lang)
-            else:
-                rows = self.rows("test", lang)
-                found[lang] = run.evaluate(run.model(), rows, progress=False)
+            found[lang] = run.evaluation("test", lang, subset=self.most or 1.0, progress=False)
         return found
 
     def _evaluate(self, model, rows: PromptDataset) -> Evaluation:

@@ -1,4 +1,4 @@
-"""The demo's exported page in a browser, loaded once for all tests of a file.
+"""Tiny models in folders, and the demo's exported page in a browser, loaded once for all tests.
 
 Chromium is Debian's package (apt-get install chromium), driven by playwright; it has no network.
 """
@@ -6,16 +6,23 @@ Chromium is Debian's package (apt-get install chromium), driven by playwright; i
 import shutil
 
 import pytest
+import torch
+import transformers
+from filelock import FileLock
 
+from extensions.backbones import load_backbone
 from extensions.demo.command import find_model
 from extensions.demo.examples import used_tokens
 from extensions.demo.export import compress, decompress, export_page
 from gpt2.model import GPT2Model
+from tests.extensions.families import causal_model, small_tokenizer
 
 
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory):
-    return GPT2Model.from_pretrained(find_model(None, tmp_path_factory.mktemp("runs"))).cpu()
+    shared = tmp_path_factory.getbasetemp().parent  # by all workers
+    with FileLock(shared / "demo.lock"):
+        return GPT2Model.from_pretrained(find_model(None, shared / "demo_runs")).cpu()
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +72,28 @@ def page(loaded, exported):
     page, requests, errors = loaded
     yield page
     assert requests == [exported[0].as_uri()] and errors == []
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Make a saved model of a family, once."""
+    made = {}
+
+    def get(family):
+        if family not in made:
+            made[family] = tmp_path_factory.mktemp(family)
+            causal_model(family).save_pretrained(made[family])
+            small_tokenizer().save_pretrained(made[family])
+        return made[family]
+
+    return get
+
+
+@pytest.fixture
+def backbone(request, folders):
+    """(ours, its tokenizer, transformers' own) of a family, from the same folder."""
+    folder = folders(request.param)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    return *load_backbone(folder), theirs.eval()
