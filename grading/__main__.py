@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tyro
 
+from console import errors_in_one_line
 from grading.grader import RUBRIC, grade_all
 from grading.release import release as write_edition
 
@@ -54,12 +55,13 @@ def grade(
 
 
 def main(args: list[str] | None = None) -> None:
-    tyro.extras.subcommand_cli_from_dict(
-        {"release": release, "grade": grade},
-        prog="python -m grading",
-        description=__doc__,
-        args=args,
-    )
+    with errors_in_one_line():
+        tyro.extras.subcommand_cli_from_dict(
+            {"release": release, "grade": grade},
+            prog="python -m grading",
+            description=__doc__,
+            args=args,
+        )
 
 
 if __name__ == "__main__":

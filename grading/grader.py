@@ -18,8 +18,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
-from tqdm import tqdm
 
+from console import progress_bar
 from data.miniature import nli_folder
 from grading import notebook as notebooks
 from grading import report, sandbox
@@ -154,7 +154,7 @@ def grade_all(
         if kept is not None:
             grades[submission.student] = kept
     todo = [s for s in submissions if s.student not in grades]
-    bar = tqdm(total=len(submissions), initial=len(grades), ncols=100, disable=not progress)
+    bar = progress_bar(total=len(submissions), initial=len(grades), disable=not progress)
     pool = ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 and len(todo) > 1 else None
     mapped = (pool.map if pool else map)(grade, todo, [settings] * len(todo))
     for submission, found in zip(todo, mapped, strict=True):

@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 import nbformat
-from tqdm import tqdm
 
+from console import progress_bar
 from grading.regions import END, exercises, solution_lines, without_solutions
 from utils import atomic_write
 
@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOK = "default_final_project.ipynb"
 OVERLAY = ROOT / "grading" / "student"  # files of the student edition alone, or instead of ours
 SHIPPED = (  # not: tests, benchmarks, results, the rest of grading/
-    *("config.py", "utils.py", "run_notebook.py", "pyproject.toml", "requirements.txt"),
+    *("config.py", "console.py", "utils.py", "run_notebook.py", "pyproject.toml"),
+    *("requirements.txt", "gpt2/vocabulary/*"),
     *("constraints.txt", "LICENSE", ".gitignore", "pretrain.txt", "optimizer_test.npy", NOTEBOOK),
     *("gpt2/**/*.py", "optim/*.py", "experiments/**/*.py", "experiments/*.css", "data/*.py"),
     *("data/sample/XNLI-1.0/*.tsv", "data/sample/XNLI-MT-1.0/multinli/*.tsv"),
@@ -151,7 +152,7 @@ def verify(files: dict[str, bytes], *, progress: bool = True) -> None:
         context.set_forkserver_preload(PRELOADED)
         with context.Pool(2, maxtasksperchild=1) as pool:
             results = pool.imap(states, jobs)
-            results = list(tqdm(results, "verifying", len(jobs), ncols=100, disable=not progress))
+            results = list(progress_bar(results, "verifying", len(jobs), disable=not progress))
     for stubbed, found in zip(open_exercises, results, strict=True):
         _assert_as_expected(stubbed, found)
 
@@ -171,7 +172,7 @@ def _assert_as_expected(stubbed: list[str] | None, found: dict[str, tuple[str, s
 def states(folder: Path) -> dict[str, tuple[str, str]]:
     """Return state and text of every check of the package in a folder; a process has one."""
     for name in list(sys.modules):
-        if name.split(".")[0] in ("config", "utils", *PACKAGES):
+        if name.split(".")[0] in ("config", "console", "utils", *PACKAGES):
             del sys.modules[name]
     sys.path[:] = [str(folder), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
     os.chdir(folder)

@@ -58,7 +58,7 @@ def states(found: dict) -> dict[str, str]:
 
 
 def test_harmful_code_fails_its_own_check_alone(tmp_path):
-    limits = Limits(wall_seconds=300, cpu_seconds=12, memory=4 * 2**30, processes=40)
+    limits = Limits(wall_seconds=300, cpu_seconds=8, memory=4 * 2**30, processes=40)
     began = time.perf_counter()
     found = graded_alone(solved(tmp_path, harmful()), replace(Rubric.load(), limits=limits))
     assert {n: s for n, s in states(found).items() if n in CHECKS} == {
