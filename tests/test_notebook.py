@@ -126,6 +126,33 @@ def test_cells_run_on_a_little_data(path, last, tmp_path):
                 client.execute_cell(cell, index)  # raises what the cell raises
 
 
+@pytest.mark.all
+def test_a_notebook_opened_alone_fetches_the_project(notebook, tmp_path):
+    """As on a hosted notebook: an environment without the project, in an empty folder."""
+    cell = next(c for c in nbformat.read(notebook, 4).cells if c.cell_type == "code")
+    assert cell.source.startswith('PROJECT = ""')
+    not_needed = shutil.ignore_patterns(".*", "runs", "out", "__pycache__", "*.ipynb")
+    origin = shutil.copytree(ROOT, tmp_path / "origin", ignore=not_needed)
+    for command in ("init -q", "add .", "-c user.name=a -c user.email=a commit -qm all"):
+        subprocess.run(["git", *command.split()], cwd=origin, check=True)
+    source = cell.source.replace('PROJECT = ""', f"PROJECT = {str(origin)!r}")
+    source += "\nfrom experiments.profiles import choose_profile; print(choose_profile().folder)"
+    (tmp_path / "alone").mkdir()
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    done = subprocess.run(
+        [tmp_path / "venv" / "bin" / "python", "-c", source],
+        cwd=tmp_path / "alone",
+        env={**os.environ, "PYTHONPATH": packages, "PIP_DRY_RUN": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alone" / "project" / "gpt2" / "model.py").is_file()
+    assert done.stdout.splitlines()[-1].startswith("data/miniature") or "cache" in done.stdout
+
+
 @pytest.mark.slow
 def test_cells_run_again_show_the_same(tmp_path):
     """All cells, then those up to a third and to two thirds once more, then all once more."""
