@@ -143,7 +143,7 @@ def test_a_notebook_opened_alone_fetches_the_project(notebook, tmp_path):
     done = subprocess.run(
         [tmp_path / "venv" / "bin" / "python", "-c", source],
         cwd=tmp_path / "alone",
-        env={**os.environ, "PYTHONPATH": packages, "PIP_DRY_RUN": "1"},
+        env={**os.environ, "PYTHONPATH": packages, "PIP_DRY_RUN": "1", "XNLI_DIR": "miniature"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -111,14 +111,16 @@ def test_the_machine_is_described_for_measurements():
     assert described["torch"] == torch.__version__ and json.dumps(described)
 
 
-def test_missing_inputs_end_the_notebook_in_its_first_cell(tmp_path, monkeypatch, capsys):
+def test_missing_inputs_end_the_notebook_in_its_first_cell(
+    no_variables, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"pretraining text: .*NLI data: .*data.download"):
         check_environment(choose_profile("full", weights="toy"), needed=True)
     assert "[missing] NLI data" in capsys.readouterr().out
 
 
-def test_the_full_profile_has_the_fast_recipe_on_a_gpu(monkeypatch):
+def test_the_full_profile_has_the_fast_recipe_on_a_gpu(no_variables, monkeypatch):
     monkeypatch.setattr("experiments.profiles.get_device", lambda: torch.device("cuda"))
     assert choose_profile("full").recipe == FINETUNE_FAST
     assert choose_profile("sample") == SAMPLE
