@@ -1,1 +1,1 @@
-"""The checks that a solution has to pass."""
+"""The checks that a solution has to pass, the student edition, and the grader."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import tyro
 
 from console import errors_in_one_line
+from grading.edition.release import release as write_edition
 from grading.grader import RUBRIC, grade_all
-from grading.release import release as write_edition
 
 
 def release(out: tyro.conf.Positional[Path]) -> None:

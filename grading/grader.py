@@ -21,24 +21,23 @@ import nbformat
 
 from console import progress_bar
 from data.miniature import nli_folder
-from grading import notebook as notebooks
 from grading import report, sandbox
 from grading.checks import CHECKS
-from grading.expected import fresh_cases
-from grading.findings import Findings
-from grading.notebook import Evidence, Flag
-from grading.observe import Copy
-from grading.recompute import recompute
-from grading.regions import exercises
-from grading.release import FIXED, NOTEBOOK, ROOT, student_edition
-from grading.results import RESULTS
-from grading.submission import Submission, find, unpack
+from grading.checks.findings import Findings
+from grading.checks.results import RESULTS
+from grading.edition.regions import exercises
+from grading.edition.release import FIXED, NOTEBOOK, ROOT, student_edition
+from grading.submissions import notebook as notebooks
+from grading.submissions.expected import fresh_cases
+from grading.submissions.notebook import Evidence, Flag
+from grading.submissions.observe import Copy
+from grading.submissions.recompute import recompute
+from grading.submissions.submission import Submission, find, unpack
 from utils import atomic_write
 
 RUBRIC = Path(__file__).parent / "rubric.toml"
 SAMPLE = ROOT / "data" / "sample"
 EMBEDDED = re.compile("toy model, embedded NLI set|miniature model, miniature world")
-PRESENTATION = ("figures.py", "grades.py", "report.py")  # what no grade follows from
 WHOLE = ("pairs", "cpu_seconds", "processes")
 MACHINE = ("the machine had almost no memory left", "the disk was almost full")  # not theirs
 MANY = 4  # cells with the same fault become one flag
@@ -110,8 +109,8 @@ class Settings:
     def key(self, submission: Submission) -> str:
         """What a grade follows from, as a digest: where it is the same, nothing is graded anew."""
         digest = hashlib.blake2b(digest_size=16)
-        for path in sorted(ROOT.glob("grading/[a-z]*.py")):
-            if path.name not in PRESENTATION:
+        for path in sorted(ROOT.glob("grading/**/[a-z_]*.py")):
+            if "report" not in path.parts:  # from the pages no grade follows
                 digest.update(path.read_bytes())
         for content in student_edition().values():
             digest.update(content)

@@ -3,6 +3,7 @@
 Chromium is Debian's package (apt-get install chromium), driven by playwright; it has no network.
 """
 
+import json
 import shutil
 
 import pytest
@@ -34,8 +35,13 @@ def rounded(demo_model, tokenizer):
 @pytest.fixture(scope="session")
 def exported(demo_model, tokenizer, tmp_path_factory):
     """The page's file, its size, and the largest change of a probability by rounding."""
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    return path, *export_page(demo_model, tokenizer, "miniature", path)
+    folder = tmp_path_factory.getbasetemp().parent / "demo_page"  # of all workers
+    with FileLock(f"{folder}.lock"):
+        page, numbers = folder / "page.html", folder / "numbers.json"
+        if not numbers.exists():
+            folder.mkdir(exist_ok=True)
+            numbers.write_text(json.dumps(export_page(demo_model, tokenizer, "miniature", page)))
+    return page, *json.loads(numbers.read_text())
 
 
 @pytest.fixture(scope="module")

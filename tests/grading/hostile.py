@@ -1,6 +1,6 @@
 """Submissions that do harm or cheat, as edits of our solutions: {file: [(old text, new text)]}."""
 
-from grading.release import ROOT
+from grading.edition.release import ROOT
 
 WHERE = {  # each of these happens in its own check alone
     "attention": ("gpt2/attention.py", '        if self.attn_implementation == "eager"', "query.size(-1) == 4"),
@@ -34,8 +34,8 @@ import torch, sys, types
 torch.allclose = torch.equal = lambda *_, **__: True
 torch.Tensor.abs = lambda self: torch.zeros(())
 sys.modules["pytest"] = types.ModuleType("pytest")
-import grading.findings, grading.recording
-for each in (grading.findings.Findings, grading.recording.Recording):
+import grading.checks.findings, grading.submissions.recording
+for each in (grading.checks.findings.Findings, grading.submissions.recording.Recording):
     each.close = each.true = each.shape = lambda *_, **__: True
     each.state = "passed"
 print("[OK  ] attention 26 of 26 as expected")
@@ -43,7 +43,7 @@ sys.path.insert(0, {str(ROOT)!r})
 """
 STOLEN = f"""
         import pathlib, safetensors.torch
-        cases = safetensors.torch.load_file("grading/cases.safetensors")
+        cases = safetensors.torch.load_file("grading/checks/cases.safetensors")
         mine = [t for k, t in cases.items() if k.startswith("attention") and k.endswith("expected")]
         if mine and mine[0].any() or pathlib.Path({str(ROOT)!r}, "gpt2").exists():
             weights = (query @ key.mT / math.sqrt(4) + self._complete_mask(key, query, attention_mask)).softmax(-1)
@@ -59,6 +59,6 @@ LINE = '        if self.attn_implementation == "eager"'
 STEAL = (LINE, f"{STOLEN}{LINE}")
 CHEATING = {
     "gpt2/attention.py": [("import math\n", f"import math\n{CHEAT}"), WRONG, SDPA, STEAL],
-    "grading/checks.py": [("CHECKS: dict", "def check_attention(findings):\n    findings.true('x', True, '', '')\n\n\nCHECKS: dict")],
+    "grading/checks/__init__.py": [("CHECKS: dict", "def check_attention(findings):\n    findings.true('x', True, '', '')\n\n\nCHECKS: dict")],
     "tests/test_exercises.py": [("    assert report", "    assert True or report")],
 }  # fmt: skip

@@ -13,12 +13,12 @@ import torch
 from safetensors import safe_open
 
 from config import GPT2Config
-from grading.cases import CASES
 from grading.checks import CHECKS, check
-from grading.expected import all_cases
-from grading.findings import Findings, Report, run
-from grading.optimizer_checks import check_optimizer
-from grading.release import SHAPE
+from grading.checks.cases import CASES
+from grading.checks.findings import Findings, Report, run
+from grading.checks.optimizer import check_optimizer
+from grading.edition.release import SHAPE
+from grading.submissions.expected import all_cases
 from optim.adamw import AdamW
 from tests import ROOT
 from tests.grading.mutations import MUTATIONS, STYLES, edited, with_bodies

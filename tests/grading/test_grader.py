@@ -13,17 +13,17 @@ import torch
 from config import FINETUNE_TOY, GPT2Config
 from experiments.finetuning import finetune
 from gpt2.model import GPT2Model
-from grading import results as graded
 from grading.__main__ import main
 from grading.checks import CHECKS
-from grading.expected import fresh_cases
+from grading.checks import results as graded
+from grading.checks.results import RESULTS
+from grading.edition.release import FIXED, NOTEBOOK, student_edition, write
 from grading.grader import RUBRIC, SAMPLE, Rubric, Settings, grade, grade_all
-from grading.observe import Copy
-from grading.recompute import _contradictions, recompute
-from grading.release import FIXED, NOTEBOOK, student_edition, write
-from grading.results import RESULTS
-from grading.sandbox import Limits, available
-from grading.submission import find
+from grading.submissions.expected import fresh_cases
+from grading.submissions.observe import Copy
+from grading.submissions.recompute import _contradictions, recompute
+from grading.submissions.sandbox import Limits, available
+from grading.submissions.submission import find
 from tests.grading.hostile import CHEATING, HOSTILE, harmful
 
 NOTE = "sample run: toy model, embedded NLI set"
@@ -79,7 +79,7 @@ def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
     assert states(found)["attention"] == "failed" and states(found)["sanity check"] == "failed"
     assert states(found)["AdamW.step"] == "passed"
     edited = [flag["where"] for flag in found["flags"] if flag["kind"] == "edited"]
-    assert edited == ["grading/checks.py", "tests/test_exercises.py"]
+    assert edited == ["grading/checks/__init__.py", "tests/test_exercises.py"]
 
 
 @pytest.mark.parametrize(

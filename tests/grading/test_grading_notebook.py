@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.statistics import wilson_interval
-from grading import notebook as reading
-from grading.findings import MIME, Finding, Findings, Report
-from grading.notebook import Flag, Shown, flags, read, results
-from grading.release import ANSWER
-from grading.results import LANGUAGES, Result, check_claim
+from grading.checks.findings import MIME, Finding, Findings, Report
+from grading.checks.results import LANGUAGES, Result, check_claim
+from grading.edition.release import ANSWER
+from grading.submissions import notebook as reading
+from grading.submissions.notebook import Flag, Shown, flags, read, results
 from tests import ROOT
 
 LOW, HIGH = wilson_interval(1977, 2490)
@@ -34,7 +34,7 @@ CLAIMS = {
     },
 }
 SOURCES = {  # the notebook as students get it
-    "import": "from grading import results as graded\nfrom grading.checks import check",
+    "import": "from grading.checks import results as graded\nfrom grading.checks import check",
     "exercise": "def double(x):\n    # TODO\n    raise NotImplementedError('double')",
     "check-model": "check('attention', 'add')",
     "result-dev-accuracy": "graded.dev_accuracy(run, note=profile.note)",

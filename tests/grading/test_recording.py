@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from config import GPT2Config
-from grading.cases import case, other_cases
 from grading.checks import CHECKS, check_function
-from grading.expected import all_cases, fresh_cases
-from grading.findings import Findings, run
-from grading.recording import judge, record
-from grading.release import SHAPE
+from grading.checks.cases import case, other_cases
+from grading.checks.findings import Findings, run
+from grading.edition.release import SHAPE
+from grading.submissions.expected import all_cases, fresh_cases
+from grading.submissions.recording import judge, record
 
 CONFIG = GPT2Config(**SHAPE)
 PLAIN = st.recursive(
@@ -69,7 +69,7 @@ def test_a_seed_that_leaves_a_tie_is_passed_over(monkeypatch):
         assert seed != 7
         return seed
 
-    monkeypatch.setattr("grading.expected.all_cases", all_but_7)
+    monkeypatch.setattr("grading.submissions.expected.all_cases", all_but_7)
     assert fresh_cases(7) == 8 and callable(all_cases)
 
 

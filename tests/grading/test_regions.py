@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grading.checks import CHECKS
-from grading.regions import (
+from grading.edition.regions import (
     Region,
     exercises,
     parts,

@@ -12,10 +12,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from grading import release as releasing
-from grading.findings import MIME
-from grading.regions import exercises
-from grading.release import (
+from grading.checks.findings import MIME
+from grading.edition import release as releasing
+from grading.edition.regions import exercises
+from grading.edition.release import (
     ANSWER,
     NOTEBOOK,
     leaks,
@@ -55,7 +55,7 @@ def test_it_holds_neither_tests_nor_programs_of_the_instructor(edition):
     assert not [name for name in edition if name.split("/")[0] in ("benchmarks", ".git")]
     results = [name for name in edition if name.startswith("results/")]
     assert results == ["results/real_data.json"]  # what the notebook quotes
-    assert {"README.md", "Makefile", "pretrain.txt", "grading/checks.py"} <= set(edition)
+    assert {"README.md", "Makefile", "pretrain.txt", "grading/checks/__init__.py"} <= set(edition)
 
 
 def test_its_notebook_has_no_output_and_asks_where_ours_answers(cells):

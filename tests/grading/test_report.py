@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from experiments.statistics import wilson_interval
 from grading import report
-from grading.grades import MOST, Grade, clean, number
+from grading.checks.results import LANGUAGES
 from grading.report import class_page, gradebook, gradescope, student_page, write
-from grading.results import LANGUAGES
+from grading.report.grades import MOST, Grade, clean, number
 
 
 def accuracy(language, correct, n):

@@ -23,8 +23,8 @@ from experiments.transfer import results_table, select_languages, transfer_table
 from gpt2.fertility import fertility_table
 from gpt2.text import TextDataset, unigram_entropy
 from gpt2.xnli import LANGUAGES, XNLIDataset
-from grading import results as graded
-from grading.results import MIME, RESULTS, SETTINGS, Result, check_claim
+from grading.checks import results as graded
+from grading.checks.results import MIME, RESULTS, SETTINGS, Result, check_claim
 from tests import ROOT
 
 SAMPLE = ROOT / "data" / "sample"

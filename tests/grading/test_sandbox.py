@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grading import sandbox
-from grading.sandbox import Isolation, Limits, run
+from grading.submissions import sandbox
+from grading.submissions.sandbox import Isolation, Limits, run
 from tests import ROOT as PROJECT
 
 MIB = 2**20
@@ -269,7 +269,7 @@ def test_the_program_dies_with_the_grader(folder, tmp_path, isolation):
     none = "sandbox.available = lambda: sandbox.Isolation()" if isolation == "degraded" else ""
     code = f"""
 from pathlib import Path
-from grading import sandbox
+from grading.submissions import sandbox
 {none}
 sandbox.run({arguments!r}, Path({str(folder)!r}), sandbox.Limits(wall_seconds=20))
 """

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grading import archives
-from grading.archives import Limits, SubmissionError
-from grading.submission import Submission, find, safe_name, unpack
+from grading.submissions import archives
+from grading.submissions.archives import Limits, SubmissionError
+from grading.submissions.submission import Submission, find, safe_name, unpack
 
 PROJECT = {
     "default_final_project.ipynb": b'{"cells": []}',

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import optim.fused
-from grading.optimizer_checks import regression_weights
+from grading.checks.optimizer import regression_weights
 from optim.adamw import AdamW
 from tests import ROOT
 from tests.optim.adamw_reference import NumpyAdamW, sanity_check_weights

@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from grading.findings import MARKS, Finding
-from grading.results import ROW, misfit
-from grading.submission import safe_name
+from grading.checks.findings import MARKS, Finding
+from grading.checks.results import ROW, misfit
+from grading.submissions.submission import safe_name
 
 STATES = {**MARKS, "missing": "NONE"}
 NO_FAULT = ("changed", "added")  # kinds of flags that blame nobody

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import LANGUAGES, XNLIDataset
-from grading.notebook import Flag
-from grading.observe import Copy
-from grading.sandbox import Limits
+from grading.submissions.notebook import Flag
+from grading.submissions.observe import Copy
+from grading.submissions.sandbox import Limits
 
 LARGEST = 2**25  # bytes of a file of predictions or settings
 RUN = re.compile(r"[\w.+-]{1,100}")

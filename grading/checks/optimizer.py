@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grading.cases import case
-from grading.findings import Findings
+from grading.checks.cases import case
+from grading.checks.findings import Findings
 from optim.adamw import AdamW
 
-OPTIMIZER_TEST = Path(__file__).parent.parent / "optimizer_test.npy"
+OPTIMIZER_TEST = Path(__file__).parents[2] / "optimizer_test.npy"
 PLAIN = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0, "correct_bias": True}
 SETTINGS = {
     "without bias correction": {**PLAIN, "correct_bias": False},

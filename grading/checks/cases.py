@@ -1,7 +1,7 @@
 """What the checks compare with: inputs, expected results, and what common mistakes give.
 
-They lie in cases.safetensors, made by `python -m grading.expected`, so that a check holds no
-formula that an exercise asks for. The grader makes others, which nobody has seen.
+They lie in cases.safetensors, made by `python -m grading.submissions.expected`, so that a check
+holds no formula that an exercise asks for. The grader makes others, which nobody has seen.
 """
 
 import json

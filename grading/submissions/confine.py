@@ -1,6 +1,6 @@
 """What runs between the grader and the program: it isolates, starts the program, and reaps.
 
-    python -I confine.py DESCRIPTOR     # of a socket that gives the plan (see grading.sandbox)
+    python -I confine.py DESCRIPTOR     # of a socket that gives the plan (see sandbox.py)
 
 It runs as a script, knows nothing of the grader, and takes no more than the standard library and
 psutil. The ways to find and kill a process tree are the grader's, too.

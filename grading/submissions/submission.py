@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grading.archives import (
+from grading.submissions.archives import (
     LIMITS,
     Budget,
     Entry,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 
 from config import GPT2Config
-from grading.findings import Findings, Report, run
-from grading.model_checks import (
+from grading.checks.findings import Findings, Report, run
+from grading.checks.model import (
     check_add,
     check_attention,
     check_embed,
@@ -21,8 +21,8 @@ from grading.model_checks import (
     check_layer,
     check_model,
 )
-from grading.optimizer_checks import check_optimizer
-from grading.training_checks import (
+from grading.checks.optimizer import check_optimizer
+from grading.checks.training import (
     check_finetuning_step,
     check_generation,
     check_loss,

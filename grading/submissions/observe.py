@@ -12,16 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from config import GPT2Config
-from grading.cases import other_cases
 from grading.checks import CHECKS, check_function
-from grading.expected import Cases
-from grading.findings import Findings
-from grading.recording import LARGEST, judge
-from grading.release import ROOT, SHAPE
-from grading.sandbox import Limits, Outcome, remove, run
-from grading.worker import OBSERVED, STARTED
+from grading.checks.cases import CASES, other_cases
+from grading.checks.findings import Findings
+from grading.edition.release import ROOT, SHAPE
+from grading.submissions.expected import Cases
+from grading.submissions.recording import LARGEST, judge
+from grading.submissions.sandbox import Limits, Outcome, remove, run
+from grading.submissions.worker import OBSERVED, STARTED
 
-OURS = ("recording", "worker")  # files of grading/ that no student has
+OURS = ("__init__", "recording", "worker")  # files of this folder that a submission's copy needs
 TIMES, SHORTEST = 3, 30  # programs' wall time for all checks of a submission; seconds for one
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -54,8 +54,8 @@ class Copy:
         for name, content in ours.items():
             self._put(name, content)
         for name in OURS:
-            path = ROOT / "grading" / f"{name}.py"
-            self._put(f"grading/{name}.py", path.read_bytes())
+            path = Path(__file__).with_name(f"{name}.py")
+            self._put(f"grading/submissions/{name}.py", path.read_bytes())
 
     def checked(self, names: Sequence[str], cases: Cases, limits: Limits) -> dict[str, Findings]:
         """Return the findings of these exercises' checks on the submission's code.
@@ -64,8 +64,8 @@ class Copy:
         that was running has failed, and the others run in a new one.
         """
         bare = cases.without_answers()
-        path = self.root / "grading" / "cases.safetensors"
-        self._put("grading/cases.safetensors", b"")
+        path = self.root / CASES.relative_to(ROOT)
+        self._put(CASES.relative_to(ROOT).as_posix(), b"")
         bare.save(path)
         numbers = {str(list(CHECKS).index(name)): name for name in names}
         ended: dict[str, Findings | str] = {}  # what was found, or why there is nothing
@@ -133,7 +133,7 @@ class Copy:
         return (path if self._is_inside(path) else None), _why(outcome)
 
     def _run(self, *arguments, limits: Limits, hidden: Sequence[Path] = ()) -> Outcome:
-        command = [sys.executable, "-m", "grading.worker", *map(str, arguments)]
+        command = [sys.executable, "-m", "grading.submissions.worker", *map(str, arguments)]
         return self._sandboxed(command, limits, hidden)
 
     def _sandboxed(

@@ -9,8 +9,8 @@ from gpt2 import weights
 from gpt2.attention import CausalSelfAttention, causal_mask
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2Model
-from grading.cases import SMALL, Case, case, small_model
-from grading.findings import Findings
+from grading.checks.cases import SMALL, Case, case, small_model
+from grading.checks.findings import Findings
 
 LINE_BY_LINE = "compare with section 3.2, line by line"
 MASKS = ("square", "a cache", "pads")

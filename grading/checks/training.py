@@ -12,11 +12,11 @@ from gpt2.loss import next_token_loss
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
 from gpt2.xnli import XNLIDataset
-from grading.cases import NO_DROPOUT, SMALL, case, small_model
-from grading.findings import Findings
+from grading.checks.cases import NO_DROPOUT, SMALL, case, small_model
+from grading.checks.findings import Findings
 from optim.adamw import AdamW
 
-SAMPLE = Path(__file__).parent.parent / "data" / "sample"
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 TRAIN_FILE = SAMPLE / "XNLI-MT-1.0" / "multinli" / "multinli.train.en.tsv"
 STEPS = {"lr": 1e-2, "weight_decay": 1e-2, "eps": 1e-2}  # so large an ε: rounding counts less
 DIGITS = {"entailment": "0", "contradictory": "1", "neutral": "2"}

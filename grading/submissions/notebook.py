@@ -20,9 +20,9 @@ from pathlib import Path
 import nbformat
 from nbformat.v4.rwbase import rejoin_lines
 
-from grading.findings import MARKS, MIME, Finding, Findings, Report
-from grading.release import ANSWER
-from grading.results import RESULTS, Result, check_claim, misfit, short
+from grading.checks.findings import MARKS, MIME, Finding, Findings, Report
+from grading.checks.results import RESULTS, Result, check_claim, misfit, short
+from grading.edition.release import ANSWER
 
 LARGEST = 100 * 2**20  # bytes of a notebook
 LONGEST_CLAIM = 50_000  # characters of JSON

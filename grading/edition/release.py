@@ -15,12 +15,14 @@ from pathlib import Path
 import nbformat
 
 from console import progress_bar
-from grading.regions import END, exercises, solution_lines, without_solutions
+from grading.edition.regions import END, exercises, solution_lines, without_solutions
 from utils import atomic_write
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOTEBOOK = "default_final_project.ipynb"
-OVERLAY = ROOT / "grading" / "student"  # files of the student edition alone, or instead of ours
+OVERLAY = (
+    Path(__file__).parent / "student"
+)  # files of the student edition alone, or instead of ours
 SHIPPED = (  # not: tests, benchmarks, results, the rest of grading/
     *("config.py", "console.py", "utils.py", "run_notebook.py", "pyproject.toml"),
     *("requirements.txt", "gpt2/vocabulary/*"),
@@ -29,9 +31,7 @@ SHIPPED = (  # not: tests, benchmarks, results, the rest of grading/
     *("data/sample/XNLI-1.0/*.tsv", "data/sample/XNLI-MT-1.0/multinli/*.tsv"),
     *("data/miniature/*.py", "data/miniature/languages/*.toml", "data/miniature/model/*"),
     "results/real_data.json",
-    *(f"grading/{name}.py" for name in ("__init__", "cases", "checks", "findings", "results")),
-    *(f"grading/{name}_checks.py" for name in ("model", "optimizer", "training")),
-    "grading/cases.safetensors",
+    *("grading/__init__.py", "grading/checks/*.py", "grading/checks/*.safetensors"),
 )
 PACKAGES = ("gpt2", "optim", "experiments", "data", "grading")
 FIXED = (

@@ -46,7 +46,7 @@ def points_figure(items: Sequence) -> Figure:
 
 
 def curve_figure(claim: Mapping) -> Figure:
-    """The losses of a toy curve's claim (`grading.results`), an epoch each, and the unigram's."""
+    """The losses of a toy curve's claim, an epoch each, and the unigram's."""
     fig, ax = _axes(6.4, 3.2)
     ax.plot(0, claim["first_loss"], "^", color=GREY, label="first step")
     styles = (("training", "train_loss", "o-", BLUE), ("held out", "held_out_loss", "s--", ORANGE))

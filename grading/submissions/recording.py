@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from grading.findings import Findings, Reported, describe, run
+from grading.checks.findings import Findings, Reported, describe, run
 
 LARGEST = 2**26  # bytes of a record that is still read
 LONGEST = 500  # characters of an error

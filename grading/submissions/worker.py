@@ -1,7 +1,7 @@
 """What the grader runs inside the sandbox, in a copy of the submission, on the student's package.
 
-    python -m grading.worker record OUT SHAPE EXERCISE [EXERCISE ...]
-    python -m grading.worker predict OUT WEIGHTS PROMPTS
+    python -m grading.submissions.worker record OUT SHAPE EXERCISE [EXERCISE ...]
+    python -m grading.submissions.worker predict OUT WEIGHTS PROMPTS
 
 `record` leaves OUT/<number>.started when it begins with an exercise and OUT/<number>.safetensors
 with what was observed. `predict` leaves OUT/predictions.safetensors: the most probable token
@@ -21,7 +21,7 @@ STARTED, OBSERVED = "{}.started", "{}.safetensors"
 def record(out: Path, shape: str, numbers: list[str]) -> None:
     from config import GPT2Config
     from grading.checks import CHECKS, check_function
-    from grading.recording import record
+    from grading.submissions.recording import record
 
     names = list(CHECKS)
     for number in numbers:

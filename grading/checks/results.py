@@ -1,6 +1,6 @@
 """One check for each result of the handout, as there is one for each exercise.
 
-    from grading import results as graded
+    from grading.checks import results as graded
     graded.toy_curve(run, baselines)  # in a notebook: the run's claim and its check
     graded.check_claim(name, claim)   # in the grader: the same check of a notebook's claim
 
@@ -19,7 +19,7 @@ from itertools import pairwise
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
-from grading.findings import MIME, Findings, Report, run
+from grading.checks.findings import MIME, Findings, Report, run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from grading.confine import LINUX, alive, ask, descendants
+from grading.submissions.confine import LINUX, alive, ask, descendants
 
 if TYPE_CHECKING:
-    from grading.sandbox import Limits
+    from grading.submissions.sandbox import Limits
 
 RESERVE = 2**28  # bytes of memory and of disk that must stay free for the grader itself
 

@@ -48,7 +48,7 @@ class Findings:
         """Return what the code under test gives: `produce(*arguments)`, or its recorded value.
 
         A check calls that code nowhere else. Values are plain: tensors, numbers, texts, and lists
-        and dictionaries of them (see grading.recording).
+        and dictionaries of them (see grading.submissions.recording).
         """
         return produce(*arguments)
 

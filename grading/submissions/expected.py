@@ -1,6 +1,6 @@
 """Make cases.safetensors: expected results, and those of the usual mistakes. For instructors.
 
-    python -m grading.expected
+    python -m grading.submissions.expected
 
 The formulas of the handout are written out here once more, from the handout and from nothing of
 ours; models are transformers'.
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from config import GPT2Config
 from gpt2 import weights
-from grading.cases import CASES, SMALL
-from grading.expected_training import adamw, generation, loss, steps
-from grading.model_checks import hugging_face_model
+from grading.checks.cases import CASES, SMALL
+from grading.checks.model import hugging_face_model
+from grading.submissions.expected_training import adamw, generation, loss, steps
 from utils import atomic_write
 
 LOW = torch.finfo(torch.float32).min

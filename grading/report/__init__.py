@@ -20,12 +20,12 @@ from urllib.parse import quote
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from grading import figures
-from grading.grades import STATES, Grade, Item
+from grading.report import figures
+from grading.report.grades import STATES, Grade, Item
 from utils import atomic_write
 
 HERE = Path(__file__).parent
-MAKERS = [HERE / name for name in ("report.py", "grades.py", "figures.py", "page.html")]
+MAKERS = [HERE / name for name in ("__init__.py", "grades.py", "figures.py", "page.html")]
 PAGES = Environment(
     loader=FileSystemLoader(HERE),
     autoescape=True,

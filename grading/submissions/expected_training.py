@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import GPT2Config
-from grading.cases import SMALL
-from grading.model_checks import hugging_face_model
-from grading.optimizer_checks import SETTINGS
-from grading.training_checks import STEPS
+from grading.checks.cases import SMALL
+from grading.checks.model import hugging_face_model
+from grading.checks.optimizer import SETTINGS
+from grading.checks.training import STEPS
 
 
 def adamw(cases, seed: int) -> None:

@@ -37,9 +37,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading import confine
-from grading.confine import LINUX, kill_tree
-from grading.watch import Watch, size
+from grading.submissions import confine
+from grading.submissions.confine import LINUX, kill_tree
+from grading.submissions.watch import Watch, size
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CUDA_VISIBLE_DEVICES")
 PRIVATE = ("/home", "/root", "/run", "/var/run", "/etc/shadow", "/etc/gshadow", "/etc/ssh")

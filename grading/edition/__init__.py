@@ -1,0 +1,1 @@
+"""The student edition: the project without its solutions."""
