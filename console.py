@@ -58,7 +58,7 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        saved = str(stop) or "the same command continues after the last checkpoint"
+        saved = str(stop) or "the same command continues"
         print(f"stopped: {saved}", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:

@@ -12,17 +12,17 @@ import http.client
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
+
+from console import errors_in_one_line, progress_bar
 
 OFFICIAL = "https://dl.fbaipublicfiles.com/XNLI"
 NEEDED = {  # a file that each archive must leave behind
@@ -95,11 +95,8 @@ def download(url: str, path: Path) -> None:
                 raise ValueError("the server sends another part")
             length = response.headers.get("Content-Length")
             total = start + int(length) if length else None
-            bar = tqdm(
-                **{"desc": path.name, "total": total, "initial": start, "unit": "B"},
-                **{"unit_scale": True, "ncols": 80},
-                mininterval=0.1 if sys.stderr.isatty() else 60,
-            )
+            settings = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
+            bar = progress_bar(desc=path.name, **settings)
             with bar, open(part, "ab" if start else "wb") as file:
                 while chunk := response.read(2**18):
                     file.write(chunk)
@@ -159,18 +156,6 @@ def _wanted(member: zipfile.ZipInfo, name: str) -> bool:
     return path.parts[:1] == (name,) and not member.is_dir()
 
 
-def run(work: Callable[[], None]) -> None:
-    """Call a command; an error is one line on stderr and exit status 2."""
-    try:
-        work()
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("stopped: the same command continues", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -183,4 +168,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    with errors_in_one_line():
+        main()

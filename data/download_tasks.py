@@ -15,7 +15,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from data.download import alone, download, run
+from console import errors_in_one_line
+from data.download import alone, download
 from utils import atomic_write
 
 URLS = {
@@ -118,4 +119,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    with errors_in_one_line():
+        main()

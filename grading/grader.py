@@ -21,13 +21,14 @@ import nbformat
 
 from console import progress_bar
 from data.miniature import nli_folder
-from grading import report, sandbox
+from grading import report
 from grading.checks import CHECKS
 from grading.checks.findings import Findings
 from grading.checks.results import RESULTS
 from grading.edition.regions import exercises
 from grading.edition.release import FIXED, NOTEBOOK, ROOT, student_edition
 from grading.submissions import notebook as notebooks
+from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
 from grading.submissions.notebook import Evidence, Flag
 from grading.submissions.observe import Copy
