@@ -6,9 +6,9 @@ pretrained on one language alone ("de=goldfish-models/deu_latn_1000mb") is fine-
 language and stands beside GPT-2 fine-tuned on it: is it the model, or its English tokens?
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +37,8 @@ from experiments.runs import RUNS
 from experiments.tables import export
 from experiments.transfer import Result, correlation, readable, results_table, transfer_table
 from extensions.backbones import load_backbone
+from extensions.costs import trainable
+from extensions.lora import attach
 from extensions.plots import plot_premiums
 from gpt2.xnli import XNLI, NLITask
 
@@ -55,11 +57,13 @@ class ModelStudy:
         runs,
         seeds: Sequence[int] = (0,),
         most: int | None = None,
+        prepare: Callable | None = None,
         task: NLITask = XNLI,
     ):
         self.most = most  # rows that count in languages that a model was not trained on
         self.settings, self.models, self.seeds = settings, list(models), tuple(seeds)
         self.where = {"data": data, "runs": runs, "load": load_backbone, "task": task}
+        self.where["prepare"] = prepare  # as in `finetune`: LoRA, say
         self.data = data
         self.run = cache(self.run)  # it loads the model that it starts from
 
@@ -109,14 +113,15 @@ class ModelStudy:
         return tables
 
     def costs(self) -> pd.DataFrame:
-        """Return a row a model: parameters, dev accuracy, minutes of training a seed."""
+        """Return a row a model: parameters (those trained), dev accuracy, minutes a seed."""
         rows = {}
         for model in self.models:
             runs = [self.run(model, seed) for seed in self.seeds]
-            parameters = sum(p.numel() for p in runs[0].model().parameters())
+            tuned = runs[0].model()
             results = pd.DataFrame([run.result for run in runs])
             rows[model] = {
-                "parameters": parameters,
+                "parameters": sum(p.numel() for p in tuned.parameters()),
+                "trained": trainable(tuned),
                 "dev accuracy": results["dev_accuracy"].mean(),
                 "best epoch": results["epoch"].mean(),
                 "minutes": results["seconds"].mean() / 60,
@@ -141,6 +146,7 @@ def main(
     data: Data = HERE,
     seeds: Seeds = (0,),
     most: int | None = None,
+    lora: int | None = None,
     runs: Runs = RUNS,
     out: Path = Path("out/models"),
 ) -> None:
@@ -148,6 +154,7 @@ def main(
 
     Args:
         most: how many test rows count in each language but the trained ones; by default all.
+        lora: train low-rank changes of this rank alone, on all linear layers.
         out: a folder for the page, its tables and figures.
     """
     where = {"data": find_data(data), "runs": runs}
@@ -157,6 +164,7 @@ def main(
         **where,
         seeds=seeds,
         most=most,
+        prepare=partial(attach, rank=lora) if lora else None,
     )
     results = study.results()
     transfers, table = study.transfers(results), results_table(results)

@@ -1,6 +1,7 @@
 """Other models on the same task: each with its own tokenizer, its numbers those of its run."""
 
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from config import FINETUNE_BEST, GPT2Config
 from experiments.transfer import results_table
+from extensions.lora import attach
 from extensions.models import ModelStudy, relation_table
 from extensions.plots import plot_premiums
 from gpt2.model import GPT2Model
@@ -61,6 +63,17 @@ def test_premiums_and_costs_are_of_each_models_own_tokenizer(study):
     assert costs.loc[study.models[1], "parameters"] == sum(p.numel() for p in model.parameters())
     labels = plot_premiums(transfers).axes[0].get_legend_handles_labels()[1]
     assert labels == study.models[:2]
+
+
+@pytest.mark.all
+def test_lora_trains_its_factors_alone(study):
+    (name,) = names = study.models[1:2]
+    where = {key: study.where[key] for key in ("data", "runs", "task")}
+    low_rank = ModelStudy(SETTINGS, names, prepare=partial(attach, rank=2), **where)
+    assert low_rank.run(name, 0).path != study.run(name, 0).path
+    costs, full = low_rank.costs().loc[name], study.costs().loc[name]
+    factors = costs["parameters"] - full["parameters"]
+    assert costs["trained"] == factors > 0 and full["trained"] == full["parameters"]
 
 
 def test_the_relation_is_spearmans_over_the_other_languages():
