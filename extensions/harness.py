@@ -127,10 +127,12 @@ def main(
     languages: Codes = ("en",),
     split: Literal["dev", "test"] = "test",
     words: Literal["published", "corrected"] = "published",
+    most: int | None = None,
 ) -> None:
     """Print the accuracy of a model that was not trained on NLI, beside published figures.
 
     Args:
+        most: how many rows count in each language, from its start; by default all.
         words: of the label words, those of the published tables or without their mistakes.
     """
     model, tokenizer = load_backbone(find_weights(weights))
@@ -138,7 +140,8 @@ def main(
     figures = dict(zip(WORDS, PUBLISHED.get(Path(weights).name.lower(), "").split(), strict=False))
     print("language  accuracy  95 % interval   pairs  published (test)")
     for lang in languages:  # only the rows' texts are used, so any tokenizer will do
-        rows = XNLIDataset.in_folder(find_data(data), split, lang, verbose=False)
+        part = {"subset": most or 1.0, "verbose": False}
+        rows = XNLIDataset.in_folder(find_data(data), split, lang, **part)
         result = Evaluation(zero_shot(model, tokenizer, rows, words=words))
         interval = "[{:.1%}, {:.1%}]".format(*result.interval)
         figure = f"{figures[lang]}%" if lang in figures else ""
