@@ -202,7 +202,7 @@ def grade(submission: Submission, settings: Settings) -> dict:
                 folder = Path(scratch).resolve() / "submission"
                 folder.mkdir()
                 found |= _graded(unpack(submission, folder), settings)
-                left_out = [asdict(Flag("left out", "", note)) for note in submission.notes]
+                left_out = [asdict(Flag("unpacked", "", note)) for note in submission.notes]
                 found["flags"] = left_out + found["flags"]
     except Exception as error:  # nothing in a submission may stop the others' grading
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,29 +1,45 @@
-"""What is in a folder or zip that somebody handed in, listed and read without trusting it.
+"""What is in a folder, zip or tar that somebody handed in, listed without trusting it.
 
 A listing never fails for what one entry is or is called: the entry says what is wrong with it, and
-`accepted` raises that when it is known whose entry it is. Nothing is written here.
+`accepted` raises that when it is known whose entry it is.
 """
 
+import gzip
+import lzma
 import os
 import re
 import stat
+import struct
+import tarfile
 import tempfile
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", ".venv", "venv"}
+IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", "node_modules"}
 IGNORED |= {"__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache", ".hypothesis"}
+VENV = (".venv", "venv")  # environments by their name; others have one of MARKERS
+MARKERS = ("pyvenv.cfg", "conda-meta")
+IN_ENVIRONMENT = {*MARKERS, "bin", "lib", "lib64", "libs", "include", "share", "etc", "scripts"}
+IN_ENVIRONMENT |= {"library", "dlls", "tcl", "tools", "man", "ssl", "var", "sbin", "python.exe"}
 CHUNK = 2**20
-CONTENTS = (
-    64 * 2**20
-)  # bytes of a zip's table of contents: a class's hundreds of thousands of names
+HEADER = 2**16  # bytes of a tar's header
+CROWDED = "the archive has too many entries; leave out data and libraries"
 BOMB = 64 * 2**20  # bytes unpacked; below that, anything may pack as well as it likes
+# What zips name files in that don't say so: the script, or from where to where a code page has its
+# common characters, and the lowest second byte of those.
+CODE_PAGES: dict[str, str | tuple[int, int, int]] = {
+    "cp1251": "CYRILLIC", "cp866": "CYRILLIC", "cp1253": "GREEK", "cp737": "GREEK",
+    "cp1256": "ARABIC", "cp720": "ARABIC", "cp850": "LATIN", "cp1252": "LATIN",
+    "cp949": (0xB0A1, 0xC8FE, 0xA1), "cp932": (0x829F, 0x9872, 0x40),
+    "gbk": (0xB0A1, 0xD7F9, 0xA1), "big5": (0xA440, 0xC67E, 0x40),
+}  # fmt: skip
 
 
 class SubmissionError(ValueError):
@@ -37,18 +53,16 @@ class Limits:
     total: int = 2 * 2**30  # bytes unpacked
     file: int = 2 * 2**30  # bytes of one file
     files: int = 20_000
-    ratio: int = 200  # bytes unpacked from one byte of a zip
-
-
-LIMITS = Limits()
+    ratio: int = 200  # bytes unpacked from one byte of an archive
+    contents: int = 8 * 2**20  # bytes of its table of contents, libraries included
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file, folder or link in a folder or zip; `problem` says why it may not be touched."""
+    """A file, folder, link or (as its pyvenv.cfg) environment; `problem`: why it isn't touched."""
 
     parts: tuple[str, ...]
-    kind: str  # "file", "folder" or "link"
+    kind: str  # "file", "folder", "link" or "environment"
     size: int = 0
     packed: int = 0  # bytes that it takes where it lies
     open: Callable[[], BinaryIO] | None = None
@@ -60,73 +74,57 @@ class Entry:
 
 
 def list_folder(folder: Path) -> list[Entry]:
-    """What is in a folder and in those below it; links aren't followed."""
-    entries, waiting = [], [()]
-    while waiting:
-        parts = waiting.pop()
-        try:
-            with os.scandir(folder.joinpath(*parts)) as scan:
-                found = [(item, item.stat(follow_symlinks=False)) for item in scan]
-        except OSError as error:
-            problem = f"the folder {shown('/'.join(parts))} can't be read ({error.strerror})"
-            entries.append(Entry((*parts, "."), "folder", problem=problem))
-            continue
-        for item, status in found:
-            if _is_ignored(item.name):
-                continue
-            path, size = (*parts, item.name), status.st_size
-            opener = partial(_open_plainly, Path(item.path))
-            entry = _looked_at("/".join(path), status.st_mode, size, size, opener)
-            entries.append(entry)
-            if entry.kind == "folder" and not entry.problem:
-                waiting.append(path)
-    return entries
+    """Return what is in a folder and in those below it; links aren't followed."""
+    entries = []
+
+    def unreadable(error: OSError) -> None:
+        parts = Path(error.filename).relative_to(folder).parts
+        problem = f"the folder {shown('/'.join(parts))} can't be read ({error.strerror})"
+        entries.append(Entry((*parts, "."), "folder", problem=problem))
+
+    for at, folders, files in os.walk(folder, onerror=unreadable):
+        for path in (Path(at, name) for name in folders + files):
+            status, name = path.lstat(), path.relative_to(folder).as_posix()
+            size, opener = status.st_size, partial(open_plainly, path)
+            entries.append(_entry(name, status.st_mode, size, size, opener))
+        folders[:] = [name for name in folders if not _is_ignored(name)]
+    return _without_environments(entries)
 
 
-def list_zip(entry: Entry, stack: ExitStack, limits: Limits = LIMITS) -> list[Entry]:
-    """What is in a zip, which stays open until the stack closes it."""
+def list_archive(entry: Entry, stack: ExitStack, budget: "Budget") -> list[Entry]:
+    """Return what is in a zip, .tar.gz or .tar.xz, which stays open until the stack closes it."""
     if entry.problem or entry.kind == "link":
         raise SubmissionError(entry.problem or f"{entry.name} is a link; give what it points to")
     with _reading(entry):
-        file = stack.enter_context(entry.open())
-    if isinstance(file, zipfile.ZipExtFile):  # a zip in a zip, where seeking would start over
-        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        for chunk in Budget(limits).chunks(entry):
-            file.write(chunk)
-    with _reading(entry):
+        file, contents = stack.enter_context(entry.open()), budget.limits.contents
+        if isinstance(file, zipfile.ZipExtFile):  # in which seeking would start over
+            file, contents = _spooled(budget.chunks(entry), stack), min(contents, Limits.contents)
+        start, packed = file.read(6), file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if start.startswith((b"\x1f\x8b", b"\xfd7zXZ")):
+            opener = partial(gzip.open if start[:1] == b"\x1f" else lzma.open, file)
+            chunks = budget.chunks(replace(entry, open=opener), budget.limits.ratio * packed)
+            return _without_environments(_of_tar(_spooled(chunks, stack), stack, budget.limits))
         if not zipfile.is_zipfile(file):
             fix = "hand in the whole project folder as a .zip"
             raise SubmissionError(f"{entry.name} is not a zip, or only a part of one; {fix}")
-        archive = stack.enter_context(zipfile.ZipFile(_Bounded(file)))
-    entries = []
-    for info in archive.infolist():
-        found = _of_zip(archive, info)
-        if not any(map(_is_ignored, found.parts)) and (found.parts or found.kind != "folder"):
-            entries.append(found)
-    return entries
-
-
-def list_file(path: Path, stack: ExitStack, limits: Limits = LIMITS) -> list[Entry]:
-    """What is in a zip on disk."""
-    entry = Entry((path.name,), "file", open=partial(_open_plainly, path.resolve()))
-    return list_zip(entry, stack, limits)
+        return _without_environments(_of_zip(_Bounded(file, contents), stack))
 
 
 def accepted(entries: list[Entry], limits: Limits) -> tuple[list[Entry], tuple[str, ...]]:
-    """The files in order, and a note if there are links, which are left out.
+    """Return the files in order, and notes of what was left out.
 
     SubmissionError unless all the files may be unpacked, side by side and on any system.
     """
     if wrong := next((entry.problem for entry in entries if entry.problem), ""):
         raise SubmissionError(wrong)
     files = [entry for entry in entries if entry.kind == "file"]
-    links = [entry.name for entry in entries if entry.kind == "link"]
     size, packed = sum(entry.size for entry in files), sum(entry.packed for entry in files)
     if len(files) > limits.files:
         raise SubmissionError(f"there are more than {limits.files:,} files; leave out the data")
     if size > limits.total or any(entry.size > limits.file for entry in files):
         raise SubmissionError(f"it unpacks to {size / 2**20:,.0f} MiB; leave out data and old runs")
-    if size > BOMB and size > limits.ratio * packed:
+    if size > max(BOMB, limits.ratio * packed):
         raise SubmissionError("it unpacks to far more than its size; zip the project folder anew")
     known = {}
     for entry in entries:
@@ -138,66 +136,140 @@ def accepted(entries: list[Entry], limits: Limits) -> tuple[list[Entry], tuple[s
             if (is_file and key in known) or known.setdefault(key, this) != this:
                 why = "is there twice, or differs from another name only in case; rename it"
                 raise SubmissionError(f"{entry.name} {why}")
-    some = ", ".join(links[:5]) + (", ..." if links[5:] else "")
-    notes = (f"links are not followed and were left out: {some}",) if links else ()
-    return sorted(files, key=lambda entry: entry.parts), notes
+    notes = []
+    for kind in ("link", "environment"):
+        if names := [entry.name for entry in entries if entry.kind == kind]:
+            some = ", ".join(names[:5]) + (", ..." if names[5:] else "")
+            notes.append(f"{kind}s are left out: {some}")
+    return sorted(files, key=lambda entry: entry.parts), tuple(notes)
 
 
 @dataclass
 class Budget:
-    """Counts what is read, as the sizes that a zip declares may be lies."""
+    """Counts what is read, as the sizes that an archive declares may be lies."""
 
     limits: Limits
     spent: int = 0
 
-    def chunks(self, entry: Entry) -> Iterator[bytes]:
-        most = min(self.spent + self.limits.file, self.limits.total)
+    def chunks(self, entry: Entry, most: float = float("inf")) -> Iterator[bytes]:
+        """Yield a file's bytes; SubmissionError where they are more than `most` and BOMB."""
+        start, file_limit = self.spent, min(self.limits.file, max(most, BOMB))
         with _reading(entry), entry.open() as file:
             while chunk := file.read(CHUNK):
                 self.spent += len(chunk)
-                if self.spent > most:
+                if self.spent > min(start + file_limit, self.limits.total):
                     raise SubmissionError(f"{entry.name} is larger than it says; zip it anew")
                 yield chunk
 
 
 class _Bounded:
-    """A zip's file, of which no read is longer than CONTENTS: zipfile reads what the zip says."""
+    """A file of which no read is longer than `most`, as archives say what is to be read."""
 
-    def __init__(self, file: BinaryIO):
-        self._file = file
+    def __init__(self, file: BinaryIO, most: int):
+        self._file, self.most = file, most
 
     def __getattr__(self, name: str):
         return getattr(self._file, name)
 
     def read(self, size: int = -1) -> bytes:
-        if size > CONTENTS:
-            raise SubmissionError("the zip has too many entries; leave out data and environments")
+        if size > self.most:
+            raise SubmissionError(CROWDED)
         return self._file.read(size)
 
 
-def _of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Entry:
-    name, problem = info.orig_filename, ""  # .filename would end at a zero byte
-    if not info.flag_bits & 0x800:  # macOS writes UTF-8 without saying so
-        with suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    if info.flag_bits & 1:
-        problem = "the zip is encrypted; zip the project folder without a password"
-    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        problem = "the zip is packed in an unusual way; zip the project folder with deflate"
-    opener, mode = partial(archive.open, info), info.external_attr >> 16
-    return _looked_at(name, mode, info.file_size, info.compress_size, opener, problem)
+def _spooled(chunks: Iterable[bytes], stack: ExitStack) -> BinaryIO:
+    file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    file.writelines(chunks)
+    file.seek(0)
+    return file
 
 
-def _looked_at(name: str, mode: int, size: int, packed: int, opener, problem: str = "") -> Entry:
-    """An entry of a folder or zip, whose name and mode may be anything."""
+def _of_tar(file: BinaryIO, stack: ExitStack, limits: Limits) -> list[Entry]:
+    bounded, entries = _Bounded(file, HEADER), []
+    tar = stack.enter_context(tarfile.open(fileobj=bounded, mode="r:"))  # noqa: SIM115
+    while (info := tar.next()) is not None:
+        tar.members, info.pax_headers = [], {}  # else each keeps a copy of all headers
+        link = stat.S_IFLNK if info.issym() or info.islnk() else stat.S_IFIFO
+        plain = info.isreg() and not info.issparse()
+        mode = stat.S_IFREG if plain else stat.S_IFDIR if info.isdir() else link
+        opener = partial(tar.extractfile, info)
+        entries.append(_entry(info.name, mode, info.size, info.size, opener))
+        if len(entries) > limits.contents // 100:
+            raise SubmissionError(CROWDED)
+    bounded.most = 2 * CHUNK
+    return entries
+
+
+def _of_zip(file: BinaryIO, stack: ExitStack) -> list[Entry]:
+    archive, entries = stack.enter_context(zipfile.ZipFile(file)), []
+    names = {info: _unicode_path(info) for info in archive.infolist()}
+    unsaid = [info for info, name in names.items() if not name]
+    texts = _decoded([info.orig_filename.encode("cp437") for info in unsaid])
+    for info, name in (names | dict(zip(unsaid, texts, strict=True))).items():
+        problem, opener = "", partial(archive.open, info)
+        if info.flag_bits & 1:
+            problem = "the zip is encrypted; zip the project folder without a password"
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            problem = "the zip is packed in an unusual way; zip the project folder with deflate"
+        name = name.replace("\\", "/")  # PowerShell's
+        mode, size, packed = info.external_attr >> 16, info.file_size, info.compress_size
+        entries.append(_entry(name, mode, size, packed, opener, problem))
+    return entries
+
+
+def _unicode_path(info: zipfile.ZipInfo) -> str:
+    """Return the name where the zip says it in Unicode: by a flag, or by Info-ZIP's extra field."""
+    if info.flag_bits & 0x800:
+        return info.orig_filename  # .filename would end at a zero byte
+    extra, checksum = info.extra, zlib.crc32(info.orig_filename.encode("cp437"))
+    start = extra.find(struct.pack("<BI", 1, checksum))
+    end = start + int.from_bytes(extra[start - 2 : start], "little")
+    ours = start >= 4 and extra[start - 4 : start - 2] == b"up"
+    return extra[start + 5 : end].decode("utf-8", "replace") if ours else ""
+
+
+def _decoded(names: list[bytes]) -> list[str]:
+    """Return names that don't say their encoding, all read in the one most plausible for all."""
+    parts = {part for name in names for part in name.split(b"/") if not part.isascii()}
+    sample = b"\n".join(sorted(parts)[:1000])
+    try:
+        sample.decode(best := "utf-8")  # macOS
+    except UnicodeDecodeError:
+        plausible = {page: _plausibility(sample, page) for page in CODE_PAGES}
+        best = max(plausible, key=plausible.get)
+        best = best if plausible[best] > 0.4 else "cp437"
+    return [name.decode(best, "replace") for name in names]
+
+
+def _plausibility(sample: bytes, page: str) -> float:
+    """Return the share of characters that are common, or in words of one script and case."""
+    try:
+        text, common = sample.decode(page), CODE_PAGES[page]
+    except UnicodeDecodeError:
+        return 0
+    good = 0.0
+    if isinstance(common, str):
+        for word in re.findall(r"[^\W\d_]+", text):
+            same_case = word[1:] in (word[1:].lower(), word[1:].upper())
+            if same_case and all(unicodedata.name(c, "").startswith(common) for c in word):
+                good += sum(not c.isascii() for c in word)
+    else:
+        first, last, second = common
+        for code in (int.from_bytes(c.encode(page), "big") for c in text if not c.isascii()):
+            good += 1 if first <= code <= last and code % 256 >= second else 0.2
+    return good / sum(not c.isascii() for c in text)
+
+
+def _entry(name: str, mode: int, size: int, packed: int, opener, problem: str = "") -> Entry:
+    """Return an entry of a folder or archive, whose name and mode may be anything."""
     raw = name.split("/")
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+    if not name.isprintable() and {"Cc", "Cs"} & set(map(unicodedata.category, name)):
         problem = f"{shown(name)} has characters in its name that can't be printed; rename it"
     elif "\\" in name:
-        problem = f"{shown(name)} has a backslash in its name; zip the project folder anew"
-    elif raw[0] == "" or ".." in raw or any(re.match("[A-Za-z]:", part) for part in raw):
+        problem = f"{shown(name)} has a backslash in its name; rename it"
+    elif raw[0] == "" or ".." in raw or re.search("(^|/)[A-Za-z]:", name):
         problem = f"{shown(name)} leads out of the folder; zip the project folder itself"
-    elif len(name) > 1000 or len(raw) > 50 or any(len(part.encode()) > 255 for part in raw):
+    elif len(name) > 1000 or len(raw) > 50 or max(len(part.encode()) for part in raw) > 255:
         problem = f"{shown(name)} has too long a name; shorten it"
     elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         problem = f"{shown(name)} is a device or a pipe; leave it out"
@@ -207,6 +279,25 @@ def _looked_at(name: str, mode: int, size: int, packed: int, opener, problem: st
     if not parts and kind != "folder":
         problem, parts = problem or "there is a file without a name; rename it", ("?",)
     return Entry(parts, kind, size, packed, opener, problem)
+
+
+def _without_environments(entries: list[Entry]) -> list[Entry]:
+    """Leave out what no one wrote, and of each Python environment all but one entry, its marker.
+
+    Of an environment made in the project's own folder the usual folders are left out.
+    """
+    entries = [e for e in entries if e.parts and not any(map(_is_ignored, e.parts))]
+    roots = {e.parts[:i] for e in entries for i, p in enumerate(e.parts) if p in MARKERS}
+    kept, found = [], set()
+    for entry in entries:
+        for i, part in enumerate(entry.parts):
+            inside = entry.parts[:i] in roots and part.casefold() in IN_ENVIRONMENT
+            if inside or (part in VENV and len(entry.parts) > i + 1):
+                found.add((*entry.parts[: i + (not inside)], "pyvenv.cfg"))
+                break
+        else:
+            kept.append(entry)
+    return kept + [Entry(parts, "environment") for parts in sorted(found)]
 
 
 @contextmanager
@@ -220,7 +311,7 @@ def _reading(entry: Entry) -> Iterator[None]:
         raise SubmissionError(f"{entry.name} can't be read ({why}); hand it in anew") from error
 
 
-def _open_plainly(path: Path) -> BinaryIO:
+def open_plainly(path: Path) -> BinaryIO:
     """Open a plain file, and nothing else that may be there by now."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
@@ -235,6 +326,16 @@ def _is_ignored(name: str) -> bool:
 
 
 def shown(text: str, longest: int = 100) -> str:
-    """A name or message from a submission, as one of ours can show it."""
+    """Return a name or message from a submission, as one of ours can show it."""
     text = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}..."
+
+
+def safe_name(text: str) -> str:
+    """Return a file's name made from any text: readable, in its own script, harmless anywhere."""
+    text = unicodedata.normalize("NFC", text)
+    kept = (c if c in "._-" or unicodedata.category(c)[0] in "LMN" else "-" for c in text)
+    text = re.sub("-{2,}", "-", "".join(kept)).strip("-._").encode()[:100].decode(errors="ignore")
+    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", text):  # Windows' devices
+        text = f"student-{text}"
+    return text.rstrip("-._") or "unnamed"

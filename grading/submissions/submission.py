@@ -5,102 +5,131 @@
             root = unpack(submission, scratch / submission.student)
 
 A project is a folder with a `gpt2` package, a `config.py` or a notebook. A submission is a folder
-or zip that holds one, perhaps some folders or one more zip further down, and has the name of the
-outermost. Several of them side by side are a class, in a folder or in a zip. Nothing that a
-student wrote is run or followed.
+or archive that holds one, some folders or archives further down, and is named by the outermost;
+several side by side are a class. `work (1).zip` is what browsers call a second download: in one
+student's folder the newest, which counts; between students' another student's, since all may be
+called submission.zip. Nothing that a student wrote is run or followed.
 """
 
 import hashlib
 import os
+import posixpath
 import re
-import unicodedata
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
+from grading.submissions import archives
 from grading.submissions.archives import (
-    LIMITS,
     Budget,
     Entry,
     Limits,
     SubmissionError,
-    accepted,
-    list_file,
-    list_folder,
-    list_zip,
+    safe_name,
     shown,
 )
 
+LIMITS = Limits()
+CONTENTS = 32 * 2**20  # bytes of the table of contents of a whole class's zip
 HANDED_IN = re.compile(r"\.(zip|rar|7z|tar|tgz|tar\.(gz|bz2|xz)|ipynb)$", re.IGNORECASE)
-MOODLE = "_assignsubmission_"  # in a folder's name: before it the student's, after it the plugin's
+COPY = re.compile(r" ?\((\d+)\)(?=\.)")
+PLATFORM = re.compile(  # a student's name and number in the names that Moodle and Canvas give
+    r"(?P<moodle>.+)_assignsubmission_|(?P<canvas>[^_]+)_(?P<late>LATE_)?(?P<id>\d{3,})_\d{4,}_."
+)
+GRADESCOPE = re.compile(r"^(\S+):\n  :submitters:\n((?:  [- ].*\n)+)", re.MULTILINE)
 TAKEN = ("index.html", "gradebook.csv", "seed.json")  # beside the students in a folder of grades
-PACKAGE, CONFIG, NOTEBOOK = 4, 2, 1  # what marks a project, the surest first
+PACKAGE, STARTER, CONFIG, NOTEBOOK = 8, 4, 2, 1  # what marks a project, the surest first
+MARK = re.compile(
+    r"(?:(.+)/)?(?:(gpt2/[^/]+\.py)|((?:models/gpt2|modules/attention|sanity_check)\.py)|"
+    r"(config\.py)|([^/]+\.ipynb))"
+)
 DEEPEST = 4  # folders between a submission and its project
-NESTED = 2  # zips between them
+NESTED = 2  # archives between them
+TRIED = 8  # archives in a submission that may hold its project
 NONE = "there is no gpt2 package, config.py or notebook; hand in the whole project folder, zipped"
+SEVERAL = "there are several projects ({} and {}); hand in one"
+OTHER = "this is the course's starter layout ({}), not this project's; move your code into gpt2/"
+
+
+class NoProject(SubmissionError):
+    """There is nothing to grade, though all of it can be read."""
 
 
 @dataclass(frozen=True)
 class Submission:
     """One student's work, where it lies."""
 
-    student: str  # the folder's or zip's name, made safe and unique
-    source: Path  # the folder or zip on disk
+    student: str  # the folder's or archive's name, made safe and unique
+    source: Path  # the folder or archive on disk
     digest: str  # of file names and contents, whatever holds them; "" if there is a problem
     problem: str = ""  # why it can't be read
-    inside: str = ""  # where in `source`, if that is a zip of a whole class
-    notes: tuple[str, ...] = ()  # what was left out
+    inside: str = ""  # where in `source`, if that holds a whole class
+    notes: tuple[str, ...] = ()  # what was left out, and that it is late
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A folder or zip, and how to list it; what the listing opens, the stack closes."""
+    """A folder or archive, as the entries that it consists of where it lies."""
 
     source: Path
     inside: str
-    listing: Callable[[ExitStack], list[Entry]]
+    student: str  # as a platform gives it, else ""
+    entries: list[Entry]
 
     @property
     def name(self) -> str:
-        return self.inside.rpartition("/")[2] or os.path.basename(os.path.abspath(self.source))
+        return self.student or HANDED_IN.sub("", self.entries[0].parts[0])
+
+    @property
+    def is_archive(self) -> bool:
+        top = self.entries[0]
+        return len(top.parts) == 1 and top.kind == "file" and bool(HANDED_IN.search(top.parts[0]))
+
+    def listing(self, stack: ExitStack, budget: Budget) -> list[Entry]:
+        tops = {entry.parts[0] for entry in self.entries}
+        if len(tops) > 1:  # a student's several files
+            return self.entries
+        if all(len(entry.parts) > 1 or entry.kind == "folder" for entry in self.entries):
+            return [replace(e, parts=e.parts[1:]) for e in self.entries if e.parts[1:]]
+        if len(self.entries) > 1:
+            raise SubmissionError("there is more than one of this name; rename one")
+        return archives.list_archive(self.entries[0], stack, budget)
 
     def said(self, error: SubmissionError) -> str:
-        text, name = str(error), shown(self.name)
+        name = shown(self.inside.rpartition("/")[2] or self.source.name)
         where = f"{shown(self.source.name)}/{shown(self.inside)}" if self.inside else name
-        return text if text.startswith((f"{name} ", f"{name}/")) else f"{where}: {text}"
+        return str(error) if re.match(re.escape(name) + "[ /]", str(error)) else f"{where}: {error}"
 
 
 def find(paths: Sequence[Path], *, limits: Limits = LIMITS) -> list[Submission]:
-    """All submissions in these folders and zips, each with a student's name of its own.
+    """Return all submissions in these folders and archives, each with a student's name of its own.
 
-    A path is a submission or holds those of a class (folders and zips, as Moodle, Canvas and
-    Gradescope give them out). FileNotFoundError if there is nothing at a path, ValueError if it is
-    an ordinary file, or the only path and a folder without any project. A submission that can't be
-    read is in the list and says why. Reads all files, for the digests, and unpacks nothing but zips
-    in zips, to temporary files.
+    A path is a submission or holds those of a class (as Moodle, Canvas and Gradescope give them
+    out). FileNotFoundError if there is nothing at a path, ValueError if it is an ordinary file, or
+    the only path and a folder without any project. What can't be read is in the list and says why.
+    Reads all files; unpacks only archives in archives, to temporary files.
     """
     found = []
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
         if not (path.is_dir() or HANDED_IN.search(path.name) or zipfile.is_zipfile(path)):
-            raise ValueError(f"{path} is neither a folder nor a zip")
+            raise ValueError(f"{path} is neither a folder nor an archive")
         with ExitStack() as stack:
-            place = _on_disk(path, limits)
-            places = _split(place, stack, limits)
-            if not places and (path.is_file() or len(paths) > 1):  # somebody's, and one of many
-                places = [place]
-            if not places:
+            place, alone = _on_disk(path), len(paths) == 1
+            places = _split(place, stack, Budget(replace(limits, contents=CONTENTS)), alone)
+            if not places and path.is_dir() and alone:
                 raise ValueError(f"{path} holds no project: no gpt2 package, config.py or notebook")
-            found += [_examined(place, limits) for place in places]
+            found += [_examined(each, limits) for each in places or [place]]
     return _unique(found)
 
 
 def unpack(submission: Submission, folder: Path, *, limits: Limits = LIMITS) -> Path:
-    """Copy a submission's files into an empty folder; returns the project's own folder in it.
+    """Copy a submission's files into an empty folder; return the project's own folder in it.
 
     SubmissionError if it can't be read, and then `folder` may hold a part of it. Only plain files
     arrive, with the permissions of new ones. FileExistsError if `folder` isn't empty.
@@ -111,103 +140,106 @@ def unpack(submission: Submission, folder: Path, *, limits: Limits = LIMITS) -> 
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
-    place, budget = _on_disk(submission.source, limits), Budget(limits)
+    place, outer = _on_disk(submission.source), Budget(replace(limits, contents=CONTENTS))
     try:
         with ExitStack() as stack:
             for part in filter(None, submission.inside.split("/")):
-                children = _children(place, place.listing(stack), limits)
+                children = _children(place, place.listing(stack, outer))
                 if part not in children:
                     raise SubmissionError(f"{shown(submission.inside)} is no longer there")
                 place = children[part]
-            files, root, _ = _project(place, stack, limits)
+            listing, budget = Budget(limits), Budget(limits)
+            files, root, _ = _project(place.listing(stack, listing), stack, listing)
             for entry in files:
                 target = folder.joinpath(*entry.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with open(target, "xb") as file:
-                    for chunk in budget.chunks(entry):
-                        file.write(chunk)
+                    file.writelines(budget.chunks(entry))
     except SubmissionError as error:
         raise SubmissionError(place.said(error)) from error
     return folder.joinpath(*root)
 
 
-def safe_name(text: str) -> str:
-    """A file's name made from any text: readable, in its own script, and harmless anywhere."""
-    text = unicodedata.normalize("NFC", text.partition(MOODLE)[0])
-    kept = (c if c in "._-" or unicodedata.category(c)[0] in "LMN" else "-" for c in text)
-    text = re.sub("-{2,}", "-", "".join(kept)).strip("-._").encode()[:100].decode(errors="ignore")
-    if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", text):  # Windows' devices
-        text = f"student-{text}"
-    return text.rstrip("-._") or "unnamed"
-
-
-def _split(place: _Place, stack: ExitStack, limits: Limits) -> list[_Place]:
-    """The place itself if it is one submission, those in it if it is a class's, [] if neither."""
+def _split(place: _Place, stack: ExitStack, budget: Budget, alone: bool, depth=9) -> list[_Place]:
+    """Return the place if it is one submission, those in it if it is a class's, [] if neither."""
     try:
-        entries = place.listing(stack)
+        entries = place.listing(stack, budget)
     except SubmissionError:
         return [place]  # whoever examines it gets the same error
-    roots, children = _roots(entries), _children(place, entries, limits)
-    if roots.get((), 0) > NOTEBOOK:
+    roots, children = _roots(entries), _children(place, entries)
+    if roots.get((), 0) > NOTEBOOK or not depth:
         return [place]
-    tops = {root[0] for root in roots if root}
-    holding = [name for name in children if name in tops or HANDED_IN.search(name)]
-    if () in roots:  # one project without a package, or a notebook that lies among submissions
-        holding = [name for name in holding if _holds_package(children[name], stack)]
-        if len(holding) < 2:
-            return [place]
-    if len(holding) > 1 or (holding and any(MOODLE in name for name in children)):
-        graded = {entry.parts[0] for entry in entries if entry.parts[1:] == TAKEN[1:2]}
-        return [children[name] for name in children if name in holding or name not in graded]
-    if not holding:
-        return []
-    inner = _split(children[holding[0]], stack, limits)
-    bare_zip = place.source.is_dir() and HANDED_IN.search(
-        holding[0]
-    )  # in a folder of the instructor
-    if len(inner) > 1 or (bare_zip and MOODLE not in place.name):
-        return inner
-    return [place] if inner else []
+    graded = {entry.parts[0] for entry in entries if entry.parts[1:] == TAKEN[1:2]}
+    everyone = [child for name, child in children.items() if name not in graded]
+    if any(child.student for child in everyone):
+        return everyone
+    # Where no project lies openly, an archive counts, whatever it holds. Two are a class.
+    holding = (c for c in everyone if (c.is_archive and not roots) or _holds(c, budget.limits))
+    first, more = next(holding, None), next(holding, None)
+    if more:
+        return everyone
+    if not first or () in roots:
+        return [place] if roots else []
+    inner = _split(first, stack, budget, alone, depth - 1)
+    in_folder = alone and first.is_archive and place.source.is_dir()  # the instructor's, perhaps
+    named = in_folder and first.name != "submission"
+    return inner if named or inner not in ([], [first]) else [place]
 
 
-def _children(place: _Place, entries: list[Entry], limits: Limits) -> dict[str, _Place]:
-    """What could be submissions of a class: folders, archives, notebooks, and what is no file."""
+def _holds(place: _Place, limits: Limits) -> bool:
+    """Return whether there is a project, or an archive that can't be read and may hold one."""
+    budget = Budget(limits)
+    try:
+        with ExitStack() as stack:
+            return bool(_project(place.listing(stack, budget), stack, budget))
+    except SubmissionError as error:
+        return not isinstance(error, NoProject) and not place.entries[0].parts[0].endswith(".ipynb")
 
-    def listed(group: list[Entry], stack: ExitStack) -> list[Entry]:
-        alone = [entry for entry in group if len(entry.parts) == 1 and entry.kind != "folder"]
-        if not alone:
-            return [replace(each, parts=each.parts[1:]) for each in group if len(each.parts) > 1]
-        if len(group) > 1:
-            raise SubmissionError("there is more than one of this name; rename one")
-        return list_zip(alone[0], stack, limits)
 
-    groups = defaultdict(list)
-    for entry in entries:
-        groups[entry.parts[0]].append(entry)
-    in_folder, children = place.source.is_dir(), {}
-    for name, group in sorted(groups.items()):
-        first = group[0]
-        is_file = len(group) == len(first.parts) == 1 and first.kind == "file"
-        if not is_file or first.problem or HANDED_IN.search(name):
-            source = place.source / name if in_folder else place.source
-            inside = "" if in_folder else f"{place.inside}/{name}".lstrip("/")
-            children[name] = _Place(source, inside, lambda stack, group=group: listed(group, stack))
+def _children(place: _Place, entries: list[Entry]) -> dict[str, _Place]:
+    """Return what may be submissions of a class; of one student, where names say so, as one."""
+    groups, known = defaultdict(list), _gradescope(entries)
+    for entry in sorted(entries, key=lambda entry: entry.parts):
+        groups[_owner(entry.parts[0]) or entry.parts[0]].append(entry)
+    children, in_folder = {}, place.source.is_dir()
+    for name, group in groups.items():
+        first, last = group[0], group[-1]
+        student = known.get(name) or _owner(first.parts[0])
+        stray = len(last.parts) == 1 and last.kind == "file" and not last.problem
+        stray |= last.kind == "environment" and len(last.parts) < 3  # the instructor's own
+        if in_folder and first.parts[0] == last.parts[0]:
+            place_of = place.source / first.parts[0], ""
+        else:
+            place_of = place.source, f"{place.inside}/{name}".lstrip("/")
+        if student or HANDED_IN.search(name) or not stray:
+            children[name] = _Place(*place_of, student, group)
     return children
 
 
+def _owner(name: str) -> str:
+    """Return a student's name and number from a name that Moodle or Canvas gave, else ""."""
+    match = PLATFORM.match(name)
+    return match[1] or f"{match[2]}_{match[4]}" if match else ""
+
+
+def _gradescope(entries: list[Entry]) -> dict[str, str]:
+    """Return students' names and numbers by folder, from the list in Gradescope's export."""
+    names = {}
+    for entry in entries:
+        if entry.parts == ("submission_metadata.yml",) and entry.kind == "file":
+            content = b"".join(Budget(Limits(file=CONTENTS)).chunks(entry))
+            for folder, people in GRADESCOPE.findall(content.decode(errors="replace")):
+                found = re.findall(r":(?:name|sid): *['\"]?(.*?)['\"]?\n", people)
+                names[folder] = "_".join(found)
+    return names
+
+
 def _roots(entries: list[Entry]) -> dict[tuple[str, ...], int]:
-    """The folders that look like a project, by what marks them."""
+    """Return the folders that look like a project, by what marks them."""
     roots = defaultdict(int)
     for entry in entries:
-        *folder, name = entry.parts
-        if entry.kind != "file" or len(folder) > DEEPEST + 1:
-            continue
-        if name.endswith(".ipynb"):
-            roots[tuple(folder)] |= NOTEBOOK
-        if name == "config.py":
-            roots[tuple(folder)] |= CONFIG
-        if name.endswith(".py") and folder[-1:] == ["gpt2"]:
-            roots[tuple(folder[:-1])] |= PACKAGE
+        if entry.kind == "file" and (match := MARK.fullmatch("/".join(entry.parts))):
+            roots[PurePosixPath(match[1] or "").parts] |= 32 >> match.lastindex
     for root in list(roots):  # the project's folder itself may be called gpt2
         if roots.get((*root, "gpt2"), 0) & PACKAGE:
             roots[root] &= ~PACKAGE
@@ -215,54 +247,77 @@ def _roots(entries: list[Entry]) -> dict[tuple[str, ...], int]:
 
 
 def _root(roots: dict[tuple[str, ...], int]) -> tuple[str, ...]:
-    """The project's folder: the uppermost with a package, else with anything that marks one."""
-    surest = [root for root in roots if roots[root] & PACKAGE] or list(roots)
-    least = min(map(len, surest))
-    upper = [root for root in surest if len(root) == least]
-    best = [root for root in upper if roots[root] == max(roots[each] for each in upper)]
+    """Return the project's folder: the uppermost with a package, else with what else marks one."""
+    ranks = {root: (marks & PACKAGE, -len(root), marks) for root, marks in roots.items()}
+    best = sorted(root for root in roots if ranks[root] == max(ranks.values()))
     if len(best) > 1 and roots[best[0]] & PACKAGE:
-        names = " and ".join(shown("/".join(root)) for root in sorted(best)[:2])
-        raise SubmissionError(f"there are several projects ({names}); hand in one")
+        raise SubmissionError(SEVERAL.format(*(shown("/".join(root)) for root in best[:2])))
     return _common(best)
 
 
 def _common(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The folders that all these paths begin with."""
-    first, last = min(paths), max(paths)
-    same = [a == b for a, b in zip(first, last, strict=False)]
-    return first[: [*same, False].index(False)]
+    """Return the folders that all these paths begin with."""
+    return PurePosixPath(posixpath.commonpath(["/".join(path) for path in paths])).parts
 
 
-def _project(place: _Place, stack: ExitStack, limits: Limits):
-    """A submission's files (list of Entry), its project's folder, and notes on what was left."""
-    entries = place.listing(stack)
-    for _ in range(NESTED + 1):
-        files, notes = accepted(entries, limits)
-        roots = _roots(files)
-        if roots:
-            # Folders that hold nothing but the next one are wrapping, no part of the content.
-            wrapping = _common([entry.parts[:-1] for entry in files])
-            cut = min(map(len, (wrapping, *roots)))
-            files = [replace(entry, parts=entry.parts[cut:]) for entry in files]
-            return files, _root({root[cut:]: marks for root, marks in roots.items()}), notes
-        archives = [entry for entry in files if HANDED_IN.search(entry.parts[-1])]
-        if len(archives) != 1:
-            break
-        entries = list_zip(archives[0], stack, limits)
-    raise SubmissionError(NONE)
+def _project(entries: list[Entry], stack: ExitStack, budget: Budget, nested: int = NESTED):
+    """Return a submission's files (list of Entry), its project's folder, and notes."""
+    files, notes = archives.accepted(entries, budget.limits)
+    roots, found, errors = _roots(files), [], []
+    if max(roots.values(), default=0) <= NOTEBOOK and nested:
+        newest, older = _newest([entry for entry in files if HANDED_IN.search(entry.parts[-1])])
+        notes += tuple(f"an older copy was left out: {entry.name}" for entry in older)
+        for archive in newest[:TRIED]:
+            try:
+                inside = archives.list_archive(archive, stack, budget)
+                found.append((archive.name, *_project(inside, stack, budget, nested - 1)))
+            except SubmissionError as error:
+                errors.append(error)
+    if len(found) > 1:
+        raise SubmissionError(SEVERAL.format(found[0][0], found[1][0]))
+    if found:
+        _, files, root, more = found[0]
+        return files, root, notes + more
+    if not roots:
+        raise next((e for e in errors if not isinstance(e, NoProject)), NoProject(NONE))
+    # Folders that hold nothing but the next one are wrapping, no part of the content.
+    cut = min(map(len, (_common([entry.parts[:-1] for entry in files]), *roots)))
+    files = [replace(entry, parts=entry.parts[cut:]) for entry in files]
+    roots = {root[cut:]: marks for root, marks in roots.items()}
+    root = _root(roots)
+    ours = any({"optim", "experiments", "grading"} & set(entry.parts) for entry in files)
+    if STARTER <= roots[root] < PACKAGE or (CONFIG <= roots[root] < STARTER and not ours):
+        names = ["/".join(e.parts[len(root) :]) for e in files if e.parts[-1].endswith(".py")]
+        raise SubmissionError(OTHER.format(shown(", ".join(names))))
+    return files, root, notes
 
 
-def _on_disk(path: Path, limits: Limits) -> _Place:
+def _newest(found: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Return archives, the uppermost first, and the older copies that browsers left of them."""
+    newest, older = {}, []
+    for entry in sorted(found, key=lambda e: (len(e.parts), *map(int, COPY.findall(e.parts[-1])))):
+        key = (*entry.parts[:-1], COPY.sub("", entry.parts[-1]))
+        older += [newest[key]] if key in newest else []
+        newest[key] = entry
+    return list(newest.values()), older
+
+
+def _on_disk(path: Path) -> _Place:
+    name = os.path.basename(os.path.abspath(path))
     if path.is_dir():
-        return _Place(path, "", lambda stack: list_folder(path))
-    return _Place(path, "", lambda stack: list_file(path, stack, limits))
+        entries = [Entry((name,), "folder")]
+        entries += [replace(e, parts=(name, *e.parts)) for e in archives.list_folder(path)]
+    else:
+        entries = [Entry((name,), "file", open=partial(archives.open_plainly, path.resolve()))]
+    return _Place(path, "", _owner(name), entries)
 
 
 def _examined(place: _Place, limits: Limits) -> Submission:
-    content, budget = hashlib.blake2b(digest_size=16), Budget(limits)
+    content, budget, listing = hashlib.blake2b(digest_size=16), Budget(limits), Budget(limits)
+    found = Submission(place.name, place.source, "", "", place.inside)
     try:
         with ExitStack() as stack:
-            files, _, notes = _project(place, stack, limits)
+            files, _, notes = _project(place.listing(stack, listing), stack, listing)
             for entry in files:
                 one = hashlib.blake2b()
                 for chunk in budget.chunks(entry):
@@ -270,31 +325,26 @@ def _examined(place: _Place, limits: Limits) -> Submission:
                 name = "/".join(entry.parts).encode()
                 content.update(len(name).to_bytes(4, "big") + name + one.digest())
     except SubmissionError as error:
-        return Submission(place.name, place.source, "", place.said(error), place.inside)
-    return Submission(place.name, place.source, content.hexdigest(), "", place.inside, notes)
+        return replace(found, problem=place.said(error))
+    if (match := PLATFORM.match(place.entries[0].parts[0])) and match["late"]:
+        notes += ("handed in late, by its name",)
+    return replace(found, digest=content.hexdigest(), notes=notes)
 
 
 def _unique(found: list[Submission]) -> list[Submission]:
-    """The submissions with safe names, each once: a zip may lie beside the folder made of it."""
+    """Return them with safe names, each once: a zip may lie beside the folder made of it."""
     taken, seen, unique = set(TAKEN), set(), []
     for submission in found:
-        place = Path(os.path.abspath(submission.source), submission.inside)
-        name = safe_name(HANDED_IN.sub("", submission.student))
-        same = (place.parent, name.casefold(), submission.digest or place)
+        place = os.path.abspath(submission.source / submission.inside)
+        same = (HANDED_IN.sub("", place).casefold(), submission.digest or place)
         if place in seen or same in seen:
             continue
         seen |= {place, same}
-        student, count = name, 1
+        name = student = safe_name(submission.student)
+        count = 1
         while student.casefold() in taken:
             count += 1
             student = f"{name.encode()[:94].decode(errors='ignore')}-{count}"
         taken.add(student.casefold())
         unique.append(replace(submission, student=student))
     return unique
-
-
-def _holds_package(place: _Place, stack: ExitStack) -> bool:
-    try:
-        return any(marks > NOTEBOOK for marks in _roots(place.listing(stack)).values())
-    except SubmissionError:
-        return False
