@@ -49,7 +49,8 @@ def _with_by_hand(folder: Path) -> Iterator[tuple[dict, ByHand]]:
     for raw in read_raw(folder):
         if isinstance(raw.get("items"), list) and isinstance(raw.get("student"), str):
             path = folder / safe_name(raw["student"]) / NAME
-            write_template(path, raw)
+            if raw["items"]:
+                write_template(path, raw)
             yield raw, ByHand.load(path, raw, **common)
         else:
             yield raw, ByHand()

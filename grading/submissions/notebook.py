@@ -70,14 +70,13 @@ class Reading:
     results: dict[str, Evidence] = field(default_factory=dict)  # by name, as in RESULTS
     answers: dict[str, str] = field(default_factory=dict)  # by the id of the handed-out cell
     flags: list[Flag] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)  # of results' cells, by the result
     problem: str = ""  # why there is no notebook
     known: int = 0  # handed-out cells in it
 
     def why_not(self, name: str) -> str:
         """Return why a result is not there."""
-        cell = f"result-{name.replace(' ', '-')}"
-        texts = (f.text for f in self.flags if f.where == cell and f.kind in ("source", "payload"))
-        return self.problem or next(texts, "the notebook has no cell that shows this result")
+        return self.problem or self.faults.get(name) or "the notebook has no cell that shows it"
 
 
 def find(root: Path, handed_out, usual: str) -> tuple[Path | None, Reading]:
@@ -143,23 +142,27 @@ def look(notebook, handed_out) -> Reading:
     promised = {id: name for id, cell in originals.items() if (name := _promise(cell))}
     for cell, id in zip(cells, ids, strict=True):
         name, where = promised.get(id), id or cell.where
-        if cell.code and (name or cell.payloads()):
-            try:
-                if name is None:
-                    raise ValueError("it shows a result and was not handed out to show one")
-                claim = cell.claim(name)
-            except (ValueError, RecursionError) as error:
-                reading.flags.append(Flag("payload", where, str(error)))
-                continue
-            if not cell.same(originals[id]):
-                text = "it is to stay as handed out, so what it shows does not count"
-                reading.flags.append(Flag("source", where, text))
-            elif name not in reading.results:
-                findings = check_claim(name, claim)
-                reading.results[name] = Evidence(where, findings, claim)
-                if cell.shown() != str(Result(name, claim, findings)):
-                    text = "what stands there is not what the check of its claim says"
-                    reading.flags.append(Flag("text", where, text))
+        if not cell.code or not (name or cell.shows_result()):
+            continue
+        kind, fault, claim = "payload", "", {}
+        try:
+            if name is None:
+                raise ValueError("it shows a result and was not handed out to show one")
+            claim = cell.claim(name)
+        except (ValueError, RecursionError) as error:
+            fault = str(error)
+        if not fault and not cell.same(originals[id]):
+            kind, fault = "source", "it is to stay as handed out, so what it shows does not count"
+        if fault:
+            reading.faults.setdefault(name, fault if cell.count else "its cell was not run")
+            if cell.count or cell.payloads():
+                reading.flags.append(Flag(kind, where, fault))
+        elif name not in reading.results:
+            findings = check_claim(name, claim)
+            reading.results[name] = Evidence(where, findings, claim)
+            if cell.shown() != str(Result(name, claim, findings)):
+                text = "what stands there is not what the check of its claim says"
+                reading.flags.append(Flag("text", where, text))
     # A cell that is there twice has shown its result where one of them has.
     shown = {each.cell for each in reading.results.values()}
     reading.flags = [f for f in reading.flags if f.kind != "payload" or f.where not in shown]
@@ -197,6 +200,10 @@ class _Cell:
         """Outputs that hold what a check shows to programs, and their data."""
         outputs = [(output, _dict(output.get("data"))) for output in self.outputs]
         return [(output, data) for output, data in outputs if MIME in data]
+
+    def shows_result(self) -> bool:
+        """Whether it shows a result, and not the report of exercises' checks."""
+        return any(_dict(data[MIME]).get("kind") != "exercises" for _, data in self.payloads())
 
     def shown(self) -> str:
         return "".join(_text(data.get("text/plain")) for _, data in self.payloads())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.statistics import wilson_interval
-from grading.checks.findings import MIME
+from grading.checks.findings import MIME, Findings, Report
 from grading.checks.results import LANGUAGES, Result, check_claim
 from grading.edition.release import ANSWER
 from grading.submissions import notebook as reading
@@ -264,6 +264,16 @@ def test_missing_and_duplicated_and_changed_cells_are_flagged():
         ("changed", "title"),
     ]
     assert counts(notebook) == CLAIMS.keys()
+
+
+def test_reports_of_exercises_are_no_results_and_what_was_not_run_is_said():
+    notebook = executed()
+    data = Report([Findings("add", problem="not written yet")])._repr_mimebundle_()
+    by_id(notebook)["check-model"]["outputs"] = [displayed(data, count=3)]
+    by_id(notebook)["result-fertility"].update(outputs=[], execution_count=None)
+    assert kinds(notebook) == [("not run", "result-fertility")]
+    assert look(notebook, handed_out()).why_not("fertility") == "its cell was not run"
+    assert look(notebook, handed_out()).why_not("comparison").startswith("the notebook has no")
 
 
 def test_a_copy_of_a_results_cell_shows_it_where_the_first_does_not():
