@@ -27,29 +27,25 @@ from grading.checks.findings import Findings
 from grading.checks.results import RESULTS
 from grading.edition.regions import exercises
 from grading.edition.release import FIXED, NOTEBOOK, ROOT, student_edition
+from grading.report import ledger
 from grading.submissions import notebook as notebooks
 from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
-from grading.submissions.notebook import Evidence, Flag
+from grading.submissions.notebook import Flag
 from grading.submissions.observe import Copy
-from grading.submissions.recompute import recompute
+from grading.submissions.recompute import MISSING, SAMPLE, WRONG, recompute
+from grading.submissions.similar import own_tokens
 from grading.submissions.submission import Submission, find, unpack
+from grading.submissions.times import handed_in
 from utils import atomic_write
 
 RUBRIC = Path(__file__).parent / "rubric.toml"
-SAMPLE = ROOT / "data" / "sample"
 EMBEDDED = re.compile("toy model, embedded NLI set|miniature model, miniature world")
 WHOLE = ("pairs", "cpu_seconds", "processes")
 MACHINE = ("the machine had almost no memory left", "the disk was almost full")  # not theirs
-MANY = 4  # cells with the same fault become one flag
 SECTIONS = {"sanity check": "3.2", "toy curve": "3.4", "dev accuracy": "4.3"}
 SECTIONS |= {"fifteen accuracies": "5.1", "fertility": "5.2", "selection": "5.2"}
 SECTIONS |= {"comparison": "5.3, 5.4"}
-UNBELIEVED = ("source", "payload", "text", "duplicated", "missing")  # flags of a result's cell
-WRONG = (
-    "accuracy",
-    "predictions",
-)  # flags of a claim that does not agree with what stands behind it
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,7 @@ class Rubric:
     exercises: dict[str, float]
     results: dict[str, float]
     recomputed: dict[str, float]
+    points_a_day: float  # that being late costs
     limits: sandbox.Limits
 
     @classmethod
@@ -69,7 +66,8 @@ class Rubric:
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"{path}: not TOML ({error})") from error
         expected = {"exercises": CHECKS, "results": RESULTS}
-        expected |= {"recomputed": ("pairs", "agree", "accuracy")}
+        expected |= {"recomputed": ("pairs", "agree", "accuracy", "unevidenced")}
+        expected |= {"late": ("points_a_day",)}
         expected |= {"limits": ("wall_seconds", "cpu_seconds", "memory_gib", "processes")}
         for table, names in expected.items():
             for name, number in tables.get(table, {}).items():
@@ -92,6 +90,7 @@ class Rubric:
             tables.get("exercises", {}),
             tables.get("results", {}),
             {**ours.get("recomputed", {}), **tables.get("recomputed", {})},
+            tables.get("late", {}).get("points_a_day", 0),
             sandbox.Limits(memory=memory, **limits),
         )
 
@@ -129,32 +128,34 @@ def grade_all(
     execute: bool = False,
     again: bool = False,
     jobs: int = 1,
+    deadline: str = "",
     progress: bool = True,
 ) -> list[dict]:
-    """The grades of all submissions found in `paths`, also written to `out` (see grading.report).
+    """The grades of all submissions found in `paths`; pages in `out` are of all that are there.
 
-    What was graded before in the same way is read from there, unless `again`. The random numbers
-    of the cases are the same for all of a class, and kept in `out`.
+    What was graded before in the same way is read from there, unless `again`. What is the same for
+    all of a class is kept in `out`: the cases' random numbers, the deadline (such as
+    2026-12-01T23:59) and what a day after it costs.
     """
     out = Path(out)
     for folder in data:
         if not (Path(folder) / "XNLI-1.0").is_dir():
             raise FileNotFoundError(f"{folder}: holds no XNLI-1.0; give the folder that does")
-    submissions = find([Path(path) for path in paths])
+    if deadline:
+        datetime.fromisoformat(deadline)  # ValueError before anything is graded
+    submissions, loaded = find([Path(path) for path in paths]), Rubric.load(rubric)
+    shared = _shared(out / ledger.SHARED, deadline, loaded.points_a_day)
     settings = Settings(
-        Rubric.load(rubric),
+        loaded,
         (*(Path(folder).resolve() for folder in data), SAMPLE, nli_folder()),
-        _seed(out / "seed.json"),
+        shared["seed"],
         execute,
         tuple({Path(p).resolve() for p in paths} | {out.resolve()}),
     )
-    grades = {}
-    for submission in submissions:
-        kept = None if again else _kept(out, submission, settings)
-        if kept is not None:
-            grades[submission.student] = kept
-    todo = [s for s in submissions if s.student not in grades]
-    bar = progress_bar(total=len(submissions), initial=len(grades), disable=not progress)
+    grades = {s.student: None if again else _kept(out, s, settings) for s in submissions}
+    todo = [submission for submission in submissions if grades[submission.student] is None]
+    done = len(submissions) - len(todo)
+    bar = progress_bar(total=len(submissions), initial=done, disable=not progress)
     pool = ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 and len(todo) > 1 else None
     mapped = (pool.map if pool else map)(grade, todo, [settings] * len(todo))
     for submission, found in zip(todo, mapped, strict=True):
@@ -166,16 +167,19 @@ def grade_all(
     bar.close()
     if pool:
         pool.shutdown()
-    ordered = [grades[submission.student] for submission in submissions]
-    report.write(ordered, out)
-    return ordered
+    report.write(report.load(out), out)
+    return list(grades.values())
 
 
-def _seed(path: Path) -> int:
-    if not path.is_file():
+def _shared(path: Path, deadline: str, points_a_day: float) -> dict:
+    """What is the same for all of a class, as it was before but for what is given."""
+    known = ledger.read_shared(path.parent)
+    shared = {"seed": secrets.randbelow(10**9), **known, "points_a_day": points_a_day}
+    shared |= {"deadline": deadline} if deadline else {}
+    if shared != known:
         with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({"seed": secrets.randbelow(10**9)}) + "\n")
-    return int(json.loads(path.read_text(encoding="utf-8"))["seed"])
+            temporary.write_text(json.dumps(shared) + "\n", encoding="utf-8")
+    return shared
 
 
 def _place(out: Path, submission: Submission) -> Path:
@@ -222,7 +226,8 @@ def _empty(submission: Submission, settings: Settings) -> dict:
     worth = {**settings.rubric.exercises, **settings.rubric.results}
     return {
         "student": submission.student,
-        "source": submission.source.name,
+        "source": f"{submission.source.name}/{submission.inside}".rstrip("/"),
+        "handed_in": handed_in(submission.source, submission.inside),
         "digest": submission.digest,
         "key": settings.key(submission),
         "graded_at": datetime.now().isoformat(timespec="seconds"),
@@ -233,6 +238,7 @@ def _empty(submission: Submission, settings: Settings) -> dict:
         "flags": [],
         "claims": {},
         "recomputed": {},
+        "answers": {},
         "isolation": asdict(sandbox.available()),
         "problem": "",
     }
@@ -242,95 +248,78 @@ def _graded(root: Path, settings: Settings) -> dict:
     """Items, flags, claims and what was computed again, of an unpacked submission."""
     rubric, edition = settings.rubric, student_edition()
     had_runs = any(root.glob("runs/*/result.json"))  # before any code of the submission runs
+    tokens = own_tokens(root, edition)
     copy = Copy(root, edition, FIXED, (*settings.hidden, *settings.data))  # with its labels
     handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
-    shown, problem, flags = _read(copy.root / NOTEBOOK, handed_out)
-    unbelieved = {flag.where: flag.text for flag in flags if flag.kind in UNBELIEVED}
-    flags += [
-        Flag("edited", name, "not as it was handed out; the grader has used its own")
-        for name in copy.edited
-    ]
-    claims = {name: each.claim for name, each in shown.items()}
-    sound = {n: each.claim for n, each in shown.items() if each.findings.state == "passed"}
+    path, reading = notebooks.find(copy.root, handed_out, NOTEBOOK)
+    flags = [
+        *reading.flags,
+        *(Flag("edited", name, "not as handed out; the grader has used its own")
+          for name in copy.edited),
+    ]  # fmt: skip
+    claims = {name: each.claim for name, each in reading.results.items()}
+    passed = [n for n, each in reading.results.items() if each.findings.state == "passed"]
+    sound = {name: claims[name] for name in passed}
     again = recompute(copy, sound, settings.data, rubric.recomputed, rubric.limits, settings.seed)
     tested = copy.checked(list(rubric.exercises), fresh_cases(settings.seed), rubric.limits)
-    wrong = {name: flag.text for name, flag in again.flags if flag.kind in WRONG}
+    faulty = any(each.state != "passed" for each in tested.values())
+    # A curve of the submission's own model is another than ours where that has a fault of its own.
+    kinds = [kind for kind in WRONG if not (kind == "curve" and faulty)]
+    missing = {name: flag.text for name, flag in again.flags if flag.kind == MISSING}
+    wrong = {name: flag.text for name, flag in again.flags if flag.kind in kinds}
     flags += [flag for _, flag in again.flags]
-    if settings.execute:
-        different = _executed(copy, claims, handed_out, rubric)
+    if settings.execute and path is not None:
+        different = _executed(copy, path, claims, handed_out, rubric)
         sample = all(EMBEDDED.search(c.get("note", "")) for c in sound.values())
         if had_runs and sample:
             wrong |= different
-        flags += [Flag("executed", NOTEBOOK, text) for text in different.values()]
-    items = [_item(name, rubric.exercises, tested[name], "exercise") for name in rubric.exercises]
+        flags += [Flag("executed", path.name, text) for text in different.values()]
+    items = [_item(name, rubric, tested[name], "exercise") for name in rubric.exercises]
     for name in rubric.results:
-        if name in shown:
-            result = shown[name].findings
-            if name in wrong:
-                result = Findings(name, result.found, wrong[name], "failed")
+        if name not in claims:
+            result = Findings(name, problem=reading.why_not(name), state_if_stopped="missing")
         else:
-            why = unbelieved.get(f"result-{name.replace(' ', '-')}", problem)
-            why = why or "the notebook shows no such result"
-            result = Findings(name, problem=why, state_if_stopped="missing")
-        items.append(_item(name, rubric.results, result, "result"))
+            result = reading.results[name].findings
+            for texts, state in ((missing, "not evidenced"), (wrong, "failed")):
+                if name in texts:
+                    result = Findings(name, result.found, texts[name], state)
+        items.append(_item(name, rubric, result, "result"))
     return {
         "items": items,
         "flags": [asdict(flag) for flag in flags],
         "claims": claims,
-        "recomputed": {"accuracy": again.accuracy, "predictions": again.predictions},
+        "recomputed": {key: value for key, value in vars(again).items() if key != "flags"},
+        "answers": reading.answers,
+        "tokens": tokens,
     }
 
 
-def _read(path: Path, handed_out) -> tuple[dict[str, Evidence], str, list[Flag]]:
-    """The results that a notebook shows; why there are none; what a grader should know of it."""
-    try:
-        if not path.is_file() or path.is_symlink():
-            raise ValueError(f"{path.name} was not handed in")
-        notebook = notebooks.read(path)
-    except (OSError, ValueError) as error:
-        why = str(error).replace(f"{path.parent}/", "")
-        return {}, why, [Flag("not read", path.name, why)]
-    flags = _together(notebooks.flags(notebook, handed_out))
-    return notebooks.results(notebook, handed_out).results, "", flags
-
-
-def _together(flags: list[Flag]) -> list[Flag]:
-    """The same, where many cells have one fault in a single flag."""
-    groups: dict[tuple, list[Flag]] = {}
-    for flag in flags:
-        key = (flag.kind, flag.text) if flag.kind in ("not run", "missing") else (flag, "")
-        groups.setdefault(key, []).append(flag)
-    found = []
-    for group in groups.values():
-        if len(group) >= MANY:
-            where = ", ".join(flag.where for flag in group)
-            group = [Flag(group[0].kind, f"{len(group)} cells", where)]
-        found += group
-    return found
-
-
-def _executed(copy: Copy, claims: Mapping[str, dict], handed_out, rubric: Rubric) -> dict[str, str]:
+def _executed(
+    copy: Copy, path: Path, claims: Mapping[str, dict], handed_out, rubric: Rubric
+) -> dict[str, str]:
     """What comes out differently when the notebook is executed again, by the result's name.
 
     Where the runs of a sample profile were handed in they are only read again, and all must be
     equal. Elsewhere another processor's rounding, or data and weights that are not here, may
     explain a difference.
     """
-    path, why = copy.execute(NOTEBOOK, rubric.limits)
-    again, problem = {}, f"it could not be executed again: {why}"
-    if path is not None:
-        again, problem, _ = _read(path, handed_out)
+    path, why = copy.execute(path.relative_to(copy.root).as_posix(), rubric.limits)
+    try:
+        again = notebooks.look(notebooks.read(path), handed_out).results if path else {}
+    except (OSError, ValueError) as error:
+        again, why = {}, str(error)
     different = {}
     for name, claim in claims.items():
         if name not in again:
-            text = f"{name} does not come out when the notebook is executed again"
-            different[name] = f"{text}: {problem or why}"
+            different[name] = f"{name} does not come out when the notebook is executed again: {why}"
         elif again[name].claim != claim:
             different[name] = f"{name} comes out differently when the notebook is executed again"
     return different
 
 
-def _item(name: str, worth: Mapping[str, float], findings: Findings, kind: str) -> dict:
+def _item(name: str, rubric: Rubric, findings: Findings, kind: str) -> dict:
+    worth = float((rubric.exercises if kind == "exercise" else rubric.results)[name])
+    share = {"passed": 1.0, "not evidenced": rubric.recomputed["unevidenced"]}
     section = exercises()[name]["section"] if name in exercises() else SECTIONS.get(name, "")
     return {
         "id": name,
@@ -338,8 +327,8 @@ def _item(name: str, worth: Mapping[str, float], findings: Findings, kind: str) 
         "section": section,
         "kind": kind,
         "state": findings.state,
-        "points": float(worth[name]) if findings.state == "passed" else 0.0,
-        "max_points": float(worth[name]),
+        "points": worth * share.get(findings.state, 0.0),
+        "max_points": worth,
         "problem": findings.problem,
         "found": [asdict(finding) for finding in findings.found],
     }

@@ -1,11 +1,13 @@
-"""What instructors get of grades: Gradescope's results, a gradebook, and pages with figures.
+"""What instructors get of grades: pages, a gradebook, and results for Gradescope.
 
-    write(grades, Path("grades"))
+    write(load(Path("grades")), Path("grades"))
 
-    grades/index.html                the class: points, items, flags, and a link to each student
-    grades/gradebook.csv             a row for each student
-    grades/<student>/index.html      one student: items and what was found, flags, claims
-    grades/<student>/results.json    the same for Gradescope, flags for instructors alone
+    grades/index.html                 the class: points, items, flags, leaderboard, what is alike
+    grades/gradebook.csv              a row for each student
+    grades/moodle.csv, canvas.csv     points as Moodle and Canvas import them
+    grades/<student>/index.html       one student: points and why, answers, flags, claims
+    grades/<student>/comments.toml    points and comments by hand
+    grades/<student>/results.json     the same for Gradescope, flags for instructors alone
 
 The pages are for instructors: they show flags. They need no network and no scripts.
 """
@@ -14,18 +16,20 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import fmean, median
 from urllib.parse import quote
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from grading.report import figures
 from grading.report.grades import STATES, Grade, Item
+from grading.report.ledger import course_tables, gradebook, leaderboard, load
+from grading.submissions.similar import alike
 from utils import atomic_write
 
+__all__ = ["class_page", "gradebook", "gradescope", "load", "student_page", "write"]
+
 HERE = Path(__file__).parent
-MAKERS = [HERE / name for name in ("__init__.py", "grades.py", "figures.py", "page.html")]
 PAGES = Environment(
     loader=FileSystemLoader(HERE),
     autoescape=True,
@@ -34,13 +38,12 @@ PAGES = Environment(
     lstrip_blocks=True,
 )
 SIGNS = {"passed": "✓", "failed": "✗", "to do": "□", "waits": "…", "missing": "–"}
+SIGNS |= {"not evidenced": "?"}
 MOST_FLAGS = 500  # on the page of a class
-FORMULA = tuple("=+-@＝＋－＠")  # what makes a spreadsheet compute a cell
 
 
-def gradescope(grade) -> dict:
+def gradescope(grade: Grade) -> dict:
     """A grade as Gradescope reads it from results.json (its "Autograder Specifications")."""
-    grade = Grade.of(grade)
     tests = []
     for place, item in enumerate(grade.items, 1):
         tests.append(
@@ -69,11 +72,13 @@ def gradescope(grade) -> dict:
                 "visibility": "hidden",
             }
         )
-    output = f"{grade.points:g} of {grade.max_points:g} points."
+    lines = [f"{grade.points:g} of {grade.max_points:g} points."]
+    lines += [f"Not graded: {grade.problem}"] if grade.problem else []
+    lines += [f"{grade.penalty:g} off for {grade.late_days} days late."] if grade.penalty else []
     return {
         "score": grade.points,
         "execution_time": round(grade.seconds),
-        "output": f"{output}\nNot graded: {grade.problem}" if grade.problem else output,
+        "output": "\n".join([*lines, *filter(None, [grade.comment])]),
         "output_format": "text",
         "visibility": "visible",
         "stdout_visibility": "hidden",
@@ -83,7 +88,7 @@ def gradescope(grade) -> dict:
 
 def _lines(item: Item) -> str:
     """What was found of an item, as text."""
-    lines = [item.problem] if item.problem else []
+    lines = [text for text in (item.comment, item.problem) if text]
     for finding in item.found:
         mark = STATES["passed" if finding.passed else "failed"]
         lines.append(f"[{mark}] {finding.what}: got {finding.got}, expected {finding.expected}")
@@ -94,35 +99,9 @@ def _lines(item: Item) -> str:
     return "\n".join(lines)
 
 
-def gradebook(grades: Sequence) -> pd.DataFrame:
-    """A row for each student: student, points, max_points, each item's points, flags, problem.
-
-    Texts hold nothing that a spreadsheet would compute or take for the end of a cell.
-    """
-    grades = [Grade.of(grade) for grade in grades]
-    names = list(dict.fromkeys(item.id for grade in grades for item in grade.items))
-    rows = []
-    for grade in sorted(grades, key=_by_name):
-        points = {item.id: item.points for item in grade.items}
-        rows.append(
-            {
-                "student": _cell(grade.student),
-                "points": grade.points,
-                "max_points": grade.max_points,
-                **{_cell(name): points.get(name) for name in names},
-                "flags": len(grade.flags),
-                "problem": _cell(grade.problem),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def student_page(grade) -> str:
+def student_page(grade: Grade) -> str:
     """The page of one student, in HTML that needs nothing else."""
-    grade = Grade.of(grade)
     pictures = {}
-    if grade.items:
-        pictures["points"] = figures.points_figure(grade.items)
     if grade.curve:
         pictures["curve"] = figures.curve_figure(grade.curve)
     if grade.accuracies:
@@ -130,28 +109,23 @@ def student_page(grade) -> str:
     return _page("student", grade.student, pictures, grade=grade)
 
 
-def class_page(grades: Sequence) -> str:
+def class_page(grades: Sequence[Grade]) -> str:
     """The page of a class, in HTML that needs nothing but the students' pages beside it."""
-    grades = sorted((Grade.of(grade) for grade in grades), key=_by_name)
     titles = {item.id: item.title for grade in grades for item in grade.items}
     states = {grade.student: {item.id: item for item in grade.items} for grade in grades}
-    graded = [grade for grade in grades if not grade.problem]
+    graded = [grade for grade in grades if grade.items]
     points = [grade.points for grade in graded]
-    pictures = {}
+    flags = [(grade, flag) for grade in grades for flag in grade.flags]
+    folders = {grade.student: grade.folder for grade in grades}
+    summary = {"students": len(grades), "not graded": len(grades) - len(graded)}
+    pictures, passed = {}, {}
     if points:
         worth = max(grade.max_points for grade in graded)
         pictures["histogram"] = figures.histogram_figure(points, worth)
-    if titles:
-        passed = [
-            (title, mean(name in items and items[name].passed for items in states.values()))
-            for name, title in titles.items()
-        ]
-        pictures["passed"] = figures.passed_figure(passed)
-    flags = [(grade, flag) for grade in grades for flag in grade.flags]
-    summary = {"students": len(grades), "not graded": len(grades) - len(graded)}
-    if points:
-        summary |= {"mean": f"{mean(points):.1f}", "median": f"{median(points):.1f}"}
+        summary |= {"mean": f"{fmean(points):.1f}", "median": f"{median(points):.1f}"}
         summary |= {"least": f"{min(points):g}", "most": f"{max(points):g}"}
+        for name in titles:
+            passed[name] = sum(name in s and s[name].passed for s in states.values()) / len(grades)
     return _page(
         "class",
         "Grades",
@@ -159,29 +133,36 @@ def class_page(grades: Sequence) -> str:
         grades=grades,
         titles=titles,
         states=states,
+        passed=passed,
         flags=flags[:MOST_FLAGS],
         omitted=len(flags[MOST_FLAGS:]),
         summary=summary,
+        leaders=leaderboard(grades),
+        pairs=alike({grade.student: grade.tokens for grade in grades}),
+        folders=folders,
     )
 
 
-def write(grades: Sequence, folder: Path) -> None:
+def write(grades: Sequence[Grade], folder: Path) -> None:
     """Write pages, results and gradebook of these grades (see the top of this file).
 
     Every file is either the old one or the new one, whole. A student's page stays where the grade
     is the one that it was made from.
     """
-    folder, grades = Path(folder), list(grades)
-    code = b"".join(path.read_bytes() for path in MAKERS)
-    for raw in grades:
-        own = folder / Grade.of(raw).folder
-        _write(own / "results.json", json.dumps(gradescope(raw), indent=1, allow_nan=False) + "\n")
-        digest = hashlib.blake2b(code + json.dumps(raw, default=str).encode(), digest_size=16)
+    folder = Path(folder)
+    code = b"".join(p.read_bytes() for p in sorted(HERE.iterdir()) if p.suffix in (".py", ".html"))
+    for grade in grades:
+        own = folder / grade.folder
+        _write(
+            own / "results.json", json.dumps(gradescope(grade), indent=1, allow_nan=False) + "\n"
+        )
+        digest = hashlib.blake2b(code + repr(grade).encode(), digest_size=16)
         made_from = f"<!-- {digest.hexdigest()} -->\n"
         if not _ends_with(own / "index.html", made_from):
-            _write(own / "index.html", student_page(raw) + made_from)
-    # With a mark of its encoding, without which Excel takes names for another one.
-    _write(folder / "gradebook.csv", "\ufeff" + gradebook(grades).to_csv(index=False))
+            _write(own / "index.html", student_page(grade) + made_from)
+    for name, table in {"gradebook.csv": gradebook(grades), **course_tables(grades)}.items():
+        # With a mark of its encoding, without which Excel takes names for another one.
+        _write(folder / name, "\ufeff" + table.to_csv(index=False))
     _write(folder / "index.html", class_page(grades))
 
 
@@ -192,15 +173,6 @@ def _write(path: Path, content: str) -> None:
 
 def _ends_with(path: Path, ending: str) -> bool:
     return path.is_file() and path.read_bytes().endswith(ending.encode())
-
-
-def _cell(value: str) -> str:
-    value = value.translate({ord("\n"): " ", ord(";"): ","})
-    return f"'{value}" if value.startswith(FORMULA) else value
-
-
-def _by_name(grade: Grade) -> tuple[str, str]:
-    return grade.student.casefold(), grade.student
 
 
 def _page(kind: str, title: str, pictures: dict, **values) -> str:

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY, PALE = "#0072B2", "#D55E00", "#5F6368", "#E3EAF0"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6368"
 CHANCE = 1 / 3
 
 
@@ -24,25 +24,6 @@ def data_uri(figure: Figure) -> str:
         warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def points_figure(items: Sequence) -> Figure:
-    """A bar for each item's points, in front of one for what it is worth."""
-    fig, ax = _axes(8, 0.27 * len(items) + 0.7)
-    places = np.arange(len(items))
-    most = max([1.0, *(item.max_points for item in items)])
-    ax.barh(places, [item.max_points for item in items], 0.62, color=PALE, ec=GREY, lw=0.6)
-    ax.barh(places, [item.points for item in items], 0.62, color=BLUE)
-    for place, item in zip(places, items, strict=True):
-        label = f"{item.points:g} of {item.max_points:g}  {item.state}"
-        x = max(item.points, item.max_points) + most / 60
-        ax.text(x, place, label, va="center", fontsize=8.5, parse_math=False)
-    ax.set_yticks(places, [_short(item.title) for item in items], parse_math=False)
-    ax.set(xlim=(min(0, *(item.points for item in items)), 1.28 * most), xlabel="points")
-    ax.set_ylim(len(items) - 0.4, -0.6)
-    ax.tick_params(left=False)
-    ax.spines["left"].set_visible(False)
-    return fig
 
 
 def curve_figure(claim: Mapping) -> Figure:
@@ -75,7 +56,7 @@ def accuracies_figure(rows: Sequence) -> Figure:
     ax.plot([], [], "o", ms=6, color=BLUE, mfc="white", mew=1.5, label="claimed, 95 % interval")
     ax.plot([], [], "x", ms=6, color=ORANGE, mew=1.5, label="recomputed")
     ax.axhline(CHANCE, color=GREY, lw=1, ls="--", label="chance")
-    ax.set_xticks(range(len(rows)), [_short(row.name) for row in rows], parse_math=False)
+    ax.set_xticks(range(len(rows)), [row.name for row in rows], parse_math=False)
     if len(rows) > 8:
         ax.tick_params(axis="x", rotation=60)
     ax.set(xlim=(-0.6, len(rows) - 0.4), ylabel="accuracy")
@@ -90,33 +71,11 @@ def histogram_figure(points: Sequence[float], max_points: float) -> Figure:
     counts, edges = np.histogram(points, np.linspace(min([0.0, *points]), top, 11))
     bars = ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, ec="white")
     ax.bar_label(bars, [str(count) if count else "" for count in counts], fontsize=8.5)
-    if len(points):
-        ax.axvline(np.median(points), color=ORANGE, ls="--", lw=1.5, label="median")
-        ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.02, 1))
+    ax.axvline(np.median(points), color=ORANGE, ls="--", lw=1.5, label="median")
+    ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.02, 1))
     ax.set(xlabel=f"points of {max_points:g}", ylabel="students")
     ax.yaxis.get_major_locator().set_params(integer=True)
     return fig
-
-
-def passed_figure(passed: Sequence[tuple[str, float]]) -> Figure:
-    """The share of the class that passed each item."""
-    fig, ax = _axes(6, 0.25 * len(passed) + 0.7)
-    places, shares = np.arange(len(passed)), [share for _, share in passed]
-    ax.barh(places, np.ones(len(passed)), 0.62, color=PALE)
-    ax.barh(places, shares, 0.62, color=BLUE)
-    for place, share in zip(places, shares, strict=True):
-        ax.text(1.02, place, f"{share:.0%}", va="center", fontsize=8.5)
-    ax.set_yticks(places, [_short(title) for title, _ in passed], parse_math=False)
-    ax.set(xlim=(0, 1.12), xlabel="share of the class that passed")
-    ax.set_ylim(len(passed) - 0.4, -0.6)
-    ax.tick_params(left=False)
-    ax.spines["left"].set_visible(False)
-    return fig
-
-
-def _short(title: str) -> str:
-    title = " ".join(title.split())
-    return title if len(title) <= 30 else f"{title[:29]}…"
 
 
 def _axes(width: float, height: float):

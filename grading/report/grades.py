@@ -1,26 +1,29 @@
-"""A grade as pages and tables can show it: everything there, of its type, of bounded length.
+"""A grade as pages and tables show it: what the grader found, and what was added by hand.
 
 Grades are plain data (see grading.grader). Much of their text and all of their claims come from
-submissions; `Grade.of` takes any value whatever, and what it can't use it leaves out and says so.
+submissions: texts are made printable and short, claims are checked for their shape. What is no
+grade at all becomes one that says so.
 """
 
 import reprlib
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from grading.checks.findings import MARKS, Finding
-from grading.checks.results import ROW, misfit
+from grading.checks.results import ROW
+from grading.checks.shapes import misfit
+from grading.report.byhand import ByHand
 from grading.submissions.submission import safe_name
 
-STATES = {**MARKS, "missing": "NONE"}
-NO_FAULT = ("changed", "added")  # kinds of flags that blame nobody
+STATES = {**MARKS, "missing": "NONE", "not evidenced": "CLAIM"}
+NO_FAULT = ("changed", "added", "ids")  # kinds of flags that blame nobody
 MOST = {"items": 100, "findings": 40, "flags": 200, "claims": 20, "accuracies": 40}
 TOLERANCE = 1e-6  # between an accuracy and the same one recomputed
+COMMON = 3  # items with the same problem, from which on it is said once
 CURVE = {"first_loss": float, "train_loss": [float], "held_out_loss": [float], "unigram": float}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Item:
     """What one exercise or result was worth, and what was found of it."""
 
@@ -34,6 +37,8 @@ class Item:
     problem: str
     found: list[Finding]
     omitted: int  # how many findings more there were
+    comment: str = ""
+    by_hand: bool = False
 
     @property
     def passed(self) -> bool:
@@ -42,6 +47,14 @@ class Item:
     @property
     def mark(self) -> str:
         return STATES[self.state]
+
+    @property
+    def reason(self) -> tuple[str, str]:
+        """Why it is not passed, and a hint."""
+        worst = next((each for each in self.found if not each.passed), None)
+        if self.problem or worst is None:
+            return self.problem, ""
+        return f"{worst.what}: got {worst.got}, expected {worst.expected}", worst.hint
 
 
 @dataclass(frozen=True)
@@ -71,64 +84,117 @@ class Accuracy:
         return "agrees" if abs(self.claimed - self.recomputed) <= TOLERANCE else "differs"
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A written answer, and what was given for it by hand."""
+
+    id: str
+    text: str
+    points: float | None
+    comment: str
+
+
 @dataclass
 class Grade:
     """One student's grade."""
 
     student: str
-    points: float
-    max_points: float
-    problem: str
-    items: list[Item]
-    flags: list[Flag]
-    notes: list[Flag]  # that blame nobody
-    seconds: float
-    facts: dict[str, str]
+    problem: str = ""
+    items: list[Item] = field(default_factory=list)
+    worth: float = 0.0  # of a submission of which no item was graded
+    flags: list[Flag] = field(default_factory=list)
+    notes: list[Flag] = field(default_factory=list)  # that blame nobody
+    answers: list[Answer] = field(default_factory=list)
+    comment: str = ""
+    late_days: int = 0
+    penalty: float = 0.0
+    seconds: float = 0.0
+    source: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
     accuracies: list[Accuracy] = field(default_factory=list)
     curve: dict | None = None
+    held_out_loss: float | None = None  # of the toy model, recomputed
     claims: dict[str, str] = field(default_factory=dict)  # those that no figure shows
     skipped: list[str] = field(default_factory=list)  # what could not be shown, and why
+    tokens: frozenset = frozenset()  # see grading.submissions.similar
 
     @property
     def folder(self) -> str:
         return safe_name(self.student)
 
+    @property
+    def for_answers(self) -> float:
+        return sum(answer.points or 0.0 for answer in self.answers)
+
+    @property
+    def points(self) -> float:
+        before = sum(item.points for item in self.items) + self.for_answers
+        return max(before - self.penalty, min(before, 0.0))
+
+    @property
+    def max_points(self) -> float:
+        return sum(item.max_points for item in self.items) or self.worth
+
+    @property
+    def common(self) -> dict[str, int]:
+        """Problems that many items have: how many."""
+        texts = [item.problem for item in self.items if item.problem]
+        return {text: n for text in texts if (n := texts.count(text)) >= COMMON}
+
     @classmethod
-    def of(cls, raw) -> "Grade":
-        """The grade in any value."""
-        problem = "" if isinstance(raw, dict) else "the grade can't be read; grade it again"
-        raw = _object(raw)
-        skipped: list[str] = []
-        flags = [
-            Flag(*(clean(each.get(key, "")) for key in ("kind", "where", "text")))
-            for each in _objects(raw.get("flags"), "flags", skipped)
-        ]
+    def of(cls, raw, by_hand: ByHand | None = None) -> "Grade":
+        """The grade in a value from JSON, whatever it is."""
+        try:
+            return cls._of(raw, by_hand or ByHand())
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            name = raw.get("student") if isinstance(raw, dict) else None
+            name = name if isinstance(name, str) else ""
+            return cls(clean(name, 120) or "unnamed", "the grade can't be read; grade it again")
+
+    @classmethod
+    def _of(cls, raw: dict, by_hand: ByHand) -> "Grade":
+        flags = [Flag(*(clean(each[key]) for key in ("kind", "where", "text")))
+                 for each in raw["flags"][: MOST["flags"]]]  # fmt: skip
         grade = cls(
-            student=clean(raw.get("student", ""), 120) or "unnamed",
-            points=number(raw.get("points")),
-            max_points=number(raw.get("max_points")),
-            problem=clean(raw.get("problem", "")) or problem,
-            items=[_item(item) for item in _objects(raw.get("items"), "items", skipped)],
+            student=clean(raw["student"], 120) or "unnamed",
+            problem=clean(raw["problem"]),
+            items=[_item(item, by_hand) for item in raw["items"][: MOST["items"]]],
+            worth=number(raw["max_points"]),
             flags=[flag for flag in flags if flag.kind not in NO_FAULT],
             notes=[flag for flag in flags if flag.kind in NO_FAULT],
-            seconds=number(raw.get("seconds")),
+            seconds=number(raw["seconds"]),
+            source=clean(raw["source"], 200),
             facts=_facts(raw),
-            skipped=skipped,
+            comment=clean(by_hand.comment, 5000),
+            late_days=by_hand.days_late(raw.get("handed_in", "")),
+            tokens=frozenset(raw.get("tokens", ())),
         )
-        grade._take_claims(_object(raw.get("claims")), _object(raw.get("recomputed")))
+        if by_hand.problem:
+            grade.flags.insert(0, Flag("comments.toml", "", clean(by_hand.problem)))
+        grade.penalty = grade.late_days * by_hand.points_a_day
+        for id, text in raw.get("answers", {}).items():
+            given = by_hand.answers.get(id), clean(by_hand.comments.get(id, ""), 2000)
+            grade.answers.append(Answer(clean(id, 60), clean(text, 5000), *given))
+        for kind, kept in (("flags", MOST["flags"]), ("items", MOST["items"])):
+            if len(raw[kind]) > kept:
+                grade.skipped.append(f"{kind}: {len(raw[kind]) - kept:,} more are not shown")
+        grade._take_claims(raw["claims"], raw["recomputed"])
         return grade
 
     def _take_claims(self, claims: dict, recomputed: dict) -> None:
-        curve, rows = claims.get("toy curve"), []
-        if curve is not None and not self._misfits("toy curve", curve, CURVE):
-            self.curve = {key: curve[key] for key in CURVE}
-        dev, fifteen = claims.get("dev accuracy"), claims.get("fifteen accuracies")
-        if dev is not None and not self._misfits("dev accuracy", dev, ROW):
-            rows.append(("dev", dev))
-        if fifteen is not None and not self._misfits(
-            "fifteen accuracies", fifteen, {"rows": [ROW]}
+        rows = []
+        for name, shape in (
+            *(("toy curve", CURVE), ("dev accuracy", ROW)),
+            ("fifteen accuracies", {"rows": [ROW]}),
         ):
-            rows += [("test", row) for row in fifteen["rows"]]
+            if name in claims and (wrong := misfit(claims[name], shape, name)):
+                where, _, got, expected = wrong
+                self.skipped.append(f"{clean(where, 100)} is {clean(got, 100)}, not {expected}")
+            elif name == "toy curve" and name in claims:
+                self.curve = {key: claims[name][key] for key in CURVE}
+            elif name in claims:
+                split = "dev" if name == "dev accuracy" else "test"
+                rows += [(split, row) for row in claims[name].get("rows", [claims[name]])]
         accuracies = {}
         for split, row in rows[: MOST["accuracies"]]:
             name = f"{split}.{clean(row['language'], 12)}"
@@ -137,28 +203,15 @@ class Grade:
                 accuracies[name] = Accuracy(name, *values, n=row["n"])
             else:
                 self.skipped.append(f"{name}: its accuracy is not in its interval, or no share")
-        found = _object(recomputed.get("accuracy"))
-        for name, row in list(found.items())[: MOST["accuracies"]]:
-            value = number(_object(row).get("recomputed"), -1)
-            if 0 <= value <= 1:
-                name = clean(name, 18)
-                accuracies.setdefault(name, Accuracy(name)).recomputed = value
+        for name, row in list(recomputed.get("accuracy", {}).items())[: MOST["accuracies"]]:
+            name = clean(name, 18)
+            accuracies.setdefault(name, Accuracy(name)).recomputed = number(row["recomputed"])
         self.accuracies = list(accuracies.values())
-        for more in (len(rows), len(found)):
-            if more > MOST["accuracies"]:
-                self.skipped.append(f"accuracies: only {MOST['accuracies']} of {more:,} are shown")
+        loss = recomputed.get("held_out_loss")
+        self.held_out_loss = None if loss is None else number(loss)
         shown = ("toy curve", "dev accuracy", "fifteen accuracies")
         others = [(name, claim) for name, claim in claims.items() if name not in shown]
         self.claims = {clean(name, 60): clean(claim) for name, claim in others[: MOST["claims"]]}
-        if len(others) > MOST["claims"]:
-            self.skipped.append(f"claims: {len(others) - MOST['claims']:,} more are not shown")
-
-    def _misfits(self, name: str, claim, shape) -> bool:
-        wrong = misfit(claim, shape, name)
-        if wrong:
-            where, _, got, expected = wrong
-            self.skipped.append(f"{clean(where, 100)} is {clean(got, 100)}, not {expected}")
-        return bool(wrong)
 
 
 def clean(value, longest: int = 400) -> str:
@@ -172,10 +225,10 @@ def clean(value, longest: int = 400) -> str:
     return "".join(map(_printed, value[:longest])).strip() + more
 
 
-def number(value, default: float = 0.0) -> float:
-    """The value if it is a finite number of a size that a page can show."""
+def number(value) -> float:
+    """The value if it is a finite number of a size that a page can show, else 0."""
     fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-    return float(value) if fits else default
+    return float(value) if fits else 0.0
 
 
 class _Short(reprlib.Repr):
@@ -196,72 +249,49 @@ def _printed(character: str) -> str:
     return " " if character.isspace() else "\ufffd"
 
 
-def _item(raw: dict) -> Item:
-    found = raw.get("found") if isinstance(raw.get("found"), list) else []
-    kept = [each for each in found if isinstance(each, dict)][: MOST["findings"]]
-    state = raw.get("state")
+def _item(raw: dict, by_hand: ByHand) -> Item:
+    found = [
+        Finding(
+            *(clean(each[key]) for key in ("what", "got", "expected")),
+            each["passed"] is True,
+            clean(each["hint"]),
+        )
+        for each in raw["found"][: MOST["findings"]]
+    ]
+    id = clean(raw["id"], 60)
     return Item(
-        id=clean(raw.get("id", ""), 60),
-        title=clean(raw.get("title") or raw.get("id", ""), 60),
-        section=clean(raw.get("section", ""), 20),
-        kind=clean(raw.get("kind", ""), 20),
-        state=state if isinstance(state, str) and state in STATES else "failed",
-        points=number(raw.get("points")),
-        max_points=number(raw.get("max_points")),
-        problem=clean(raw.get("problem", "")),
-        found=[
-            Finding(
-                *(clean(each.get(key, "")) for key in ("what", "got", "expected")),
-                each.get("passed") is True,
-                clean(each.get("hint", "")),
-            )
-            for each in kept
-        ],
-        omitted=len(found) - len(kept),
+        id=id,
+        title=clean(raw["title"], 60),
+        section=clean(raw["section"], 20),
+        kind=clean(raw["kind"], 20),
+        state=raw["state"] if raw["state"] in STATES else "failed",
+        points=number(by_hand.points.get(id, raw["points"])),
+        max_points=number(raw["max_points"]),
+        problem=clean(raw["problem"]),
+        found=found,
+        omitted=len(raw["found"]) - len(found),
+        comment=clean(by_hand.comments.get(id, ""), 2000),
+        by_hand=id in by_hand.points,
     )
 
 
 def _facts(raw: dict) -> dict[str, str]:
     """What is said of the grading itself."""
-    isolation, split = _object(raw.get("isolation")), _object(raw.get("recomputed"))
-    again = _object(split.get("predictions"))
+    isolation, again = raw["isolation"], raw["recomputed"].get("predictions")
+    words = [f"{name} {'yes' if isolation.get(name) else 'NO'}" for name in
+             ("network", "processes", "files") if name in isolation]  # fmt: skip
+    words += [clean(problem, 150) for problem in isolation.get("problems", ())[:5]]
     facts = {
-        "Submission": clean(raw.get("source", ""), 120),
-        "Content": clean(raw.get("digest", ""))[:16],
-        "Graded": clean(raw.get("graded_at", ""), 30).replace("T", " "),
-        "Seconds": f"{number(raw.get('seconds')):.0f}",
-        "Ran isolated": "; ".join(_isolation(isolation)),
+        "Submission": clean(raw["source"], 120),
+        "Content": clean(raw["digest"])[:16],
+        "Handed in": clean(raw.get("handed_in", ""), 120).replace("T", " "),
+        "Graded": clean(raw["graded_at"], 30).replace("T", " "),
+        "Seconds": f"{number(raw['seconds']):.0f}",
+        "Ran isolated": "; ".join(words),
     }
     if again:
-        agree, compared = number(again.get("agree")), number(again.get("compared"))
         facts["Answers of its weights"] = (
-            f"{agree:.0f} of {compared:.0f} as its predictions for "
-            f"{clean(again.get('split', ''), 20)} say"
+            f"{number(again['agree']):.0f} of {number(again['compared']):.0f} as its predictions "
+            f"for {clean(again['split'], 20)} say"
         )
     return {name: value for name, value in facts.items() if value}
-
-
-def _isolation(raw: dict) -> Iterator[str]:
-    for name in ("network", "processes", "files"):
-        value = raw.get(name)
-        if isinstance(value, bool):
-            yield f"{name} {'yes' if value else 'NO'}"
-        elif value is not None:
-            yield f"{name} {clean(value, 150)}"
-    problems = raw.get("problems")
-    for problem in problems[:5] if isinstance(problems, list | tuple) else ():
-        yield clean(problem, 150)
-
-
-def _object(value) -> dict:
-    """The value if it is an object of JSON, else an empty one."""
-    pairs = value.items() if isinstance(value, dict) else ()
-    return {key: each for key, each in pairs if isinstance(key, str)}
-
-
-def _objects(value, name: str, skipped: list[str]) -> list[dict]:
-    """The objects in a list, so many of them."""
-    found = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-    if len(found) > MOST[name]:
-        skipped.append(f"{name}: {len(found) - MOST[name]:,} more are not shown")
-    return found[: MOST[name]]

@@ -1,32 +1,35 @@
-"""Read an executed notebook without running it or trusting it.
+"""Read executed notebooks without running or trusting them.
 
-    notebook, handed_out = read(submission), read(release)
-    shown = results(notebook, handed_out)   # what counts: results and exercises that cells show
-    found = flags(notebook, handed_out)     # what a grader should look at, and why the rest is out
+    path, reading = find(submission, release, "default_final_project.ipynb")
+    reading.results  # the claims of the cells that were handed out to show a result
+    reading.answers  # the written answers
+    reading.flags    # what a grader should look at
 
-What a cell shows counts where the cell is one that was handed out to show it, unchanged, and its
-output is whole: one payload under `MIME`, of that cell's run, that its own numbers bear out.
+A cell is the handed-out one of its id or, where an editor has dropped or renewed ids, of its
+source. Of what a result's cell shows only the claim is used; its check is made here again.
 """
 
 import ast
 import json
 import re
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-import nbformat
-from nbformat.v4.rwbase import rejoin_lines
-
-from grading.checks.findings import MARKS, MIME, Finding, Findings, Report
-from grading.checks.results import RESULTS, Result, check_claim, misfit, short
+from grading.checks.findings import MIME, Findings
+from grading.checks.results import RESULTS, Result, check_claim
+from grading.checks.shapes import misfit, short
 from grading.edition.release import ANSWER
 
-LARGEST = 100 * 2**20  # bytes of a notebook
+LARGEST = 50 * 2**20  # bytes of a notebook
+MOST_PARTS = 10**6  # lists and objects in it: a hundred bytes of memory each, two in the file
+MOST_NOTEBOOKS, MOST_CELLS = 40, 5_000
 LONGEST_CLAIM = 50_000  # characters of JSON
-AGAIN = "put your code into the notebook as handed out, run it and save it"
+LONGEST_ANSWER, LONGEST_SOURCE = 5_000, 2_000
+NO_PART = {"env", "venv", "site-packages", "node_modules", "__pycache__"}  # of what is handed in
+PAYLOAD = {"kind": str, "name": str, "claim": {}}
 
 
 @dataclass(frozen=True)
@@ -35,100 +38,135 @@ class Flag:
 
     | kind | what it says |
     |---|---|
-    | not run | a code cell was not executed |
-    | order | it was not executed just after the one above it |
-    | error | it ended in an error |
-    | missing, duplicated, moved | a handed-out cell is not there, is there twice, is elsewhere |
+    | not read | a notebook is none |
+    | notebook | the one that counts has another name, or there are several |
+    | not run, order, error | cells not executed; not one after another; ended in an error |
+    | missing, duplicated | handed-out cells are not there, or several times |
     | source | a cell that shows a result is not as handed out, so its result does not count |
-    | payload | what it shows is not what this cell's code leaves, so it does not count |
-    | text | beside its numbers stands something that they don't say, so it does not count |
-    | printed | it prints what looks like a report |
-    | changed | no fault: the other handed-out cells that were changed |
-    | added | no fault: code cells that were not handed out |
+    | payload | what it shows is no claim of its result, so it does not count |
+    | text | beside the claim stands another text than its check gives |
+    | ids | no fault: an editor has dropped or renewed ids |
+    | changed, added | no fault: other cells that were changed; code cells of the student's own |
     """
 
     kind: str
-    where: str  # a cell's id, or its number if it has none that can be printed; "" for no one cell
+    where: str
     text: str
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one cell shows of one result or exercise."""
+    """A result that a cell shows."""
 
     cell: str
     findings: Findings
-    claim: dict | None = None  # of a result
+    claim: dict
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What counts, by the name of the result (RESULTS) or exercise (CHECKS)."""
+@dataclass
+class Reading:
+    """What a notebook shows."""
 
-    results: dict[str, Evidence] = field(default_factory=dict)
-    exercises: dict[str, Evidence] = field(default_factory=dict)
+    results: dict[str, Evidence] = field(default_factory=dict)  # by name, as in RESULTS
+    answers: dict[str, str] = field(default_factory=dict)  # by the id of the handed-out cell
+    flags: list[Flag] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)  # of results' cells, by the result
+    problem: str = ""  # why there is no notebook
+    known: int = 0  # handed-out cells in it
+
+    def why_not(self, name: str) -> str:
+        """Return why a result is not there."""
+        return self.problem or self.faults.get(name) or "the notebook has no cell that shows it"
 
 
-def read(path) -> nbformat.NotebookNode:
+def find(root: Path, handed_out, usual: str) -> tuple[Path | None, Reading]:
+    """Return the notebook below a folder that shows most results, then most handed-out cells."""
+    flags, readings = [], {}
+    paths = [path for path in sorted(root.rglob("*.ipynb")) if _handed_in(path.relative_to(root))]
+    for path in paths[:MOST_NOTEBOOKS]:
+        name = path.relative_to(root).as_posix()
+        try:
+            if path.is_symlink():
+                raise ValueError("a link, not a notebook")
+            readings[name] = look(read(path), handed_out)
+        except (OSError, ValueError) as error:
+            flags.append(Flag("not read", name, str(error).replace(f"{path}: ", "")))
+    if not any(reading.known for reading in readings.values()):
+        why = "; ".join(f"{flag.where}: {flag.text}" for flag in flags[:2])
+        why = why or ("none of its notebooks is the one handed out" if readings else "")
+        return None, Reading(flags=flags, problem=why or "no notebook was handed in")
+    name, found = max(
+        readings.items(), key=lambda each: (len(each[1].results), each[1].known, each[0] == usual)
+    )
+    if others := [each for each in readings if each != name and readings[each].known]:
+        flags.append(Flag("notebook", name, f"it shows most; not used: {', '.join(others)}"))
+    elif name != usual:
+        flags.append(Flag("notebook", name, f"renamed; it was handed out as {usual}"))
+    found.flags = flags + found.flags
+    return root / name, found
+
+
+def _handed_in(path: Path) -> bool:
+    return not any(part in NO_PART or part.startswith(".") for part in path.parts)
+
+
+def read(path: Path) -> dict:
     """Return the notebook in a file; ValueError names what is wrong with it, and the fix."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such notebook; save it under this name")
     if (size := path.stat().st_size) > LARGEST:
         raise ValueError(
             f"{path}: {size / 2**20:.0f} MB, more than {LARGEST / 2**20:.0f}; "
             "clear what prints or draws so much, run it again and save it"
         )
+    content = path.read_bytes()
+    if (parts := content.count(b"{") + content.count(b"[")) > MOST_PARTS:
+        raise ValueError(f"{path}: {parts:,} lists and objects, more than {MOST_PARTS:,}")
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a notebook ({error}); {AGAIN}") from error
-    cells = raw.get("cells") if isinstance(raw, dict) else None
-    if not isinstance(cells, list) or raw.get("nbformat") != 4:
+        raise ValueError(f"{path}: not a notebook ({error})"[:300]) from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("cells"), list):
         raise ValueError(f"{path}: not a notebook of format 4; open it in JupyterLab and save it")
-    for number, cell in enumerate(cells, start=1):
-        if not isinstance(cell, dict) or not isinstance(cell.get("id"), str):
-            raise ValueError(f"{path}: cell {number} has no id, as in formats before 4.5; {AGAIN}")
-    try:
-        return rejoin_lines(nbformat.from_dict(raw))
-    except (AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: its outputs are damaged ({error}); {AGAIN}") from error
+    return raw
 
 
-def results(notebook, handed_out) -> Shown:
-    """Return the results that count; `handed_out` is the notebook as students got it."""
-    return _look(notebook, handed_out)[0]
+def look(notebook, handed_out) -> Reading:
+    """Return what a notebook shows; `handed_out` is the one that students got.
 
-
-def flags(notebook, handed_out) -> list[Flag]:
-    """Return what a grader should look at: first of the whole notebook, then cell by cell."""
-    return _look(notebook, handed_out)[1]
-
-
-def _look(notebook, handed_out) -> tuple[Shown, list[Flag]]:
-    cells, originals = _cells(notebook), {cell.id: cell for cell in _cells(handed_out)}
-    promises = {cell.id: promise for cell in originals.values() if (promise := _promise(cell))}
-    shown, found = Shown(), list(_structure(cells, originals, promises))
-    times, before = Counter(cell.id for cell in cells), 0
-    reports = _reports({name for promise in promises.values() for name in promise.names})
-    for cell in cells:
-        promise, faults, evidence = promises.get(cell.id), [], {}
-        if promise and not cell.same(originals[cell.id]):
-            text = "it shows a result and is to stay as handed out; what it shows does not count"
-            faults = [Flag("source", cell.where, text)]
-        elif cell.code:
-            faults, evidence = _evidence(cell, promise)
-        if cell.code:
-            found += _execution(cell, before)
-            before = cell.count or before
-            if any(reports.search(text) for text in cell.printed()):
-                text = "it prints what looks like a check's report"
-                found.append(Flag("printed", cell.where, text))
-        found += faults
-        if not faults and times[cell.id] == 1:
-            kept = shown.results if promise and promise.kind == "result" else shown.exercises
-            kept.update(evidence)
-    return shown, found
+    Both are as JSON has them; the notebook may be any value.
+    """
+    originals = {cell.id: cell for cell in _cells(handed_out)}
+    cells, ids = _identified(_cells(notebook), originals)
+    known = [id for id in ids if id]
+    reading = Reading(known=len(set(known)), answers=_answers(cells, ids, originals))
+    reading.flags += _structure(cells, ids, originals)
+    promised = {id: name for id, cell in originals.items() if (name := _promise(cell))}
+    for cell, id in zip(cells, ids, strict=True):
+        name, where = promised.get(id), id or cell.where
+        if not cell.code or not (name or cell.shows_result()):
+            continue
+        kind, fault, claim = "payload", "", {}
+        try:
+            if name is None:
+                raise ValueError("it shows a result and was not handed out to show one")
+            claim = cell.claim(name)
+        except (ValueError, RecursionError) as error:
+            fault = str(error)
+        if not fault and not cell.same(originals[id]):
+            kind, fault = "source", "it is to stay as handed out, so what it shows does not count"
+        if fault:
+            reading.faults.setdefault(name, fault if cell.count else "its cell was not run")
+            if cell.count or cell.payloads():
+                reading.flags.append(Flag(kind, where, fault))
+        elif name not in reading.results:
+            findings = check_claim(name, claim)
+            reading.results[name] = Evidence(where, findings, claim)
+            if cell.shown() != str(Result(name, claim, findings)):
+                text = "what stands there is not what the check of its claim says"
+                reading.flags.append(Flag("text", where, text))
+    # A cell that is there twice has shown its result where one of them has.
+    shown = {each.cell for each in reading.results.values()}
+    reading.flags = [f for f in reading.flags if f.kind != "payload" or f.where not in shown]
+    return reading
 
 
 # ---- Cells -------------------------------------------------------------------------------------
@@ -144,37 +182,69 @@ class _Cell:
     source: str
     count: int | None
     outputs: list[dict]
-    to_fill_in: bool  # if handed out: students are to write here
+
+    @cached_property
+    def form(self) -> str:
+        """What of the source decides: no layout and, where a result is shown, no comments."""
+        if self.code and "graded." in self.source and len(self.source) <= LONGEST_SOURCE:
+            try:
+                return ast.dump(ast.parse(self.source))
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                pass
+        return " ".join(self.source.split())
 
     def same(self, other: "_Cell") -> bool:
-        return self.code == other.code and self.source == other.source
+        return self.code == other.code and self.form == other.form
 
-    def printed(self) -> Iterator[str]:
-        """The texts that it shows, apart from those beside a payload and errors."""
-        for output in self.outputs:
-            data = _dict(output.get("data"))
-            if MIME not in data:
-                yield _text(output.get("text"))
-                yield _text(data.get("text/plain"))
+    def payloads(self) -> list[tuple[dict, dict]]:
+        """Outputs that hold what a check shows to programs, and their data."""
+        outputs = [(output, _dict(output.get("data"))) for output in self.outputs]
+        return [(output, data) for output, data in outputs if MIME in data]
+
+    def shows_result(self) -> bool:
+        """Whether it shows a result, and not the report of exercises' checks."""
+        return any(_dict(data[MIME]).get("kind") != "exercises" for _, data in self.payloads())
+
+    def shown(self) -> str:
+        return "".join(_text(data.get("text/plain")) for _, data in self.payloads())
+
+    def claim(self, name: str) -> dict:
+        """The claim that a run of this cell has left; ValueError says why there is none."""
+        payloads = self.payloads()
+        if len(payloads) != 1:
+            raise ValueError(f"it shows {len(payloads) or 'no'} results, and is to show one")
+        ((output, data),) = payloads
+        if output.get("output_type") != "execute_result" or (
+            self.count is None or output.get("execution_count") not in (self.count, None)
+        ):
+            raise ValueError("its result was not left by a run of this cell")
+        payload = data[MIME]
+        if wrong := misfit(payload, PAYLOAD, "payload"):
+            where, _, got, expected = wrong
+            raise ValueError(f"{where}: {got}, not {expected}")
+        if (payload["kind"], payload["name"]) != ("result", name):
+            raise ValueError(f"it shows {short(payload['name'])}, and is to show {name}")
+        if len(json.dumps(payload["claim"])) > LONGEST_CLAIM:
+            raise ValueError("payload.claim: not the few names and numbers of a claim")
+        return payload["claim"]
 
 
 def _cells(notebook) -> list[_Cell]:
     cells = _dict(notebook).get("cells")
     found = []
-    for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):
+    for number, cell in enumerate(cells[:MOST_CELLS] if isinstance(cells, list) else [], 1):
         cell = _dict(cell)
         id, count, outputs = (cell.get(key) for key in ("id", "execution_count", "outputs"))
-        id = id if isinstance(id, str) else ""
+        id = id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else ""
         source = "\n".join(line.rstrip() for line in _text(cell.get("source")).splitlines())
         found.append(
             _Cell(
                 id=id,
-                where=id if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else f"cell {number}",
+                where=id or f"cell {number}",
                 code=cell.get("cell_type") == "code",
                 source=source.strip(),
                 count=count if type(count) is int and count > 0 else None,
                 outputs=[_dict(each) for each in outputs] if isinstance(outputs, list) else [],
-                to_fill_in="raise NotImplementedError" in source or source.strip() == ANSWER,
             )
         )
     return found
@@ -191,167 +261,81 @@ def _text(value) -> str:
     return value if isinstance(value, str) else ""
 
 
-@dataclass(frozen=True)
-class _Promise:
-    """What a handed-out cell is to show; no names: all exercises."""
+def _identified(cells: list[_Cell], originals: Mapping[str, _Cell]) -> tuple[list, list[str]]:
+    """The cells and, of each, the id of the handed-out cell that it is; "" for the student's own.
 
-    kind: str
-    names: tuple[str, ...]
-
-
-def _promise(cell: _Cell) -> _Promise | None:
-    try:
-        nodes = list(ast.walk(ast.parse(cell.source))) if cell.code else []
-    except (SyntaxError, ValueError):
-        return None
-    for node in nodes:
-        match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="graded"), attr=function)):
-                if (name := function.replace("_", " ")) in RESULTS:
-                    return _Promise("result", (name,))
-            case ast.Call(func=ast.Name(id="check"), args=names):
-                names = (each.value for each in names if isinstance(each, ast.Constant))
-                return _Promise("exercises", tuple(map(str, names)))
-    return None
-
-
-# ---- The notebook as a whole -------------------------------------------------------------------
+    Of handed-out cells with the same source, those without their ids are taken in their order;
+    of the cell of a result there may be copies.
+    """
+    own = {cell.id for cell in cells}
+    waiting: dict[tuple, list[str]] = {}
+    for id, cell in originals.items():
+        waiting.setdefault((cell.code, cell.form), []).append(id)
+    ids = []
+    for cell in cells:
+        id = cell.id if cell.id in originals else ""
+        same = waiting.get((cell.code, cell.form), []) if cell.source and not id else []
+        if open := [each for each in same if each not in own]:
+            id = open[0]
+            own.add(id)
+        elif same and _promise(originals[same[0]]):
+            id = same[0]
+        ids.append(id)
+    return cells, ids
 
 
-def _structure(cells: list[_Cell], originals: dict, promises: dict) -> Iterator[Flag]:
-    there = [cell for cell in cells if cell.id in originals]
-    times = Counter(cell.id for cell in there)
-    for id in originals:
-        if times[id] != 1:
-            kind = "duplicated" if times[id] else "missing"
-            yield Flag(kind, id, f"{times[id] or 'no'} cells with the id of this handed-out one")
-    places = {id: place for place, id in enumerate(originals)}
-    once = [cell.id for cell in there if times[cell.id] == 1]
-    staying = _longest_rise([places[id] for id in once])
-    for id in once:
-        if places[id] not in staying:
-            yield Flag("moved", id, "it stands elsewhere among the handed-out cells")
-    changed = [
-        cell.id
-        for cell in there
-        if cell.id not in promises
-        and not originals[cell.id].to_fill_in
-        and not cell.same(originals[cell.id])
-    ]
-    if changed:
-        yield Flag("changed", "", ", ".join(dict.fromkeys(changed)))
-    if added := [c.where for c in cells if c.code and c.source and c.id not in originals]:
-        yield Flag("added", "", ", ".join(added))
+def _promise(cell: _Cell) -> str | None:
+    """The result that a handed-out cell is to show."""
+    called = re.search(r"^graded\.(\w+)\(", cell.source, re.MULTILINE) if cell.code else None
+    name = called[1].replace("_", " ") if called else None
+    return name if name in RESULTS else None
 
 
-def _longest_rise(numbers: list[int]) -> set[int]:
-    """The members of a longest rising subsequence of different numbers."""
-    ends: list[int] = []  # the least end of a rise of each length
-    before: dict[int, int | None] = {}
-    for number in numbers:
-        length = bisect_left(ends, number)
-        before[number] = ends[length - 1] if length else None
-        ends[length : length + 1] = [number]
-    rise, number = set(), ends[-1] if ends else None
-    while number is not None:
-        rise.add(number)
-        number = before[number]
-    return rise
+def _answers(cells: list[_Cell], ids: list[str], originals: Mapping[str, _Cell]) -> dict[str, str]:
+    """What was written in place of each ANSWER, or in text cells below it."""
+    order = list(originals)
+    asked = [id for id in order if originals[id].source == ANSWER]
+    answers: dict[str, list[str]] = {id: [] for id in asked}
+    place = -1
+    for cell, id in zip(cells, ids, strict=True):
+        place = order.index(id) if id else place
+        # Where ids were renewed an answer is the text above which stands the cell before it.
+        ahead = order[place + 1] if place + 1 < len(order) else ""
+        belongs = id or (order[place] if place >= 0 and order[place] in asked else ahead)
+        if not cell.code and belongs in answers:
+            answers[belongs].append(cell.source.replace(ANSWER, "").strip())
+    return {id: "\n\n".join(filter(None, texts))[:LONGEST_ANSWER] for id, texts in answers.items()}
 
 
-def _execution(cell: _Cell, before: int) -> Iterator[Flag]:
-    if cell.source and cell.count is None:
-        yield Flag("not run", cell.where, "this cell was not executed")
-    elif cell.count is not None and cell.count != before + 1:
-        count, last = short(cell.count), short(before)
-        if cell.count > before:
-            text = f"run {count} after run {last}: cells between were run again or taken out"
-        else:
-            text = f"run {count} below run {last}: not run top to bottom in one session"
-        yield Flag("order", cell.where, text)
-    for output in cell.outputs:
-        if output.get("output_type") == "error":
-            yield Flag("error", cell.where, f"it ended in {short(output.get('ename'))}")
+def _structure(cells: list[_Cell], ids: list[str], originals: Mapping) -> Iterator[Flag]:
+    """What there is to say of the notebook as a whole, a flag for each kind of thing."""
+    renewed = [cell for cell, id in zip(cells, ids, strict=True) if id and cell.id != id]
+    lists: dict[str, list[str]] = {"missing": [id for id in originals if id not in ids]}
+    lists["duplicated"] = [id for id, times in Counter(filter(None, ids)).items() if times > 1]
+    lists |= {kind: [] for kind in ("not run", "order", "error", "changed", "added")}
+    before = 0
+    for cell, id in zip(cells, ids, strict=True):
+        where, original = id or cell.where, originals.get(id)
+        if original is None and cell.code and cell.source:
+            lists["added"].append(where)
+        elif original and not (cell.same(original) or _promise(original) or _open(original)):
+            lists["changed"].append(where)
+        if cell.code and cell.source and cell.count is None:
+            lists["not run"].append(where)
+        elif cell.code and cell.count is not None:
+            if cell.count != before + 1:
+                lists["order"].append(where)
+            before = cell.count
+        if any(output.get("output_type") == "error" for output in cell.outputs):
+            lists["error"].append(where)
+    if renewed:
+        yield Flag("ids", "", f"{len(renewed)} cells were recognized by their source")
+    for kind, found in lists.items():
+        if found:
+            more = f" and {len(found) - 20} more" if len(found) > 20 else ""
+            yield Flag(kind, "", ", ".join(found[:20]) + more)
 
 
-def _reports(names: set[str]) -> re.Pattern:
-    """What a line of a report looks like."""
-    names = "|".join(re.escape(name) for name in sorted({*RESULTS, *names}))
-    return re.compile(rf"\[ {{0,9}}({'|'.join(MARKS.values())}) {{0,9}}\] {{0,99}}({names})", re.I)
-
-
-# ---- What a cell shows -------------------------------------------------------------------------
-
-FINDING = {"what": str, "got": str, "expected": str, "passed": bool, "hint": str}
-CHECK = {"exercise": str, "state": str, "problem": str, "found": [FINDING]}
-PAYLOADS = {
-    "result": {"kind": str, "name": str, "state": str, "found": [FINDING]},
-    "exercises": {"kind": str, "checks": [CHECK]},
-}
-
-
-def _evidence(cell: _Cell, promise: _Promise | None) -> tuple[list[Flag], dict[str, Evidence]]:
-    """What is wrong with what the cell shows, and what it shows if nothing is."""
-    bundles = [data for output in cell.outputs if (data := _dict(output.get("data")))]
-    payloads = [data[MIME] for data in bundles if MIME in data]
-    if promise is None:
-        text = "it shows a result and was not handed out to show one"
-        return [Flag("payload", cell.where, text)] if payloads else [], {}
-    if len(payloads) != 1:
-        text = f"it shows {len(payloads) or 'no'} results, and is to show one"
-        return [Flag("payload", cell.where, text)], {}
-    (output,) = (output for output in cell.outputs if MIME in _dict(output.get("data")))
-    count, expected = output.get("execution_count"), cell.count
-    if output.get("output_type") != "execute_result" or expected is None or count != expected:
-        return [Flag("payload", cell.where, "its result was not left by a run of this cell")], {}
-    try:
-        shown, report = _believed(payloads[0], promise)
-    except (ValueError, RecursionError) as error:
-        return [Flag("payload", cell.where, str(error))], {}
-    texts = {"text/plain": str(report), "text/html": report._repr_html_()}
-    beside = [(kind, value) for data in bundles for kind, value in data.items() if kind != MIME]
-    if other := [kind for kind, value in beside if _text(value) != texts.get(kind)]:
-        text = f"its {short(other[0])} is not what its numbers say"
-        return [Flag("text", cell.where, text)], {}
-    return [], {name: Evidence(cell.where, *each) for name, each in shown.items()}
-
-
-def _believed(payload, promise: _Promise) -> tuple[dict[str, tuple], Report]:
-    """Findings (and the claim) by name, and how they are shown; ValueError says what is wrong."""
-    if wrong := misfit(payload, PAYLOADS[promise.kind], "payload"):
-        where, _, got, expected = wrong
-        raise ValueError(f"{where}: {got}, not {expected}")
-    if payload["kind"] != promise.kind:
-        raise ValueError(f"payload.kind: {short(payload['kind'])}, not {promise.kind!r}")
-    if promise.kind == "exercises":
-        told = [_findings(each, each["exercise"]) for each in payload["checks"]]
-        names = [each.exercise for each in told]
-        if names != list(promise.names or dict.fromkeys(names)):
-            raise ValueError(f"it shows {short(names)}, and is to show {', '.join(promise.names)}")
-        return {each.exercise: (each,) for each in told}, Report(told)
-    (name,), claim = promise.names, payload.get("claim")
-    if not isinstance(claim, dict) or len(json.dumps(claim)) > LONGEST_CLAIM:
-        raise ValueError("payload.claim: not the few names and numbers of a claim")
-    told, found = _findings(payload, name), check_claim(name, claim)
-    if payload["name"] != name or _seen(told) != _seen(found):
-        raise ValueError("its findings are not those that its claim gives")
-    return {name: (found, claim)}, Result(name, claim, told).report
-
-
-def _seen(findings: Findings) -> list[tuple]:
-    """All but what was expected and the hints, which later releases may word in another way."""
-    return [(each.what, each.got, each.passed) for each in findings.found]
-
-
-def _findings(told: dict, name: str) -> Findings:
-    """The findings that a payload tells of; ValueError if its state is not theirs."""
-    found = [Finding(**{key: each[key] for key in FINDING}) for each in told["found"]]
-    findings = Findings(name, found)
-    if problem := told.get("problem"):
-        findings.problem = problem
-        findings.state_if_stopped = told["state"]
-    if findings.state != told["state"] or told["state"] not in MARKS:
-        raise ValueError(f"its state {short(told['state'])} is not that of its findings")
-    if problem and findings.state == "passed":
-        raise ValueError("it has passed and has a problem")
-    return findings
+def _open(original: _Cell) -> bool:
+    """Whether students are to write here."""
+    return "raise NotImplementedError" in original.source or original.source == ANSWER

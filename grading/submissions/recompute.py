@@ -1,7 +1,9 @@
-"""Compute again what a submission claims.
+"""Compute again what a submission claims, from what it has handed in beside the notebook.
 
-Accuracies follow from its saved predictions and the instructor's own labels; predictions from its
-saved weights. No file is trusted.
+The toy curve follows from its run's metrics, and its last loss from the weights, our model and our
+text; accuracies from saved predictions and our labels, and a sample of the predictions from weights
+and the submission's own model; fertility from our tokenizer and data; the selection from both.
+No file is trusted. A claim that nothing stands behind is "not evidenced".
 """
 
 import csv
@@ -10,30 +12,61 @@ import json
 import math
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from itertools import combinations, islice
 from pathlib import Path
+from statistics import fmean
 
+import pandas as pd
 from torch import Tensor
 
+from config import TOY_PRETRAINING
+from data.miniature import nli_folder
+from experiments.evaluation import Evaluation
+from experiments.languages import BUDGET, FERTILITY_PAIRS
+from experiments.transfer import select_languages, transfer_table
+from gpt2.fertility import compute_fertility, count_tokens
+from gpt2.loss import mean_loss
+from gpt2.model import GPT2Model
+from gpt2.text import TextDataset, text_loader, unigram_entropy
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import LANGUAGES, XNLIDataset
+from grading.checks.results import SETTINGS
+from grading.edition.release import ROOT
 from grading.submissions.notebook import Flag
 from grading.submissions.observe import Copy
 from grading.submissions.sandbox import Limits
 
-LARGEST = 2**25  # bytes of a file of predictions or settings
-RUN = re.compile(r"[\w.+-]{1,100}")
+SAMPLE = ROOT / "data" / "sample"
+LARGEST = 2**25  # bytes of a file of predictions, metrics or settings
+LARGEST_WEIGHTS, MOST_LAYERS = 2**27, 48  # of a toy model
+RUN = re.compile(r"[\w+-][\w.+-]{0,99}")
+FIFTEEN = "fifteen accuracies"
+MOST_GROUPS = 5000  # of runs whose mean could be a claimed one
+CLOSE = 0.01  # share by which a fertility or a loss may differ
+
+# Kinds of flags: a claim does not agree with what stands behind it; nothing stands behind it;
+# something could not be looked at, which costs nothing.
+WRONG, MISSING, UNSEEN = ("accuracy", "predictions", "curve"), "evidence", "recomputed"
 
 
-@dataclass(frozen=True)
+class NotThere(ValueError):
+    """What is needed was not handed in."""
+
+
+@dataclass
 class Recomputed:
     """`accuracy` by split and language: claimed, recomputed and n; `predictions`: compared, agree,
-    split; what does not agree as flags, each with the claim that it is about."""
+    split; `held_out_loss`; and flags, each with the claim that it is about."""
 
-    accuracy: dict[str, dict]
-    predictions: dict
-    flags: list[tuple[str, Flag]]
+    accuracy: dict[str, dict] = field(default_factory=dict)
+    predictions: dict = field(default_factory=dict)
+    held_out_loss: float | None = None
+    flags: list[tuple[str, Flag]] = field(default_factory=list)
 
 
 def recompute(
@@ -41,82 +74,215 @@ def recompute(
     seed: int = 0,
 ) -> Recomputed:  # fmt: skip
     """Compute again what these claims say; only claims that their checks understood are given."""
-    accuracy: dict[str, dict] = {}
-    flags: list[tuple[str, Flag]] = []
-    rows: dict[str, dict[str, list]] = {}  # by run, by set
-    for claim, run, split, row in _accuracies(claims):
-        lang = row["language"]
-        name = f"{split}.{lang}"
+    found, runs = Recomputed(), _Runs(copy.root, data)
+    behind: list[tuple[str, str, str, str]] = []  # claim, run, split, language
+    for claim, where, function, *arguments in _computations(found, runs, behind, claims, rules):
         try:
-            pairs = _predictions(copy.root, run, split, lang, data)
-            rows.setdefault(run, {})[name] = pairs
+            function(*arguments)
+        except NotThere as error:
+            found.flags.append((claim, Flag(MISSING, where[:100], str(error)[:300])))
         except Exception as error:  # a file that anybody may have written
-            flags.append((claim, Flag("accuracy", f"{run[:100]}, {name}", str(error)[:300])))
-            continue
-        right = sum(label == prediction for _, label, prediction in pairs)
-        found = right / len(pairs)
-        accuracy[name] = {"claimed": row["accuracy"], "recomputed": found, "n": len(pairs)}
-        if abs(found - row["accuracy"]) > rules["accuracy"] or len(pairs) != row["n"]:
-            text = (
-                f"claims {row['accuracy']:.4f} of {row['n']:,} pairs; its predictions and our "
-                f"labels make {found:.4f} of {len(pairs):,}"
-            )
-            flags.append((claim, Flag("accuracy", f"{run}, {name}", text)))
-    for claim, text in _contradictions(claims):
-        flags.append((claim, Flag("accuracy", claim, text)))
-    predictions: dict = {}
-    for run, sets in rows.items() if rules["pairs"] else ():  # of all claims one run, as handed out
-        answered = [(name, *pair) for name, pairs in sets.items() for pair in pairs]
-        chosen = random.Random(seed).sample(answered, min(rules["pairs"], len(answered)))
-        predictions, flag = _answer_again(copy, run, chosen, data, rules, limits)
-        if flag is not None:
-            about = {claim for claim, other, _, _ in _accuracies(claims) if other == run}
-            flags += [(claim, flag) for claim in sorted(about)]
-    return Recomputed(accuracy, predictions, flags)
+            text = str(error)[:300] or type(error).__name__
+            found.flags.append((claim, Flag("accuracy", where[:100], text)))
+    lot = random.Random(seed)
+    others = sorted({run for claim, run, *_ in behind if claim == "comparison"})
+    first = sorted({run for claim, run, *_ in behind if claim in ("dev accuracy", FIFTEEN)})
+    others = [run for run in others if run not in first]
+    for run in [*first, *lot.sample(others, min(1, len(others)))] if rules["pairs"] else []:
+        sets = dict.fromkeys((split, lang) for _, other, split, lang in behind if other == run)
+        answered = [(f"{split}.{lang}", *pair) for split, lang in sets
+                    for pair in runs.pairs(run, split, lang)]  # fmt: skip
+        sample = lot.sample(answered, min(rules["pairs"], len(answered)))
+        agreement, flag = _answer_again(copy, run, sample, rules, limits)
+        found.predictions = found.predictions or agreement
+        about = sorted({claim for claim, other, *_ in behind if other == run})
+        found.flags += [(claim, flag) for claim in about if flag is not None]
+    groups: dict[tuple, list[Flag]] = {}
+    for claim, flag in found.flags:
+        groups.setdefault((claim, flag.kind), []).append(flag)
+    found.flags = [
+        (claim, replace(flag, text=f"{flag.text} (and {len(more)} more)" if more else flag.text))
+        for (claim, _), (flag, *more) in groups.items()
+    ]
+    return found
 
 
-def _contradictions(claims: Mapping[str, dict]) -> Iterator[tuple[str, str]]:
-    """Claims that give the English model another accuracy than the fifteen, and what they say."""
-    if "fifteen accuracies" not in claims:
-        return
-    fifteen = {row["language"]: row["accuracy"] for row in claims["fifteen accuracies"]["rows"]}
-    for claim in ("selection", "comparison"):
-        for row in claims.get(claim, {}).get("rows", []):
-            lang, found = row["language"], row["accuracy"]
-            zero_shot = "zero-shot" in row.get("setting", "zero-shot")
-            if zero_shot and row.get("seeds", 1) == 1 and found != fifteen.get(lang, found):
-                text = f"{lang} {found:.4f} zero-shot, and {fifteen[lang]:.4f} among the fifteen"
-                yield claim, text
+def _computations(found, runs, behind, claims, rules) -> Iterator[tuple]:
+    """Claim by claim what of it is computed again, and by what, which raises where it is wrong."""
+    if claim := claims.get("toy curve"):
+        yield "toy curve", claim["run"], _curve, runs.root, claim, found
+    for name in ("fertility", "selection"):
+        if claim := claims.get(name):
+            yield name, name, _compare_fertility, claim, runs.data
+    for name, split, row, names in _accuracies(claims, runs.trained):
+        where = f"{row.get('setting', split)}, {row['language']}"
+        yield name, where, _compare_accuracy, found, runs, behind, rules, name, split, row, names
+    if claim := claims.get("selection"):
+        yield "selection", "rule", _compare_rule, runs, behind, claim
 
 
-def _accuracies(claims: Mapping[str, dict]) -> Iterator[tuple[str, str, str, dict]]:
-    """Claim, run, split and row of each accuracy that a run's predictions stand behind."""
-    if (claim := claims.get("dev accuracy")) is not None:
-        yield "dev accuracy", claim["run"], "dev", claim
-    if (claim := claims.get("fifteen accuracies")) is not None:
+def _accuracies(
+    claims: Mapping[str, dict], trained: Mapping[str, list]
+) -> Iterator[tuple[str, str, dict, list[str]]]:
+    """Claim, split and row of each accuracy, and the runs whose predictions can be behind it."""
+    if claim := claims.get("dev accuracy"):
+        yield "dev accuracy", "dev", claim, [claim["run"]]
+    if claim := claims.get(FIFTEEN):
         for row in claim["rows"]:
-            yield "fifteen accuracies", claim["run"], "test", row
+            yield FIFTEEN, "test", row, [claim["run"]]
+    english, single, together = SETTINGS
+    kinds = {english: lambda on, _: on == ["en"], single: lambda on, lang: on == [lang]}
+    kinds |= dict.fromkeys((together, BUDGET), lambda on, _: len(on) > 1)
+    for claim in ("selection", "comparison"):
+        for row in claims.get(claim, {}).get("rows", ()):
+            fits = kinds.get(row.get("setting", english), lambda *_: True)
+            names = [run for run, on in trained.items() if fits(on, row["language"])]
+            yield claim, "test", row, names
 
 
-def _predictions(
-    root: Path, run: str, split: str, lang: str, data: Sequence[Path]
-) -> list[tuple[str, str, str]]:
-    """Pair id, our label and the submission's prediction of every pair; ValueError if a row of
-    the file is missing or belongs to no pair of ours."""
-    if lang not in LANGUAGES or not RUN.fullmatch(run):
-        raise ValueError(f"no run {run[:100]!r} or language {lang[:20]!r}")
-    name = f"runs/{run}/predictions/{split}.{lang}.csv"
-    text = _read(root, name)
-    answers = {}
-    for row in csv.DictReader(io.StringIO(text)):
-        answers[row.get("pair_id")] = (row.get("prediction") or "").strip()
-    for folder in data:
-        labels = _labels(folder, split, lang)
-        if labels.keys() == answers.keys():
-            return [(pair, label, answers[pair]) for pair, label in labels.items()]
-    raise ValueError(f"{name}: not the pairs of any data that the grader has ({len(answers):,})")
+class _Runs:
+    """The runs that were handed in: the languages each was trained on, and its predictions."""
+
+    def __init__(self, root: Path, data: Sequence[Path]):
+        self.root, self.data, self.trained = root, data, {}
+        for path in sorted(root.glob("runs/*/settings.json"))[:200]:
+            with suppress(Exception):  # a file that anybody may have written
+                raw = json.loads(_read(root, path.relative_to(root).as_posix()))
+                self.trained[path.parent.name] = list(raw["settings"]["languages"])
+        self.pairs = cache(self._pairs)
+
+    def _pairs(self, run: str, split: str, lang: str) -> list[tuple[str, str, str, Path]]:
+        """Pair id, our label, the submission's prediction and our data of every pair; ValueError
+        if a row of the file is missing or belongs to no pair of ours."""
+        if lang not in LANGUAGES or not RUN.fullmatch(run):
+            raise ValueError(f"no run {run[:100]!r} or language {lang[:20]!r}")
+        name = f"runs/{run}/predictions/{split}.{lang}.csv"
+        answers = {
+            row.get("pair_id"): (row.get("prediction") or "").strip()
+            for row in csv.DictReader(io.StringIO(_read(self.root, name)))
+        }
+        for folder in self.data:
+            labels = _labels(folder, split, lang)
+            if labels.keys() == answers.keys():
+                return [(pair, label, answers[pair], folder) for pair, label in labels.items()]
+        raise ValueError(f"{name}: not the pairs of any data of the grader's ({len(answers):,})")
 
 
+def _compare_accuracy(found, runs, behind, rules, claim, split, row, names) -> None:
+    """Compare with the run, or the mean of as many as the row has seeds, that comes closest."""
+    shares, why = {}, "no run of this setting was handed in"
+    for run in names:
+        try:
+            pairs = runs.pairs(run, split, row["language"])
+        except NotThere as error:
+            why = str(error)
+        else:
+            shares[run], n = fmean(pair[1] == pair[2] for pair in pairs), len(pairs)
+    if len(shares) < (seeds := row.get("seeds", 1)):
+        raise NotThere(why)
+    means = {g: fmean(map(shares.get, g)) for g in islice(combinations(shares, seeds), MOST_GROUPS)}
+    best = min(means, key=lambda group: abs(means[group] - row["accuracy"]))
+    behind += [(claim, run, split, row["language"]) for run in best]
+    if claim in ("dev accuracy", FIFTEEN):
+        values = {"claimed": row["accuracy"], "recomputed": means[best], "n": n}
+        found.accuracy[f"{split}.{row['language']}"] = values
+    if abs(means[best] - row["accuracy"]) > rules["accuracy"] or n != row["n"]:
+        raise ValueError(
+            f"claims {row['accuracy']:.4f} of {row['n']:,} pairs; the predictions of "
+            f"{', '.join(best)} and our labels make {means[best]:.4f} of {n:,}"
+        )
+
+
+def _compare_fertility(claim: dict, data: Sequence[Path]) -> pd.DataFrame:
+    """Compare with our tokenizer on our data; return fertility and premium as we have them."""
+    known = {"miniature world": nli_folder(), "embedded NLI set": SAMPLE}
+    named = next((known[each] for each in known if each in claim["note"]), None)
+    folders = [each for each in data if (each == named if named else each not in known.values())]
+    ours = next((table for each in folders if (table := _fertility(each)) is not None), None)
+    if ours is None:
+        raise NotThere("the grader has no training files of all languages (see --data)")
+    for row in claim["rows"]:
+        value = ours["fertility"][row["language"]]
+        if abs(row["fertility"] - value) > CLOSE * value:
+            text = f"claims {row['fertility']:.3f} tokens a word of {row['language']}; "
+            raise ValueError(f"{text}our tokenizer and data make {value:.3f}")
+    return ours
+
+
+def _compare_rule(runs, behind, claim: dict) -> None:
+    """Compare the languages that the rule selects, where all that it needs is there."""
+    of = {lang: run for name, run, _, lang in behind if name == "selection"}
+    if of.keys() == set(LANGUAGES):
+        columns = ["pair_id", "label", "prediction", "data"]
+        pairs = {lang: runs.pairs(run, "test", lang) for lang, run in of.items()}
+        evaluations = {k: Evaluation(pd.DataFrame(v, columns=columns)) for k, v in pairs.items()}
+        ours = select_languages(transfer_table(evaluations, _compare_fertility(claim, runs.data)))
+        if sorted(ours) != sorted(claim["by_rule"]):
+            raise ValueError(f"from these predictions the rule selects {', '.join(ours) or 'none'}")
+
+
+def _curve(root: Path, claim: dict, found: Recomputed) -> None:
+    """Compare with the run's metrics and, of the embedded text, with what its weights give."""
+    run, epochs, held_out = claim["run"], defaultdict(list), []
+    if not RUN.fullmatch(run):
+        raise ValueError(f"no run {run[:100]!r}")
+    for line in filter(None, _read(root, f"runs/{run}/metrics.jsonl").split("\n")):
+        step = json.loads(line)
+        if "loss" in step:
+            epochs[step["epoch"]].append(step["loss"])
+        else:
+            held_out.append(step["held_out_loss"])
+    losses = {"train_loss": [fmean(each) for each in epochs.values()], "held_out_loss": held_out}
+    for name, ours in losses.items():
+        if len(ours) != len(claim[name]) or math.dist(ours, claim[name]) > 1e-6:
+            raise ValueError(f"its {name} is not that of runs/{run}/metrics.jsonl")
+    folder, why = root / "runs" / run / "model", ""
+    if "embedded text" not in claim["note"]:
+        why = "it has read another text than ours"
+    elif not _inside(root, folder / "model.safetensors"):
+        why = f"no weights in runs/{run}/model"
+    if why:
+        text = f"{why}, so its loss was only compared with its own metrics"
+        found.flags.append(("toy curve", Flag(UNSEEN, run, text)))
+        return
+    texts, unigram = _held_out()
+    if abs(unigram - claim["unigram"]) > CLOSE:
+        raise ValueError(f"the text's unigram entropy is {unigram:.3f}")
+    layers = json.loads(_read(root, f"runs/{run}/model/config.json"))["n_layer"]
+    if (folder / "model.safetensors").stat().st_size > LARGEST_WEIGHTS or layers > MOST_LAYERS:
+        raise ValueError("its model is no toy")
+    found.held_out_loss = mean_loss(GPT2Model.from_pretrained(folder), text_loader(texts, 32))
+    if held_out[-1] < (1 - CLOSE) * found.held_out_loss:
+        text = f"claims a held-out loss of {held_out[-1]:.3f}; its weights in our model make"
+        flag = Flag("curve", run, f"{text} {found.held_out_loss:.3f}")
+        found.flags.append(("toy curve", flag))
+
+
+@cache
+def _held_out() -> tuple:
+    """The held-out part of the embedded text as handed out, and its unigram entropy."""
+    texts = TextDataset(ROOT / "pretrain.txt", load_tokenizer(), TOY_PRETRAINING.max_len)
+    train, held_out = texts.split(0.1, seed=TOY_PRETRAINING.seed)
+    return held_out, unigram_entropy(train, held_out, len(load_tokenizer()))
+
+
+@cache
+def _fertility(folder: Path) -> pd.DataFrame | None:
+    """Fertility and premium of each language as handed out; None where files are missing."""
+    tokenizer, rows, english = load_tokenizer(), {}, 0
+    try:
+        for lang in LANGUAGES:  # English first
+            train = _rows(folder, "train", lang, subset=float(FERTILITY_PAIRS))
+            dev = _rows(folder, "dev", lang).data
+            tokens = sum(count_tokens([*dev["premise"], *dev["hypo"]], tokenizer))
+            english = english or tokens
+            rows[lang] = compute_fertility(train, tokenizer), tokens / english
+    except FileNotFoundError:
+        return None
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["fertility", "premium"])
+
+
+@cache
 def _labels(folder: Path, split: str, lang: str) -> dict[str, str]:
     try:
         rows = _rows(folder, split, lang)
@@ -131,21 +297,17 @@ def _rows(folder: Path, split: str, lang: str, **settings) -> XNLIDataset:
 
 
 def _answer_again(
-    copy: Copy, run: str, chosen: list, data: Sequence[Path], rules: Mapping, limits: Limits
+    copy: Copy, run: str, chosen: list, rules: Mapping, limits: Limits
 ) -> tuple[dict, Flag | None]:
-    """How many of these (set, pair, label, prediction) the run's saved weights answer alike."""
+    """How many of these (set, pair, label, prediction, data) the run's weights answer alike."""
     if not (copy.root / "runs" / run / "best_model" / "model.safetensors").is_file():
-        return {}, Flag("recomputed", run, f"no weights in runs/{run}/best_model to predict with")
+        return {}, Flag(UNSEEN, run, f"no weights in runs/{run}/best_model to predict with")
     try:
         config = json.loads(_read(copy.root, f"runs/{run}/best_model/config.json"))
         positions = min(max(int(config["n_positions"]), 16), 1024)
     except Exception as error:  # a file that anybody may have written
         return {}, Flag("predictions", run, f"its config.json is damaged: {str(error)[:300]}")
-    prompts = {
-        name: _prompts(name, {pair for other, pair, *_ in chosen if other == name}, data, positions)
-        for name in {name for name, *_ in chosen}
-    }
-    ids = [prompts[name][pair] for name, pair, *_ in chosen]
+    ids = [_prompts(folder, name, positions)[pair] for name, pair, *_, folder in chosen]
     tokens, why = copy.answers(f"runs/{run}/best_model", ids, limits)
     if not tokens:
         return {}, Flag("predictions", run, f"its model gives no predictions: {why}")
@@ -154,7 +316,7 @@ def _answer_again(
         [[t] if t in vocabulary else [] for t in tokens], skip_special_tokens=True
     )
     texts = [text.strip().lower() for text in texts]
-    agree = sum(text == answer for text, (*_, answer) in zip(texts, chosen, strict=True))
+    agree = sum(text == answer for text, (*_, answer, _) in zip(texts, chosen, strict=True))
     sets = sorted({name for name, *_ in chosen})
     found = {"compared": len(chosen), "agree": agree, "split": ", ".join(sets)}
     if agree < math.ceil(rules["agree"] * len(chosen)):
@@ -163,21 +325,22 @@ def _answer_again(
     return found, None
 
 
-def _prompts(name: str, pairs: set, data: Sequence[Path], positions: int) -> dict[str, Tensor]:
-    """The prompt's ids by pair, of the first data folder that has these pairs."""
-    split, lang = name.split(".")
-    for folder in data:
-        if pairs <= _labels(folder, split, lang).keys():
-            rows = _rows(folder, split, lang, max_length=positions)
-            return {pair: rows[i]["input_ids"] for i, pair in enumerate(rows.pair_ids)}
-    raise LookupError(f"no data with the pairs of {name}")
+@lru_cache(maxsize=32)
+def _prompts(folder: Path, name: str, positions: int) -> dict[str, Tensor]:
+    """The prompt's ids by pair."""
+    rows = _rows(folder, *name.split("."), max_length=positions)
+    return {pair: rows[i]["input_ids"] for i, pair in enumerate(rows.pair_ids)}
+
+
+def _inside(root: Path, path: Path) -> bool:
+    return path.is_file() and path.resolve() == root.resolve() / path.relative_to(root)
 
 
 def _read(root: Path, name: str) -> str:
-    """A text of the submission; OSError or ValueError, naming it, for what is none."""
+    """A text of the submission; NotThere or ValueError, naming it, for what is none."""
     path = root / name
-    if not path.is_file() or path.resolve() != root.resolve() / name:
-        raise FileNotFoundError(f"{name} was not handed in")
+    if not _inside(root, path):
+        raise NotThere(f"{name} was not handed in")
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{name}: {path.stat().st_size:,} bytes are too many for such a file")
     try:

@@ -21,7 +21,7 @@ from grading.edition.release import FIXED, NOTEBOOK, student_edition, write
 from grading.grader import RUBRIC, SAMPLE, Rubric, Settings, grade, grade_all
 from grading.submissions.expected import fresh_cases
 from grading.submissions.observe import Copy
-from grading.submissions.recompute import _contradictions, recompute
+from grading.submissions.recompute import recompute
 from grading.submissions.sandbox import Limits, available
 from grading.submissions.submission import find
 from tests.grading.hostile import CHEATING, HOSTILE, harmful
@@ -228,7 +228,8 @@ def test_a_claim_whose_predictions_cannot_be_read_is_in_doubt(tamper, text, subm
     found = computed_again(submission, claims_of(submission))
     ((name, flag),) = found.flags
     assert not found.accuracy and text in flag.text
-    assert (name, flag.kind) == ("dev accuracy", "accuracy")
+    kind = "evidence" if "handed in" in text else "accuracy"
+    assert (name, flag.kind) == ("dev accuracy", kind)
 
 
 def test_weights_that_were_not_handed_in_are_no_more_than_a_flag(submission):
@@ -245,29 +246,6 @@ def test_a_damaged_configuration_is_a_flag(text, submission):
     config.write_text(text)
     found = computed_again(submission, claims_of(submission))
     assert "its config.json is damaged" in found.flags[0][1].text
-
-
-def test_later_tables_must_agree_on_the_english_model():
-    row = {"language": "de", "accuracy": 0.4}
-    claims = {
-        "fifteen accuracies": {"rows": [row]},
-        "selection": {"rows": [{**row, "accuracy": 0.6}]},
-        "comparison": {
-            "rows": [
-                {**row, "setting": "English only (zero-shot)"},
-                {**row, "accuracy": 0.7, "setting": "per language"},
-            ]
-        },
-    }
-    assert list(_contradictions(claims)) == [
-        ("selection", "de 0.6000 zero-shot, and 0.4000 among the fifteen")
-    ]
-
-
-def test_a_run_whose_name_leads_elsewhere_is_a_flag(submission):
-    claims = claims_of(submission)
-    claims["dev accuracy"]["run"] = "../../etc"
-    assert "no run '../../etc'" in computed_again(submission, claims).flags[0][1].text
 
 
 def test_a_model_that_holds_a_pickle_with_code_is_not_loaded(submission):
@@ -290,17 +268,14 @@ def test_results_that_were_faked_in_the_notebook_do_not_count(submission):
     edited = cells["result-fifteen-accuracies"]
     edited.source = f"import fake\n{edited.source}"
     other = cells["settings-choose"]
-    other.outputs = [
-        fake,
-        nbformat.v4.new_output("stream", text="[OK  ] toy curve: got 1, expected 1\n"),
-    ]
+    other.outputs = [fake]
     nbformat.write(notebook, submission / NOTEBOOK)
     found = graded_alone(submission)
     assert states(found)["dev accuracy"] == "passed"
     assert states(found)["fifteen accuracies"] == states(found)["toy curve"] == "missing"
     assert "stay as handed out" in items(found)["fifteen accuracies"]["problem"]
     kinds = {flag["kind"] for flag in found["flags"] if flag["where"] == "settings-choose"}
-    assert {"payload", "printed"} <= kinds
+    assert kinds == {"payload"}
 
 
 def test_a_notebook_is_executed_again_in_the_sandbox(tmp_path):

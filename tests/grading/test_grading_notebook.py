@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.statistics import wilson_interval
-from grading.checks.findings import MIME, Finding, Findings, Report
+from grading.checks.findings import MIME, Findings, Report
 from grading.checks.results import LANGUAGES, Result, check_claim
 from grading.edition.release import ANSWER
 from grading.submissions import notebook as reading
-from grading.submissions.notebook import Flag, Shown, flags, read, results
+from grading.submissions.notebook import Flag, Reading, find, look, read
 from tests import ROOT
 
 LOW, HIGH = wilson_interval(1977, 2490)
@@ -24,13 +24,8 @@ CLAIMS = {
         "rows": [{"language": lang, "fertility": 1.1 + (lang != "en")} for lang in LANGUAGES],
     },
     "dev accuracy": {
-        "run": "english-0b90e8c9",
-        "note": "",
-        "language": "en",
-        "accuracy": 1977 / 2490,
-        "low": LOW,
-        "high": HIGH,
-        "n": 2490,
+        **{"run": "english-0b90e8c9", "note": "", "language": "en", "n": 2490},
+        **{"accuracy": 1977 / 2490, "low": LOW, "high": HIGH},
     },
 }
 SOURCES = {  # the notebook as students get it
@@ -39,23 +34,17 @@ SOURCES = {  # the notebook as students get it
     "check-model": "check('attention', 'add')",
     "result-dev-accuracy": "graded.dev_accuracy(run, note=profile.note)",
     "free": "seed = 0",
-    "result-fertility": "graded.fertility(fertility, note=profile.note)",
+    "result-fertility": "# The grader reads this.\ngraded.fertility(fertility, note=profile.note)",
 }
+USUAL = "default_final_project.ipynb"
 
 
 def handed_out():
     cells = [nbformat.v4.new_code_cell(source, id=id) for id, source in SOURCES.items()]
     cells.insert(0, nbformat.v4.new_markdown_cell("# GPT-2", id="title"))
-    cells.append(nbformat.v4.new_markdown_cell(ANSWER, id="answer"))
+    cells.insert(5, nbformat.v4.new_markdown_cell(ANSWER, id="dev-read"))
+    cells.append(nbformat.v4.new_markdown_cell(ANSWER, id="fertility-read"))
     return json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
-
-
-def exercises(*names):
-    """What the cell of a check shows."""
-    checks = [Findings(name) for name in names]
-    for each in checks:
-        each.true("shape", True, "(2, 3)", "(2, 3)")
-    return Report(checks)._repr_mimebundle_()
 
 
 def result(name, **changes):
@@ -67,10 +56,6 @@ def displayed(data, kind="execute_result", count=None):
     return {"output_type": kind, "data": data, "metadata": {}, "execution_count": count}
 
 
-def printed(text):
-    return {"output_type": "stream", "name": "stdout", "text": text}
-
-
 def executed():
     """The notebook as a student leaves it who has done all that there is to do."""
     notebook = handed_out()
@@ -78,11 +63,11 @@ def executed():
         cell["execution_count"] = count
     found = by_id(notebook)
     found["exercise"]["source"] = "def double(x):\n    return 2 * x"
-    found["answer"]["source"] = "The loss falls."
-    found["check-model"]["outputs"] = [displayed(exercises("attention", "add"), count=3)]
+    found["dev-read"]["source"] = "It is above chance."
+    found["fertility-read"]["source"] = "English has the least."
     found["result-dev-accuracy"]["outputs"] = [displayed(result("dev accuracy"), count=4)]
     found["result-fertility"]["outputs"] = [
-        printed("100%"),
+        {"output_type": "stream", "name": "stdout", "text": "100%"},
         displayed(result("fertility"), count=6),
     ]
     return notebook
@@ -93,39 +78,94 @@ def by_id(notebook):
 
 
 def kinds(notebook):
-    return [(flag.kind, flag.where) for flag in flags(notebook, handed_out())]
+    return [(flag.kind, flag.where or flag.text) for flag in look(notebook, handed_out()).flags]
+
+
+def counts(notebook):
+    return set(look(notebook, handed_out()).results)
 
 
 # ---- What counts -------------------------------------------------------------------------------
 
 
 def test_an_honest_notebook_counts_without_flags():
-    assert flags(executed(), handed_out()) == []
-    shown = results(executed(), handed_out())
-    assert shown.exercises.keys() == {"attention", "add"}
-    assert {name: each.claim for name, each in shown.results.items()} == CLAIMS
-    assert shown.results["fertility"].cell == "result-fertility"
-    assert all(each.findings.state == "passed" for each in shown.results.values())
+    found = look(executed(), handed_out())
+    assert found.flags == [] and found.known == len(handed_out()["cells"])
+    assert {name: each.claim for name, each in found.results.items()} == CLAIMS
+    assert found.results["fertility"].cell == "result-fertility"
+    assert all(each.findings.state == "passed" for each in found.results.values())
+    answers = {"dev-read": "It is above chance.", "fertility-read": "English has the least."}
+    assert found.answers == answers
 
 
 def test_a_result_that_fails_counts_as_one_that_fails():
     notebook = executed()
     failing = displayed(result("dev accuracy", n=2000), count=4)
     by_id(notebook)["result-dev-accuracy"]["outputs"] = [failing]
-    assert kinds(notebook) == []
-    found = results(notebook, handed_out()).results["dev accuracy"].findings
-    assert found.state == "failed" and found.first_failure.what == "pairs"
+    found = look(notebook, handed_out())
+    assert found.flags == []
+    assert found.results["dev accuracy"].findings.first_failure.what == "pairs"
 
 
-def test_it_is_the_same_from_a_file_with_lists_of_lines_and_crlf(tmp_path):
-    notebook = nbformat.from_dict(executed())
-    path = tmp_path / "notebook.ipynb"
-    path.write_bytes(nbformat.writes(notebook).replace("\n", "\r\n").encode())
-    for cell in notebook.cells:
-        cell.source = "".join(cell.source).replace("\n", " \r\n")
-    assert flags(read(path), handed_out()) == [] == flags(notebook, handed_out())
-    assert results(read(path), handed_out()).results.keys() == CLAIMS.keys()
-    assert read(path).cells[1].source == SOURCES["import"]
+def without_ids(notebook):  # Colab: nbformat 4.0
+    notebook["nbformat_minor"] = 0
+    for cell in notebook["cells"]:
+        del cell["id"]
+        cell["metadata"] = {"id": "xYz", "colab": {"base_uri": "https://localhost"}}
+
+
+def renewed_ids(notebook):  # VS Code, or JupyterLab 3 on a notebook of format 4.4
+    for number, cell in enumerate(notebook["cells"]):
+        cell["id"] = f"{number:08x}"
+
+
+def own_cells_without_ids(notebook):
+    for cell in (
+        {"cell_type": "markdown", "metadata": {}, "source": ["My ", "notes"]},
+        {"cell_type": "raw", "metadata": {}, "source": ""},
+    ):
+        notebook["cells"].insert(1, cell)
+
+
+def reformatted(notebook):
+    for cell in notebook["cells"]:
+        if cell["id"].startswith("result-"):
+            source = "".join(cell["source"]).replace("note=", "\n    note = ")
+            cell["source"] = ["# mine\n", source]
+        cell["id"] += "-2"
+
+
+def without_counts_in_outputs(notebook):
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            output.pop("execution_count", None)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [without_ids, renewed_ids, own_cells_without_ids, reformatted, without_counts_in_outputs],
+)
+def test_what_editors_do_to_ids_and_layout_costs_no_result(edit, tmp_path):
+    notebook = executed()
+    edit(notebook)
+    (tmp_path / USUAL).write_text(json.dumps(notebook))
+    found = look(read(tmp_path / USUAL), handed_out())
+    assert {name: each.claim for name, each in found.results.items()} == CLAIMS
+    assert found.answers == look(executed(), handed_out()).answers
+    assert not {flag.kind for flag in found.flags} - {"ids", "missing", "added"}
+    assert found.results["fertility"].cell == "result-fertility"
+
+
+def test_an_answer_below_its_question_is_an_answer():
+    notebook = executed()
+    cells = notebook["cells"]
+    by_id(notebook)["dev-read"]["source"] = ANSWER
+    cells.insert(6, nbformat.v4.new_markdown_cell("Second."))
+    cells.insert(6, nbformat.v4.new_markdown_cell("First."))
+    cells.insert(0, nbformat.v4.new_markdown_cell("A foreword"))
+    found = look(notebook, handed_out()).answers
+    assert found == {"dev-read": "First.\n\nSecond.", "fertility-read": "English has the least."}
+    assert look(handed_out(), handed_out()).answers == dict.fromkeys(found, "")
 
 
 def test_what_a_kernel_leaves_is_what_is_read(tmp_path):
@@ -143,87 +183,115 @@ def test_what_a_kernel_leaves_is_what_is_read(tmp_path):
     folder = {"metadata": {"path": str(ROOT)}}
     nbclient.NotebookClient(notebook, resources=folder).execute()
     nbformat.write(notebook, tmp_path / "n.ipynb")
-    assert results(read(tmp_path / "n.ipynb"), original).results["fertility"].cell == "result"
-    found = [(f.kind, f.where) for f in flags(read(tmp_path / "n.ipynb"), original)]
-    assert found == [("payload", "faked")]
+    found = look(read(tmp_path / "n.ipynb"), original)
+    assert found.results["fertility"].cell == "result"
+    assert [(flag.kind, flag.where) for flag in found.flags] == [("payload", "faked")]
+
+
+# ---- Which notebook ----------------------------------------------------------------------------
+
+
+def put(folder, **notebooks):
+    for name, notebook in notebooks.items():
+        path = folder / f"{name.replace('__', '/')}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(notebook if isinstance(notebook, str) else json.dumps(notebook))
+
+
+def test_the_notebook_with_most_results_is_found_whatever_its_name(tmp_path):
+    usual = USUAL.removesuffix(".ipynb")
+    one = executed()
+    by_id(one)["result-fertility"]["outputs"] = []
+    other = json.dumps({"nbformat": 4, "cells": [{"cell_type": "code", "source": "1"}]})
+    hidden = {".ipynb_checkpoints__x": executed(), "env__lib__y": executed()}
+    put(tmp_path, **{usual: handed_out()}, one=one, final__Kopie=executed(), zz=other, **hidden)
+    path, found = find(tmp_path, handed_out(), USUAL)
+    assert path == tmp_path / "final" / "Kopie.ipynb" and found.results.keys() == CLAIMS.keys()
+    assert found.flags == [
+        Flag("notebook", "final/Kopie.ipynb", f"it shows most; not used: {USUAL}, one.ipynb")
+    ]
+
+
+def test_a_renamed_notebook_is_flagged_and_counts(tmp_path):
+    put(tmp_path, abgabe=executed())
+    path, found = find(tmp_path, handed_out(), USUAL)
+    assert path.name == "abgabe.ipynb" and found.results.keys() == CLAIMS.keys()
+    assert found.flags[0].kind == "notebook" and USUAL in found.flags[0].text
+
+
+def test_no_notebook_is_a_problem_with_its_reason(tmp_path):
+    assert find(tmp_path, handed_out(), USUAL)[1].problem == "no notebook was handed in"
+    put(tmp_path, other=json.dumps({"nbformat": 4, "cells": []}))
+    problem = find(tmp_path, handed_out(), USUAL)[1].problem
+    assert problem == "none of its notebooks is the one handed out"
+    put(tmp_path, **{"0broken": "{"})
+    path, found = find(tmp_path, handed_out(), USUAL)
+    assert path is None and found.problem.startswith("0broken.ipynb: not a notebook (")
+    assert found.why_not("fertility") == found.problem and found.flags[0].kind == "not read"
 
 
 # ---- What is flagged ---------------------------------------------------------------------------
 
 
-def does_not_count(notebook, name="dev accuracy"):
-    shown = results(notebook, handed_out())
-    return name not in shown.results and name not in shown.exercises
-
-
-def test_cells_that_were_not_run_are_flagged_unless_empty():
-    notebook = executed()
-    by_id(notebook)["free"]["execution_count"] = None
-    by_id(notebook)["result-fertility"]["execution_count"] = 5
-    by_id(notebook)["result-fertility"]["outputs"][1]["execution_count"] = 5
-    notebook["cells"].append(nbformat.v4.new_code_cell(" \n", id="empty"))
-    assert kinds(notebook) == [("not run", "free")]
-    by_id(notebook)["result-dev-accuracy"]["execution_count"] = None
-    assert ("not run", "result-dev-accuracy") in kinds(notebook) and does_not_count(notebook)
-
-
-@pytest.mark.parametrize(
-    ("counts", "where"),
-    [
-        ([1, 2, 3, 4, 5, 7], ["result-fertility"]),  # run again
-        ([1, 2, 9, 4, 5, 6], ["check-model", "result-dev-accuracy"]),  # and the one below was not
-        ([7, 8, 9, 10, 11, 12], ["import"]),  # not a fresh kernel
-        ([1, 2, 3, 1, 2, 3], ["result-dev-accuracy"]),  # another session
-        ([1, 2, 3, 3, 4, 5], ["result-dev-accuracy"]),
-    ],
-)
-def test_cells_out_of_order_are_flagged_by_their_ids(counts, where):
+def test_each_kind_of_fault_of_execution_is_one_flag():
     notebook = executed()
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    for cell, count in zip(code, counts, strict=True):
+    for cell, count in zip(code, [1, 2, 9, 4, None, 6], strict=True):
         cell["execution_count"] = count
-        for output in cell["outputs"]:
-            output["execution_count"] = count
-    assert kinds(notebook) == [("order", id) for id in where]
-    assert results(notebook, handed_out()).results.keys() == CLAIMS.keys()
-
-
-def test_errors_are_flagged():
-    notebook = executed()
     error = {"output_type": "error", "ename": "KeyError", "evalue": "x", "traceback": []}
     by_id(notebook)["free"]["outputs"] = [error]
-    assert flags(notebook, handed_out()) == [Flag("error", "free", "it ended in 'KeyError'")]
+    notebook["cells"].append(nbformat.v4.new_code_cell(" \n", id="empty"))
+    assert kinds(notebook) == [
+        ("not run", "free"),
+        ("order", "check-model, result-dev-accuracy, result-fertility"),
+        ("error", "free"),
+    ]
+    assert counts(notebook) == CLAIMS.keys()
 
 
-def test_missing_duplicated_and_moved_cells_are_flagged():
+def test_missing_and_duplicated_and_changed_cells_are_flagged():
     notebook = executed()
     cells = by_id(notebook)
-    order = ["title", "import", "answer", "exercise", "check-model", "result-fertility"]
-    notebook["cells"] = [cells[id] for id in order] + [copy.deepcopy(cells["result-fertility"])]
-    found = kinds(notebook)
-    assert found[:4] == [
-        ("missing", "result-dev-accuracy"),
+    cells["title"]["source"] = "# My GPT-2"
+    del notebook["cells"][notebook["cells"].index(cells["free"])]
+    for copied in (cells["result-dev-accuracy"], {**cells["result-fertility"], "id": "new"}):
+        notebook["cells"].append({**copied, "outputs": []})
+    assert kinds(notebook) == [
+        ("ids", "1 cells were recognized by their source"),
         ("missing", "free"),
-        ("duplicated", "result-fertility"),
-        ("moved", "answer"),
+        ("duplicated", "result-dev-accuracy, result-fertility"),
+        ("order", "result-fertility, result-dev-accuracy, result-fertility"),
+        ("changed", "title"),
     ]
-    assert does_not_count(notebook, "fertility")
+    assert counts(notebook) == CLAIMS.keys()
+
+
+def test_reports_of_exercises_are_no_results_and_what_was_not_run_is_said():
+    notebook = executed()
+    data = Report([Findings("add", problem="not written yet")])._repr_mimebundle_()
+    by_id(notebook)["check-model"]["outputs"] = [displayed(data, count=3)]
+    by_id(notebook)["result-fertility"].update(outputs=[], execution_count=None)
+    assert kinds(notebook) == [("not run", "result-fertility")]
+    assert look(notebook, handed_out()).why_not("fertility") == "its cell was not run"
+    assert look(notebook, handed_out()).why_not("comparison").startswith("the notebook has no")
+
+
+def test_a_copy_of_a_results_cell_shows_it_where_the_first_does_not():
+    notebook = executed()
+    first = by_id(notebook)["result-fertility"]
+    notebook["cells"].append({**copy.deepcopy(first), "id": "copied"})
+    first["outputs"] = []
+    assert counts(notebook) == CLAIMS.keys() and ("duplicated", "result-fertility") in kinds(
+        notebook
+    )
 
 
 def test_a_cell_that_shows_a_result_is_to_stay_as_it_is():
-    for change in ({"source": "graded.dev_accuracy(run, note='')"}, {"cell_type": "markdown"}):
-        notebook = executed()
-        by_id(notebook)["result-dev-accuracy"].update(change)
-        assert ("source", "result-dev-accuracy") in kinds(notebook)
-        assert does_not_count(notebook)
-
-
-def test_other_changes_are_one_flag_and_own_cells_none():
     notebook = executed()
-    by_id(notebook)["free"]["source"] = "seed = 1"
-    by_id(notebook)["title"]["source"] = "# My GPT-2"
-    notebook["cells"].insert(0, nbformat.v4.new_markdown_cell("Mine"))
-    assert flags(notebook, handed_out()) == [Flag("changed", "", "title, free")]
+    by_id(notebook)["result-dev-accuracy"]["source"] = "graded.dev_accuracy(run, note='')"
+    assert ("source", "result-dev-accuracy") in kinds(notebook)
+    found = look(notebook, handed_out())
+    assert found.results.keys() == {"fertility"} and "stay" in found.why_not("dev accuracy")
 
 
 def test_a_result_in_another_cell_is_flagged_and_does_not_count():
@@ -231,7 +299,7 @@ def test_a_result_in_another_cell_is_flagged_and_does_not_count():
     by_id(notebook)["result-dev-accuracy"]["outputs"] = []
     by_id(notebook)["free"]["outputs"] = [displayed(result("dev accuracy"), count=5)]
     assert kinds(notebook) == [("payload", "result-dev-accuracy"), ("payload", "free")]
-    assert does_not_count(notebook)
+    assert counts(notebook) == {"fertility"}
 
 
 def faked(**changes):
@@ -241,20 +309,14 @@ def faked(**changes):
     return output
 
 
-HONEST = faked()
-TOLD = HONEST["data"][MIME]["found"]
 FAKES = {
     "by display": [displayed(result("dev accuracy"), "display_data", 4)],
     "of another run of the cell": [displayed(result("dev accuracy"), count=5)],
-    "twice": [HONEST, HONEST],
+    "twice": [faked(), faked()],
     "of another result": [displayed(result("fertility"), count=4)],
-    "of exercises": [displayed(exercises("attention"), count=4)],
+    "of exercises": [faked(kind="exercises")],
     "no object": [displayed({MIME: [1]}, count=4)],
     "of no kind": [faked(kind=None)],
-    "without findings": [faked(found=None)],
-    "with findings of its own": [faked(found=[{**TOLD[0], "got": "better"}, *TOLD[1:]])],
-    "with a state of its own": [faked(state="failed")],
-    "with a claim that its findings are not of": [faked(claim={**CLAIMS["dev accuracy"], "n": 1})],
     "with a huge claim": [faked(claim={**CLAIMS["dev accuracy"], "more": "x" * 10**6})],
     "with no claim": [faked(claim=3)],
 }
@@ -265,75 +327,16 @@ def test_a_payload_that_the_cell_can_not_have_left_is_flagged(outputs):
     notebook = executed()
     by_id(notebook)["result-dev-accuracy"]["outputs"] = outputs
     assert kinds(notebook) == [("payload", "result-dev-accuracy")]
-    assert does_not_count(notebook)
+    assert counts(notebook) == {"fertility"}
 
 
-def test_checks_of_other_exercises_than_the_cells_are_flagged():
-    for names in (("attention",), ("add", "attention"), ("attention", "add", "embed")):
-        notebook = executed()
-        by_id(notebook)["check-model"]["outputs"] = [displayed(exercises(*names), count=3)]
-        assert kinds(notebook) == [("payload", "check-model")]
-        assert does_not_count(notebook, "attention")
-
-
-def test_a_problem_is_shown_and_is_no_pass():
+def test_only_the_claim_is_believed_and_other_text_is_flagged():
     notebook = executed()
-    checks = [
-        Findings("attention", [], "not written yet", "to do"),
-        Findings("add", [], "waits for attention", "waits"),
-    ]
-    data = Report(checks)._repr_mimebundle_()
-    by_id(notebook)["check-model"]["outputs"] = [displayed(data, count=3)]
-    assert kinds(notebook) == []
-    shown = results(notebook, handed_out()).exercises
-    assert shown["attention"].findings == checks[0] and shown["add"].findings == checks[1]
-    data[MIME]["checks"][0]["state"] = "passed"
-    assert kinds(notebook) == [("payload", "check-model")]
-
-
-@pytest.mark.parametrize(
-    "beside",
-    [
-        {"text/plain": "[OK  ] dev accuracy           99 %"},
-        {"text/html": "<b>99 %</b>"},
-        {"image/png": "AAAA"},
-        {"text/plain": None},
-    ],
-)
-def test_what_stands_beside_a_payload_must_be_what_it_says(beside):
-    notebook = executed()
-    data = {**result("dev accuracy"), **beside}
-    by_id(notebook)["result-dev-accuracy"]["outputs"] = [displayed(data, count=4)]
-    assert kinds(notebook) == [("text", "result-dev-accuracy")] and does_not_count(notebook)
-
-
-def test_a_later_release_may_word_what_it_expects_in_another_way():
-    output = displayed(result("fertility"), count=6)
-    payload = output["data"][MIME]
-    payload["found"][0]["expected"] = "as ever"
-    told = Findings("fertility", [Finding(**each) for each in payload["found"]])
-    output["data"] = Result("fertility", payload["claim"], told)._repr_mimebundle_()
-    notebook = executed()
-    by_id(notebook)["result-fertility"]["outputs"] = [output]
-    assert kinds(notebook) == [] and not does_not_count(notebook, "fertility")
-
-
-def test_another_figure_in_the_cell_of_a_result_is_flagged():
-    notebook = executed()
-    cell = by_id(notebook)["result-dev-accuracy"]
-    cell["outputs"].append(displayed({"text/html": "<b>99 %</b>"}, "display_data"))
-    assert kinds(notebook) == [("text", "result-dev-accuracy")] and does_not_count(notebook)
-
-
-def test_only_prints_that_look_like_a_report_are_flagged():
-    report = str(Report([check_claim("fertility", CLAIMS["fertility"])]))
-    for output in (printed(report), printed(["[ok] ", "Add"]), displayed({"text/plain": report})):
-        notebook = executed()
-        by_id(notebook)["free"]["outputs"] = [output]
-        assert kinds(notebook) == [("printed", "free")]
-    notebook = executed()
-    by_id(notebook)["free"]["outputs"] = [printed("[OK]      torch  2.13\n[missing] data")]
-    assert kinds(notebook) == []
+    output = faked(claim={**CLAIMS["dev accuracy"], "n": 1}, state="passed", found=[])
+    by_id(notebook)["result-dev-accuracy"]["outputs"] = [output]
+    assert kinds(notebook) == [("text", "result-dev-accuracy")]
+    found = look(notebook, handed_out()).results["dev accuracy"].findings
+    assert found.state == "failed" and found.first_failure.what == "pairs"
 
 
 # ---- Notebooks that anybody may have written ---------------------------------------------------
@@ -365,12 +368,12 @@ def mutated(draw, value):
 
 
 def is_read(notebook):
-    found, shown = flags(notebook, handed_out()), results(notebook, handed_out())
-    assert isinstance(shown, Shown)
-    for flag in found:
-        assert len(flag.text) < 500 and len(flag.where) <= 64 and flag.kind in Flag.__doc__
+    found = look(notebook, handed_out())
+    assert isinstance(found, Reading)
+    for flag in found.flags:
+        assert len(flag.text) < 2000 and len(flag.where) <= 64 and flag.kind in Flag.__doc__
         f"{flag.where}{flag.text}".encode()
-    for name, each in shown.results.items():
+    for name, each in found.results.items():
         assert check_claim(name, each.claim).found == each.findings.found
 
 
@@ -400,16 +403,11 @@ def test_outputs_nested_without_end_are_read():
     cells["result-fertility"]["outputs"] = [faked(claim={"rows": deep}), deep]
     cells["result-dev-accuracy"]["outputs"] = [faked(claim={"rows": deep})]
     cells["import"]["source"] = deep
+    cells["check-model"]["source"] = "(" * 100_000
     is_read(notebook)
 
 
 # ---- Files -------------------------------------------------------------------------------------
-
-
-def without_id():
-    notebook = handed_out()
-    del notebook["cells"][2]["id"]
-    return json.dumps(notebook)
 
 
 @pytest.mark.parametrize(
@@ -422,13 +420,7 @@ def without_id():
         (b'{"cells": 1' + b"0" * 5000 + b"}", "not a notebook"),
         (b"[1, 2]", "not a notebook of format 4; open it in JupyterLab and save it"),
         (b'{"nbformat": 3, "worksheets": []}', "not a notebook of format 4"),
-        (b'{"nbformat": 4, "cells": {}}', "not a notebook of format 4"),
-        (b'{"nbformat": 4, "cells": [1]}', "cell 1 has no id"),
-        (without_id().encode(), "cell 3 has no id, .* put your code into the notebook as handed"),
-        (
-            b'{"nbformat": 4, "cells": [{"id": "a", "cell_type": "code", "outputs": [3]}]}',
-            "damaged",
-        ),
+        (b"[" + b"{}," * 10**6 + b"{}]", "1,000,002 lists and objects, more than 1,000,000"),
     ],
 )
 def test_a_file_that_is_no_notebook_is_named_with_its_fix(content, message, tmp_path):
@@ -440,12 +432,9 @@ def test_a_file_that_is_no_notebook_is_named_with_its_fix(content, message, tmp_
     assert text.startswith(f"{path}: ") and "\n" not in text and len(text) < len(str(path)) + 300
 
 
-def test_a_file_that_is_not_there_or_too_large_is_named(tmp_path, monkeypatch):
-    path = tmp_path / "final.ipynb"
-    with pytest.raises(ValueError, match="no such notebook"):
-        read(path)
-    path.write_text(json.dumps(handed_out()))
-    assert [cell.id for cell in read(path).cells] == list(by_id(handed_out()))
+def test_a_file_that_is_too_large_or_a_link_is_not_read(tmp_path, monkeypatch):
+    put(tmp_path, final=executed())
+    (tmp_path / "link.ipynb").symlink_to(tmp_path / "final.ipynb")
     monkeypatch.setattr(reading, "LARGEST", 100)
-    with pytest.raises(ValueError, match="MB, more than"):
-        read(path)
+    found = find(tmp_path, handed_out(), USUAL)[1]
+    assert "MB, more than" in found.flags[0].text and "a link" in found.flags[1].text

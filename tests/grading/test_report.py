@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-import time
+import subprocess
+import zipfile
 from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from experiments.statistics import wilson_interval
 from grading import report
+from grading.__main__ import main
 from grading.checks.results import LANGUAGES
-from grading.report import class_page, gradebook, gradescope, student_page, write
+from grading.report import class_page, gradebook, gradescope, load, student_page, write
 from grading.report.grades import MOST, Grade, clean, number
+from grading.submissions.submission import safe_name
 
 
 def accuracy(language, correct, n):
@@ -35,7 +38,7 @@ def item(name, state="passed", **more):
     }
 
 
-def grade(student="alice", **more):
+def raw(student="alice", **more):
     rows = [accuracy(language, 1700 + 30 * i, 5010) for i, language in enumerate(LANGUAGES)]
     flag = {"kind": "order", "where": "task2-test-evaluate", "text": "not executed in order"}
     known = {"claimed": rows[0]["accuracy"], "recomputed": 0.1, "n": 5010}
@@ -58,12 +61,29 @@ def grade(student="alice", **more):
             "predictions": {"compared": 40, "agree": 39, "split": "test.en"},
         },
         "isolation": {"network": True, "files": False, "problems": ["the grader is root"]},
+        "answers": {"pretraining-read": "The loss falls.", "task3-read": ""},
+        "handed_in": "2026-12-02T12:00:00 (newest file inside)",
         "problem": "",
         **more,
     }
 
 
-BROKEN = grade("zed", points=0, items=[], flags=[], claims={}, problem="zed.zip is not a zip")
+def grade(*arguments, **more):
+    return Grade.of(raw(*arguments, **more))
+
+
+EMPTY = {"items": [], "flags": [], "claims": {}, "recomputed": {}, "answers": {}}
+BROKEN = grade("zed", **EMPTY, problem="zed.zip is not a zip")
+
+
+def graded(folder, *raws, **shared):
+    """A folder of grades, as the grader leaves it before there are pages."""
+    for each in raws:
+        path = folder / safe_name(each["student"]) / "grade.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(each))
+    (folder / "seed.json").write_text(json.dumps({"seed": 1, **shared}))
+    return folder
 
 
 class Page(HTMLParser):
@@ -114,21 +134,32 @@ def test_gradescope_gets_its_fields_and_students_no_flags():
     assert "score" not in flags and "max_score" not in flags
     seen = [test for test in results["tests"] if test["visibility"] != "hidden"]
     assert "not executed" not in json.dumps([results["output"], seen])
+    broken = gradescope(BROKEN)
+    assert broken["score"] == 0 and broken["tests"] == [] and "not a zip" in broken["output"]
 
 
-def test_gradescope_of_what_could_not_be_graded():
-    results = gradescope(BROKEN)
-    assert results["score"] == 0 and results["tests"] == []
-    assert "zed.zip is not a zip" in results["output"]
+def test_the_autograder_holds_what_grades_and_no_runs(tmp_path):
+    main(["gradescope", str(tmp_path / "autograder.zip"), "--options=--jobs 2"])
+    with zipfile.ZipFile(tmp_path / "autograder.zip") as archive:
+        names = archive.namelist()
+        scripts = [archive.read(each).decode() for each in names[:2]]
+        modes = [archive.getinfo(each).external_attr >> 16 for each in names[:2]]
+    assert names[:2] == ["setup.sh", "run_autograder"] and modes == [0o755, 0o755]
+    assert "--out /tmp/grades --jobs 2\n" in scripts[1] and len(names) == len(set(names))
+    assert {"grading/__main__.py", "grading/rubric.toml", "gpt2/model.py"} <= set(names)
+    assert not [n for n in names if "__pycache__" in n or n.startswith(("runs/", "tests/"))]
+    for text in scripts:
+        assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
 
 
 def test_the_gradebook_has_a_row_a_student():
-    table = gradebook([BROKEN, grade("bob"), grade("Alice", items=[item("attention")])])
+    table = gradebook([grade("Alice", items=[item("attention")]), grade("bob"), BROKEN])
     assert list(table.columns) == [
-        *("student", "points", "max_points", "attention", "add", "flags", "problem")
+        *("student", "points", "max_points", "attention", "add"),
+        *("answers", "late_days", "penalty", "flags", "problem"),
     ]
     assert list(table["student"]) == ["Alice", "bob", "zed"]
-    assert table.loc[1].tolist() == ["bob", 8, 16, 8, 0, 1, ""]
+    assert table.loc[1].tolist() == ["bob", 8, 16, 8, 0, 0, 0, 0, 1, ""]
     assert table["add"].isna().tolist() == [True, False, True]
     assert gradebook([]).empty
 
@@ -152,7 +183,7 @@ def test_a_spreadsheet_computes_nothing(start, student, problem):
 def test_a_students_page_shows_everything_and_needs_nothing():
     page = Page(student_page(grade()))
     images = page.all("img")
-    assert len(images) == 3 and all(each["src"].startswith("data:image/svg") for each in images)
+    assert len(images) == 2 and all(each["src"].startswith("data:image/svg") for each in images)
     assert all(each["alt"] for each in images)
     assert not page.all("script") and not page.all("link")
     assert [each["href"] for each in page.all("a")] == ["../index.html"]
@@ -160,19 +191,30 @@ def test_a_students_page_shows_everything_and_needs_nothing():
         *("alice", "8 of 16", "To look at: 1 flag", "not executed in order", "no fault"),
         *("OK", "FAIL", "Hint: what should", "✗ differs", "not recomputed", "39 of 40"),
         *("network yes; files NO; the grader is root", "{'chosen': ['es', 'fr']}"),
+        *("pretraining-read not graded The loss falls.", "task3-read not graded nothing"),
     ):
         assert shown in " ".join(page.text.split()), shown
 
 
-def test_a_class_page_lists_students_by_name_and_links_them():
-    page = Page(class_page([BROKEN, grade("bob"), grade("Alice"), grade("王 小明")]))
+def test_the_reason_comes_first_and_a_common_one_once():
+    same = "ModuleNotFoundError: No module named 'requests' (utils.py, line 3)"
+    names = ("attention", "embed", "generation")
+    items = [item(name, "failed", problem=same, found=[]) for name in names]
+    text = " ".join(Page(student_page(grade(items=[*items, item("add", "failed")]))).text.split())
+    assert text.count(same) == 1 and text.count("As above.") == 3
+    assert text.index("3 items have the same problem") < text.index("Points")
+    assert "values: got 3.1e-01, expected at most 1e-05 Hint: what should" in text
+
+
+def test_a_class_page_lists_students_by_name_and_links_them(tmp_path):
+    graded(tmp_path, raw("bob"), raw("Alice"), raw("王 小明"))
+    page = Page(class_page([*load(tmp_path), BROKEN]))
     links = [each["href"] for each in page.all("a")]
-    assert links[:2] == ["gradebook.csv", "Alice/index.html"]
-    assert links[2] == "bob/index.html" and links[3] == "zed/index.html"
-    assert links[4] == "%E7%8E%8B-%E5%B0%8F%E6%98%8E/index.html"
-    assert len(page.all("img")) == 2 and "Not graded: zed.zip" in " ".join(page.text.split())
-    assert page.text.count("⚑\xa0order") == 3 and "no fault" not in page.text
-    assert "✗" in page.text and "✓" in page.text
+    assert links[:3] == ["gradebook.csv", "Alice/index.html", "bob/index.html"]
+    assert links[3] == "%E7%8E%8B-%E5%B0%8F%E6%98%8E/index.html" and links[4] == "zed/index.html"
+    assert len(page.all("img")) == 1 and "Not graded: zed.zip" in " ".join(page.text.split())
+    assert page.text.count("⚑ order") == 3 and "no fault" not in page.text
+    assert "✗" in page.text and "✓" in page.text and "Attention: 75%" in page.text
     for grades in ([], [BROKEN], [grade(items=[])]):
         Page(class_page(grades))
 
@@ -245,7 +287,7 @@ def test_nothing_huge_gets_onto_a_page(name):
 )
 def test_claims_that_cannot_be_shown_are_left_out_with_a_word(claims, said):
     page = Page(student_page(grade(claims=claims, recomputed={})))
-    assert len(page.all("img")) == 1 and said in " ".join(page.text.split())
+    assert not page.all("img") and said in " ".join(page.text.split())
 
 
 JSON = st.recursive(
@@ -253,32 +295,29 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=12,
 )
-KEYS = ("student", "points", "max_points", "seconds", "items", "flags", "claims", "recomputed")
 
 
 @given(st.data())
 def test_any_value_has_a_grade(data):
-    raw = data.draw(JSON)
-    changed = grade() | {key: data.draw(JSON) for key in data.draw(st.sets(st.sampled_from(KEYS)))}
-    inner = grade()
-    key = data.draw(st.sampled_from([*inner["items"][0]]))
-    inner["items"][0][key] = data.draw(JSON)
-    name = data.draw(st.sampled_from([*inner["claims"]]))
-    inner["claims"][name][data.draw(st.sampled_from([*inner["claims"][name]]))] = data.draw(JSON)
-    for each in (raw, changed, inner):
+    inner = raw()
+    place = data.draw(
+        st.sampled_from([inner, inner["items"][0], inner["claims"], inner["recomputed"]])
+    )
+    place[data.draw(st.sampled_from([*place]))] = data.draw(JSON)
+    for each in (data.draw(JSON), inner):
         found = Grade.of(each)
         assert found.student and len(found.items) <= MOST["items"]
-        json.dumps(gradescope(each), allow_nan=False)
-        gradebook([each]).to_csv().encode()
+        json.dumps(gradescope(found), allow_nan=False)
+        gradebook([found]).to_csv().encode()
 
 
 @settings(max_examples=3)
 @given(st.data())
 def test_any_value_has_a_page(data):
-    inner = grade()
+    inner = raw()
     inner["items"][0] = {key: data.draw(JSON) for key in inner["items"][0]}
-    Page(student_page(inner))
-    Page(class_page([inner, data.draw(JSON)]))
+    Page(student_page(Grade.of(inner)))
+    Page(class_page([Grade.of(inner), Grade.of(data.draw(JSON))]))
 
 
 def test_numbers():
@@ -291,45 +330,34 @@ def test_numbers():
 
 def test_everything_is_written_and_only_below_the_folder(tmp_path):
     folder = tmp_path / "grades"
-    write([grade("alice"), grade("../../evil"), grade("=cmd()"), BROKEN, "junk"], folder)
+    write([grade("alice"), grade("../../evil"), grade("=cmd()"), BROKEN, Grade.of("junk")], folder)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     students = ["alice", "cmd", "evil", "unnamed", "zed"]
     pages = [f"grades/{s}/{file}" for s in students for file in ("index.html", "results.json")]
     assert names == sorted([*pages, "grades/gradebook.csv", "grades/index.html"])
-    for student in students:
-        json.loads((folder / student / "results.json").read_text())
-        Page((folder / student / "index.html").read_text())
     rows = list(csv.reader(io.StringIO((folder / "gradebook.csv").read_text("utf-8-sig"))))
-    assert [row[0] for row in rows] == [
-        "student",
-        "../../evil",
-        "'=cmd()",
-        "alice",
-        "unnamed",
-        "zed",
-    ]
+    names = ["student", "alice", "../../evil", "'=cmd()", "zed", "unnamed"]
+    assert [row[0] for row in rows] == names
 
 
 def test_a_page_is_made_again_only_for_another_grade(tmp_path, monkeypatch):
     made = []
 
-    def page(raw):
-        made.append(raw["student"])
-        return student_page(raw)
+    def page(grade):
+        made.append(grade.student)
+        return student_page(grade)
 
     monkeypatch.setattr(report, "student_page", page)
     write([grade("alice"), grade("bob")], tmp_path)
     before = (tmp_path / "alice/index.html").read_bytes()
-    write([grade("alice"), grade("bob", points=9.0)], tmp_path)
+    write([grade("alice"), grade("bob", seconds=9.0)], tmp_path)
     (tmp_path / "alice/index.html").write_bytes(before[:1000])
-    write([grade("alice"), grade("bob", points=9.0)], tmp_path)
+    write([grade("alice"), grade("bob", seconds=9.0)], tmp_path)
     assert made == ["alice", "bob", "bob", "alice"]
     assert (tmp_path / "alice/index.html").read_bytes() == before
 
 
-def test_no_figure_is_left_open_and_a_page_is_made_in_a_second():
+def test_no_figure_is_left_open():
+    figures = plt.get_fignums()
     student_page(grade())
-    began, figures = time.process_time(), plt.get_fignums()
-    for _ in range(3):
-        student_page(grade())
-    assert plt.get_fignums() == figures and time.process_time() - began < 3
+    assert plt.get_fignums() == figures

@@ -1,0 +1,41 @@
+"""Write autograder.zip for Gradescope: this project, and the two scripts that it starts."""
+
+import zipfile
+from pathlib import Path
+
+from grading.edition.release import ROOT, SHIPPED
+from utils import atomic_write
+
+SETUP = """#!/usr/bin/env bash
+set -e
+apt-get update && apt-get install -y python3 python3-venv bubblewrap
+cd /autograder/source
+python3 -m venv .venv
+.venv/bin/pip install --quiet -r requirements.txt -c constraints.txt \\
+  --extra-index-url https://download.pytorch.org/whl/cpu
+.venv/bin/python -m gpt2.tokenizer
+"""
+RUN = """#!/usr/bin/env bash
+cd /autograder/source
+.venv/bin/python -m grading grade /autograder/submission --out /tmp/grades {options}
+mkdir -p /autograder/results
+cp /tmp/grades/*/results.json /autograder/results/results.json
+"""
+
+
+def write_autograder(path: Path, options: str = "") -> None:
+    """Write the zip to upload; `options` are added to the command `grade`.
+
+    It holds the solutions, as every autograder does, so Gradescope's own container must not be
+    the only thing between them and what a submission runs: see the README on the sandbox.
+    """
+    patterns = [*SHIPPED, "grading/**/*"]
+    files = {file for each in patterns for file in ROOT.glob(each) if file.is_file()}
+    files = {file for file in files if "__pycache__" not in file.parts}
+    with atomic_write(Path(path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(options=options))):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o755 << 16
+            archive.writestr(entry, text)
+        for file in sorted(files):
+            archive.write(file, file.relative_to(ROOT).as_posix(), zipfile.ZIP_DEFLATED)

@@ -1,0 +1,202 @@
+"""A class: who is in it, what was added by hand, who is late, alike, first, or nameless."""
+
+import csv
+import io
+import json
+import os
+import re
+import zipfile
+from datetime import datetime
+
+import pytest
+
+from grading import report
+from grading.__main__ import main
+from grading.checks.results import LANGUAGES
+from grading.edition.release import student_edition
+from grading.edition.release import write as put_files
+from grading.report import class_page, gradebook, load, student_page, write
+from grading.report.byhand import ByHand
+from grading.report.grades import Grade
+from grading.submissions.similar import alike, own_tokens
+from grading.submissions.times import handed_in
+from tests.grading.test_report import Page, grade, graded, item, raw
+
+
+def test_moodle_and_canvas_get_their_columns(tmp_path):
+    sources = {
+        "ada": "Ada Lovelace_4711_assignsubmission_file_",
+        "bob": "class.zip/Bob Müller_4712_assignsubmission_file_/submission.zip",
+        "cleo": "cleopatra_LATE_99_1234_submission.zip",
+        "dan": "dan.zip",
+    }
+    raws = [raw(name, source=source) for name, source in sources.items()]
+    write(load(graded(tmp_path, *raws)), tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "moodle.csv").read_text("utf-8-sig"))))
+    assert [(row["Identifier"], row["Full name"], row["Grade"]) for row in rows] == [
+        ("Participant 4711", "Ada Lovelace", "8.0"),
+        ("Participant 4712", "Bob Müller", "8.0"),
+    ]
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "canvas.csv").read_text("utf-8-sig")))
+    assert (row["Student"], row["ID"], row["GPT-2 project"]) == ("cleopatra", "99", "8.0")
+
+
+# ---- By hand, and late -------------------------------------------------------------------------
+
+
+def test_points_and_comments_by_hand_survive_and_count(tmp_path):
+    graded(tmp_path, raw("alice"), raw("bob"))
+    load(tmp_path)
+    path = tmp_path / "alice" / "comments.toml"
+    assert "# attention, add" in path.read_text() and "# task3-read = 0" in path.read_text()
+    assert load(tmp_path)[0].points == 8
+    text = path.read_text().replace('comment = ""', 'comment = "Well done."')
+    text = text.replace("# attention, add", "add = 5").replace("# task3-read = 0", "task3-read = 2")
+    path.write_text(text + 'add = "the sum is right"\n')
+    write(load(tmp_path), tmp_path)
+    graded(tmp_path, raw("alice", seconds=3.0))  # again
+    alice, bob = load(tmp_path)
+    assert (alice.points, bob.points) == (15, 8) and path.read_text().startswith(text)
+    page = " ".join(Page(student_page(alice)).text.split())
+    for shown in ("Well done.", "the sum is right", "by hand", "15 of 16", "task3-read 2 points"):
+        assert shown in page
+    results = json.loads((tmp_path / "alice" / "results.json").read_text())
+    assert results["score"] == 15 and "Well done." in results["output"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[points]\nattention = 8\nattention = 9", "not TOML (Cannot overwrite a value"),
+        ("[points]\natention = 8", "[points] has no 'atention'; there are attention, add"),
+        ("[points]\nattention = true", "[points] attention must be a number, got True"),
+        ("[points]\nattention = nan", "[points] attention must be a number, got nan"),
+        ("points = 3", "points must be a table, got 3"),
+        ("[answers]\ntask3-read = inf", "[answers] task3-read must be a number, got inf"),
+        ("[comments]\nadd = 3", "[comments] add must be a text, got 3"),
+        ("late_days = -1", "late_days must be a whole number, got -1"),
+        ("comment = 3", "comment must be a text, got 3"),
+        ("coment = ''", "no 'coment' is known; there are comment, late_days, points"),
+    ],
+)
+def test_a_mistake_by_hand_is_one_sentence_and_costs_nobody(text, said, tmp_path):
+    graded(tmp_path, raw("alice"), raw("bob"))
+    (tmp_path / "alice" / "comments.toml").write_text(text)
+    alice, bob = load(tmp_path)
+    assert alice.points == bob.points == 8
+    assert alice.flags[0].kind == "comments.toml" and said in alice.flags[0].text
+    assert len(bob.flags) == len(alice.flags) - 1
+
+
+@pytest.mark.parametrize(
+    ("deadline", "days"),
+    [("2026-12-02T12:00", 0), ("2026-12-02T11:59", 1), ("2026-11-30T12:00", 2), ("", 0)],
+)
+def test_late_days_follow_from_the_deadline(deadline, days, tmp_path):
+    graded(tmp_path, raw("alice"), deadline=deadline, points_a_day=1.5)
+    (alice,) = load(tmp_path)
+    assert (alice.late_days, alice.penalty, alice.points) == (days, 1.5 * days, 8 - 1.5 * days)
+    assert gradebook([alice])["late_days"].tolist() == [days]
+    (tmp_path / "alice" / "comments.toml").write_text("late_days = 9")
+    assert load(tmp_path)[0].points == 0  # and not less
+    assert Grade.of(raw(), ByHand(late_days=0, deadline=deadline)).late_days == 0
+
+
+def test_a_time_is_that_of_the_newest_file_or_the_archive(tmp_path):
+    path = tmp_path / "class.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, year in (("a/x.py", 2024), ("a/y.py", 2025), ("b/z.py", 1980)):
+            archive.writestr(zipfile.ZipInfo(name, (year, 1, 2, 3, 4, 6)), "")
+    os.utime(path, (1e9, 1e9))
+    assert handed_in(path, "a") == "2025-01-02T03:04:06 (newest file inside)"
+    when = datetime.fromtimestamp(1e9).isoformat()
+    assert handed_in(path, "b") == f"{when} (time of the archive)"
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "x.py").touch()
+    os.utime(tmp_path / "c" / "x.py", (1e9, 1e9))
+    assert handed_in(tmp_path / "c") == f"{when} (newest file inside)"
+    path.write_bytes(b"no zip")
+    os.utime(path, (1e9, 1e9))
+    assert handed_in(path) == f"{when} (time of the archive)"
+
+
+# ---- A class -----------------------------------------------------------------------------------
+
+
+def test_one_more_joins_the_class_and_a_broken_grade_says_so(tmp_path):
+    write(load(graded(tmp_path, raw("bob"), raw("alice"))), tmp_path)
+    (tmp_path / "zed").mkdir()
+    (tmp_path / "zed" / "grade.json").write_text("{")
+    write(load(graded(tmp_path, raw("cleo"))), tmp_path)
+    rows = list(csv.reader(io.StringIO((tmp_path / "gradebook.csv").read_text("utf-8-sig"))))
+    assert [row[0] for row in rows[1:]] == ["alice", "bob", "cleo", "zed"]
+    assert "can't be read" in rows[4][-1]
+
+
+def test_the_leaderboard_has_recomputed_results_alone():
+    fifteen = item("fifteen accuracies", kind="result")
+    same = {f"test.{lang}": {"recomputed": (1700 + 30 * i) / 5010} for i, lang in
+            enumerate(LANGUAGES)}  # fmt: skip
+    honest = grade("alice", items=[fifteen], recomputed={"accuracy": same, "held_out_loss": 2.4})
+    claims = grade("bob", items=[fifteen])
+    failed = grade("cleo", items=[{**fifteen, "state": "failed"}], recomputed={"accuracy": same})
+    curve = {"items": [item("toy curve")], "recomputed": {"held_out_loss": 2.4}, "claims": {}}
+    rows = report.leaderboard([honest, claims, failed, grade("dan", **curve)])
+    assert [row["student"] for row in rows] == ["alice", "dan"]
+    assert rows[0]["english"] == 1700 / 5010 and rows[0]["pairs"] == 5010
+    assert rows[0]["loss"] is None and rows[1]["loss"] == 2.4
+    text = " ".join(Page(class_page([honest, claims])).text.split())
+    assert "Leaderboard" in text and "0.3393 0.3842 5,010" in text
+
+
+def test_alike_submissions_are_listed_on_the_class_page(tmp_path):
+    tokens = {"alice": range(0, 100), "bob": range(20, 120), "cleo": range(60, 160)}
+    grades = [grade(name, tokens=list(groups)) for name, groups in tokens.items()]
+    text = " ".join(Page(class_page(grades)).text.split())
+    assert "67%: alice and bob" in text and "cleo and" not in text and "and cleo" not in text
+
+
+def test_copies_are_alike_whatever_their_names_and_comments_and_others_are_not(tmp_path):
+    edition, solution = student_edition(), student_edition([])
+    renamed = {
+        name: re.sub(
+            rb"(?<![\w.])(scores|context|targets|counted|part|g|m|v)\b", rb"my_\1", content
+        )
+        for name, content in solution.items()
+    }
+    adamw = b"# mine\n" + renamed["optim/adamw.py"].replace(b"    ", b"  ")
+    renamed["optim/adamw.py"] = adamw
+
+    def tokens(files, folder):
+        edition_files = [name for name in files if name.startswith(("gpt2/", "optim/"))]
+        put_files({name: files[name] for name in edition_files}, folder)
+        return own_tokens(folder, edition)
+
+    both = {"ours": solution, "renamed": renamed, "open": edition}
+    found = {name: tokens(files, tmp_path / name) for name, files in both.items()}
+    assert found["open"] == []
+    ((one, other, share),) = alike(found)
+    assert (one, other) == ("ours", "renamed") and share > 0.6
+    everybody = {f"s{i}": [*range(200), *range(1000 * i, 1000 * i + 100)] for i in range(1, 12)}
+    assert alike(everybody) == []  # what all of a class have is no copy
+    few = {name: everybody[name] for name in ("s1", "s2")}
+    assert [pair[:2] for pair in alike(few)] == [("s1", "s2")]
+
+
+def test_an_anonymous_export_names_nobody(tmp_path):
+    ada = raw("Ada Lovelace", source="Ada Lovelace_4711_assignsubmission_file_")
+    ada["items"][1]["problem"] = "File Ada Lovelace/gpt2/model.py, line 3"
+    ada["answers"] = {"task3-read": "by ada lovelace, who passed"}
+    graded(tmp_path / "in", ada, raw("passed"), raw("bob"), deadline="2026-12-01T12:00")
+    (tmp_path / "in" / "Ada-Lovelace" / "comments.toml").write_text('comment = "Ada, fine."')
+    main(["pages", str(tmp_path / "in"), "--anonymous", str(tmp_path / "out")])
+    texts = {p: p.read_text("utf-8") for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    for path, text in texts.items():
+        assert not re.search("lovelace|4711|\\bada\\b|bob", f"{path.name} {text}", re.IGNORECASE)
+    book = texts[tmp_path / "out" / "gradebook.csv"]
+    rows = list(csv.DictReader(io.StringIO(book)))
+    assert [(float(r["points"]), r["late_days"]) for r in rows] == [(8, "1")] * 3
+    assert any(", fine." in text for text in texts.values())
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == [
+        *("student-001", "student-002", "student-003")
+    ]

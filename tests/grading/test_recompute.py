@@ -1,0 +1,200 @@
+"""Claims are computed again from what was handed in, and claims alone are not evidence."""
+
+import csv
+import json
+import random
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from config import TOY_PRETRAINING
+from data.miniature import nli_folder
+from experiments.pretraining import pretrain
+from experiments.statistics import wilson_interval
+from gpt2.text import TextDataset
+from gpt2.xnli import LANGUAGES
+from grading.checks.results import SETTINGS
+from grading.submissions import recompute as module
+from grading.submissions.recompute import MISSING, SAMPLE, UNSEEN, recompute
+from tests import ROOT
+
+ENGLISH, SINGLE, TOGETHER = SETTINGS
+NOTE = "sample run: embedded text, toy model, embedded NLI set"
+
+
+def row(language, accuracy, **more):
+    low, high = wilson_interval(round(accuracy * 120), 120)
+    return {"language": language, "accuracy": accuracy, "low": low, "high": high, "n": 120, **more}
+
+
+def add_run(root, name, languages, seed):
+    """A run's folder as it is handed in; returns its test accuracies."""
+    path, lot, shares = root / "runs" / name, random.Random(seed), {}
+    (path / "predictions").mkdir(parents=True)
+    (path / "settings.json").write_text(json.dumps({"settings": {"languages": languages}}))
+    for lang in LANGUAGES:
+        labels = module._labels(SAMPLE, "test", lang)
+        answers = {pair: lot.choice(["0", "1", "2", label]) for pair, label in labels.items()}
+        with open(path / "predictions" / f"test.{lang}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("pair_id", "prediction"), *answers.items()])
+        shares[lang] = sum(answers[pair] == labels[pair] for pair in labels) / len(labels)
+    return shares
+
+
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory):
+    """Runs on English (two seeds), German, and both; and what is claimed of them."""
+    root = tmp_path_factory.mktemp("handed-in")
+    runs = {"english-1": ["en"], "english-2": ["en"], "de-1": ["de"], "all-1": ["en", "de"]}
+    got = {name: add_run(root, name, on, i) for i, (name, on) in enumerate(runs.items())}
+    fertility = module._fertility(SAMPLE)["fertility"]
+    mean = (got["english-1"]["de"] + got["english-2"]["de"]) / 2
+    rows = [row(lang, got["english-1"][lang]) for lang in LANGUAGES]
+    claims = {
+        "fifteen accuracies": {"note": NOTE, "run": "english-1", "rows": rows},
+        "fertility": {
+            "note": NOTE,
+            "rows": [{"language": lang, "fertility": fertility[lang]} for lang in LANGUAGES],
+        },
+        "selection": {
+            **{"note": NOTE, "chosen": ["de"], "by_rule": ["de", "sw", "fr", "es"]},
+            "rows": [{**each, "fertility": fertility[each["language"]]} for each in rows],
+        },
+        "comparison": {
+            "note": NOTE,
+            "rows": [
+                row("de", mean, setting=ENGLISH, seeds=2),
+                row("de", got["de-1"]["de"], setting=SINGLE, seeds=1),
+                row("de", got["all-1"]["de"], setting=TOGETHER, seeds=1),
+            ],
+        },
+    }
+    return root, json.loads(json.dumps(claims))
+
+
+def again(root, claims):
+    rules = {"pairs": 0, "agree": 0.95, "accuracy": 1e-6}
+    return recompute(SimpleNamespace(root=root), claims, [SAMPLE, nli_folder()], rules, None)
+
+
+def said(found):
+    return [(claim, flag.kind) for claim, flag in found.flags]
+
+
+def test_claims_that_follow_from_the_runs_agree(handed_in):
+    root, claims = handed_in
+    found = again(root, claims)
+    assert found.flags == [] and len(found.accuracy) == 15
+    assert all(each["claimed"] == each["recomputed"] for each in found.accuracy.values())
+
+
+WRONG = [  # claim, where in it, what stands there instead, what is said
+    ("fifteen accuracies", ["rows", 3, "accuracy"], 0.9, "claims 0.9000 of 120 pairs; the predic"),
+    ("fifteen accuracies", ["rows", 3, "n"], 100, "of 100 pairs"),
+    ("fifteen accuracies", ["run"], "../../etc", "no run '../../etc'"),
+    ("fertility", ["rows", 2, "fertility"], 2.5, "claims 2.500 tokens a word of bg; our tokenizer"),
+    ("selection", ["rows", 2, "fertility"], 2.5, "claims 2.500 tokens a word of bg"),
+    ("selection", ["rows", 4, "accuracy"], 0.8, "claims 0.8000"),
+    ("selection", ["by_rule"], ["zh", "ur", "th"], "from these predictions the rule selects"),
+    ("comparison", ["rows", 0, "accuracy"], 0.8, "the predictions of english-"),
+    ("comparison", ["rows", 1, "accuracy"], 0.8, "the predictions of de-1 and our labels make"),
+    ("comparison", ["rows", 2, "accuracy"], 0.8, "the predictions of all-1"),
+]
+
+
+@pytest.mark.parametrize(("name", "where", "value", "text"), WRONG)
+def test_a_claim_that_its_evidence_contradicts_is_wrong(name, where, value, text, handed_in):
+    root, claims = handed_in
+    claim = json.loads(json.dumps(claims[name]))
+    place = claim
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = value
+    found = again(root, {name: claim})
+    assert (name, "accuracy") in said(found) and text in found.flags[0][1].text
+
+
+def test_nothing_but_a_notebook_is_no_evidence(handed_in, tmp_path):
+    """Fertility alone follows from the data that everybody has."""
+    _, claims = handed_in
+    curve = {"run": "toy_pretraining-1", "note": NOTE, "train_loss": [5.0], "held_out_loss": [4.0]}
+    found = again(tmp_path, {**claims, "toy curve": {**curve, "first_loss": 10.8, "unigram": 6.5}})
+    assert {kind for _, kind in said(found)} == {MISSING}
+    assert {claim for claim, _ in said(found)} == {*claims, "toy curve"} - {"fertility"}
+
+
+def test_one_seed_of_two_is_not_evidence_of_two(handed_in, tmp_path):
+    root, claims = handed_in
+    shutil.copytree(root, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "runs" / "english-2")
+    found = again(tmp_path / "copy", {"comparison": claims["comparison"]})
+    assert said(found) == [("comparison", MISSING)]
+
+
+def test_fertility_of_data_that_the_grader_lacks_is_not_wrong(handed_in):
+    root, claims = handed_in
+    found = again(root, {"fertility": {**claims["fertility"], "note": ""}})
+    assert said(found) == [("fertility", MISSING)] and "--data" in found.flags[0][1].text
+
+
+# ---- The toy curve -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory, tokenizer):
+    """A toy model that has read 60 lines, and its claim."""
+    root = tmp_path_factory.mktemp("toy")
+    model = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    settings = replace(TOY_PRETRAINING, epochs=2, learning_rate=1e-2, model=model)
+    (root / "few.txt").write_text("\n".join((ROOT / "pretrain.txt").read_text().split("\n")[:60]))
+    few = TextDataset(root / "few.txt", tokenizer, settings.max_len)
+    held_out, unigram = module._held_out()
+    run = pretrain(settings, few, held_out, runs=root / "runs", name="toy", progress=False)
+    history = run.history()
+    of_epoch = ([step.loss for step in history if step.epoch == epoch] for epoch in (1, 2))
+    claim = {
+        **{"run": run.path.name, "note": NOTE, "unigram": unigram, "first_loss": history[0].loss},
+        "train_loss": [sum(losses) / len(losses) for losses in of_epoch],
+        "held_out_loss": run.held_out()["held_out_loss"].tolist(),
+    }
+    return root, claim
+
+
+def test_a_curve_that_its_weights_give_agrees(toy):
+    root, claim = toy
+    found = again(root, {"toy curve": claim})
+    assert found.flags == []
+    assert found.held_out_loss == pytest.approx(claim["held_out_loss"][-1], rel=1e-4)
+
+
+def test_a_curve_that_is_not_its_metrics_is_wrong(toy):
+    root, claim = toy
+    found = again(root, {"toy curve": {**claim, "train_loss": [3.0, 2.0]}})
+    assert said(found) == [("toy curve", "accuracy")] and "train_loss" in found.flags[0][1].text
+
+
+def test_a_loss_that_is_too_small_is_not_what_the_weights_give(toy, tmp_path):
+    """As of a mean that ignores accumulation: the metrics have the small loss, too."""
+    root, claim = toy
+    shutil.copytree(root / "runs", tmp_path / "runs")
+    path = tmp_path / "runs" / claim["run"] / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if "held_out_loss" in line:
+            line["held_out_loss"] /= 2
+    path.write_text("\n".join(map(json.dumps, lines)))
+    small = {**claim, "held_out_loss": [loss / 2 for loss in claim["held_out_loss"]]}
+    found = again(tmp_path, {"toy curve": small})
+    assert said(found) == [("toy curve", "curve")] and "its weights" in found.flags[0][1].text
+    shutil.rmtree(path.parent / "model")
+    assert said(again(tmp_path, {"toy curve": small})) == [("toy curve", UNSEEN)]
+
+
+@pytest.mark.parametrize("config", ['{"n_layer": 1000000000}', "{}", "[" * 10**5])
+def test_a_toy_with_a_damaged_configuration_is_wrong(config, toy, tmp_path):
+    root, claim = toy
+    shutil.copytree(root / "runs", tmp_path / "runs")
+    (tmp_path / "runs" / claim["run"] / "model" / "config.json").write_text(config)
+    assert said(again(tmp_path, {"toy curve": claim})) == [("toy curve", "accuracy")]
