@@ -30,6 +30,7 @@ def grade(
     rubric: Path = RUBRIC,
     data: tuple[Path, ...] = (),
     execute: bool = False,
+    without_sandbox: bool = False,
     again: bool = False,
     jobs: int = 1,
 ) -> None:
@@ -41,12 +42,12 @@ def grade(
         rubric: points and limits.
         data: folders with the real XNLI-1.0, where submissions used it.
         execute: execute every notebook again, too, and compare its results.
+        without_sandbox: run submissions with limits only; they could read and change what you can.
         again: grade also what has been graded.
         jobs: how many at once.
     """
-    grades = grade_all(
-        submissions, out, rubric=rubric, data=data, execute=execute, again=again, jobs=jobs
-    )
+    how = {"execute": execute, "sandboxed": not without_sandbox, "again": again, "jobs": jobs}
+    grades = grade_all(submissions, out, rubric=rubric, data=data, **how)
     for found in grades:
         flags = f", {len(found['flags'])} flags" if found["flags"] else ""
         problem = f": {found['problem']}" if found["problem"] else ""

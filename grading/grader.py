@@ -21,13 +21,14 @@ import nbformat
 
 from console import progress_bar
 from data.miniature import nli_folder
-from grading import report, sandbox
+from grading import report
 from grading.checks import CHECKS
 from grading.checks.findings import Findings
 from grading.checks.results import RESULTS
 from grading.edition.regions import exercises
 from grading.edition.release import FIXED, NOTEBOOK, ROOT, student_edition
 from grading.submissions import notebook as notebooks
+from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
 from grading.submissions.notebook import Evidence, Flag
 from grading.submissions.observe import Copy
@@ -104,7 +105,7 @@ class Settings:
     data: tuple[Path, ...] = field(default_factory=lambda: (SAMPLE, nli_folder()))
     seed: int = 0  # of the cases that the checks compare with
     execute: bool = False  # the notebooks, too
-    hidden: tuple[Path, ...] = ()  # from what runs in the sandbox
+    sandboxed: bool = True  # what runs of a submission
 
     def key(self, submission: Submission) -> str:
         """What a grade follows from, as a digest: where it is the same, nothing is graded anew."""
@@ -115,7 +116,7 @@ class Settings:
         for content in student_edition().values():
             digest.update(content)
         parts = (submission.digest, self.rubric, [str(p) for p in self.data], self.seed)
-        digest.update(repr((*parts, self.execute)).encode())
+        digest.update(repr((*parts, self.execute, self.sandboxed)).encode())
         return digest.hexdigest()
 
 
@@ -126,6 +127,7 @@ def grade_all(
     rubric: Path = RUBRIC,
     data: Sequence[Path] = (),
     execute: bool = False,
+    sandboxed: bool = True,
     again: bool = False,
     jobs: int = 1,
     progress: bool = True,
@@ -133,8 +135,14 @@ def grade_all(
     """The grades of all submissions found in `paths`, also written to `out` (see grading.report).
 
     What was graded before in the same way is read from there, unless `again`. The random numbers
-    of the cases are the same for all of a class, and kept in `out`.
+    of the cases are the same for all of a class, and kept in `out`. RuntimeError where there is no
+    sandbox, if it shall be `sandboxed`.
     """
+    if sandboxed and (problem := sandbox.available().problem):
+        raise RuntimeError(
+            f"nothing was graded: submissions are unknown code, and {problem}; where nothing else "
+            "lies on the machine, --without-sandbox grades with limits only"
+        )
     out = Path(out)
     for folder in data:
         if not (Path(folder) / "XNLI-1.0").is_dir():
@@ -145,7 +153,7 @@ def grade_all(
         (*(Path(folder).resolve() for folder in data), SAMPLE, nli_folder()),
         _seed(out / "seed.json"),
         execute,
-        tuple({Path(p).resolve() for p in paths} | {out.resolve()}),
+        sandboxed,
     )
     grades = {}
     for submission in submissions:
@@ -198,7 +206,7 @@ def grade(submission: Submission, settings: Settings) -> dict:
             found["problem"] = submission.problem
         else:
             with sandbox.scratch_folder() as scratch:
-                folder = Path(scratch).resolve() / "submission"
+                folder = scratch / "submission"
                 folder.mkdir()
                 found |= _graded(unpack(submission, folder), settings)
                 left_out = [asdict(Flag("left out", "", note)) for note in submission.notes]
@@ -232,7 +240,7 @@ def _empty(submission: Submission, settings: Settings) -> dict:
         "flags": [],
         "claims": {},
         "recomputed": {},
-        "isolation": asdict(sandbox.available()),
+        "isolation": (sandbox.available() if settings.sandboxed else sandbox.NONE)._asdict(),
         "problem": "",
     }
 
@@ -241,7 +249,7 @@ def _graded(root: Path, settings: Settings) -> dict:
     """Items, flags, claims and what was computed again, of an unpacked submission."""
     rubric, edition = settings.rubric, student_edition()
     had_runs = any(root.glob("runs/*/result.json"))  # before any code of the submission runs
-    copy = Copy(root, edition, FIXED, (*settings.hidden, *settings.data))  # with its labels
+    copy = Copy(root, edition, FIXED, settings.sandboxed)
     handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
     shown, problem, flags = _read(copy.root / NOTEBOOK, handed_out)
     unbelieved = {flag.where: flag.text for flag in flags if flag.kind in UNBELIEVED}

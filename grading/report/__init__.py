@@ -149,6 +149,8 @@ def class_page(grades: Sequence) -> str:
         pictures["passed"] = figures.passed_figure(passed)
     flags = [(grade, flag) for grade in grades for flag in grade.flags]
     summary = {"students": len(grades), "not graded": len(grades) - len(graded)}
+    if apart := sum(not grade.sandboxed for grade in grades):
+        summary["WITHOUT A SANDBOX"] = apart
     if points:
         summary |= {"mean": f"{mean(points):.1f}", "median": f"{median(points):.1f}"}
         summary |= {"least": f"{min(points):g}", "most": f"{max(points):g}"}

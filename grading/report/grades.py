@@ -6,7 +6,6 @@ submissions; `Grade.of` takes any value whatever, and what it can't use it leave
 
 import reprlib
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from grading.checks.findings import MARKS, Finding
@@ -88,6 +87,10 @@ class Grade:
     curve: dict | None = None
     claims: dict[str, str] = field(default_factory=dict)  # those that no figure shows
     skipped: list[str] = field(default_factory=list)  # what could not be shown, and why
+
+    @property
+    def sandboxed(self) -> bool:
+        return not self.facts["Sandbox"].startswith("NONE")
 
     @property
     def folder(self) -> str:
@@ -230,7 +233,7 @@ def _facts(raw: dict) -> dict[str, str]:
         "Content": clean(raw.get("digest", ""))[:16],
         "Graded": clean(raw.get("graded_at", ""), 30).replace("T", " "),
         "Seconds": f"{number(raw.get('seconds')):.0f}",
-        "Ran isolated": "; ".join(_isolation(isolation)),
+        "Sandbox": clean(isolation.get("sandbox") or f"NONE: {isolation.get('problem', '')}", 150),
     }
     if again:
         agree, compared = number(again.get("agree")), number(again.get("compared"))
@@ -239,18 +242,6 @@ def _facts(raw: dict) -> dict[str, str]:
             f"{clean(again.get('split', ''), 20)} say"
         )
     return {name: value for name, value in facts.items() if value}
-
-
-def _isolation(raw: dict) -> Iterator[str]:
-    for name in ("network", "processes", "files"):
-        value = raw.get(name)
-        if isinstance(value, bool):
-            yield f"{name} {'yes' if value else 'NO'}"
-        elif value is not None:
-            yield f"{name} {clean(value, 150)}"
-    problems = raw.get("problems")
-    for problem in problems[:5] if isinstance(problems, list | tuple) else ():
-        yield clean(problem, 150)
 
 
 def _object(value) -> dict:

@@ -24,7 +24,8 @@ from grading.checks.findings import MARKS, MIME, Finding, Findings, Report
 from grading.checks.results import RESULTS, Result, check_claim, misfit, short
 from grading.edition.release import ANSWER
 
-LARGEST = 100 * 2**20  # bytes of a notebook
+LARGEST = 32 * 2**20  # bytes of a notebook; a list of short texts takes 15 times as many
+MOST = 200_000  # brackets in it: each may begin an object, of 600 bytes in memory
 LONGEST_CLAIM = 50_000  # characters of JSON
 AGAIN = "put your code into the notebook as handed out, run it and save it"
 
@@ -79,8 +80,14 @@ def read(path) -> nbformat.NotebookNode:
             f"{path}: {size / 2**20:.0f} MB, more than {LARGEST / 2**20:.0f}; "
             "clear what prints or draws so much, run it again and save it"
         )
+    content = path.read_bytes()
+    if (brackets := content.count(b"{") + content.count(b"[")) > MOST:
+        raise ValueError(
+            f"{path}: {brackets:,} brackets in it, more than {MOST:,}; "
+            "clear what prints so much, run it again and save it"
+        )
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a notebook ({error}); {AGAIN}") from error
     cells = raw.get("cells") if isinstance(raw, dict) else None

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tracemalloc
 
 import nbclient
 import nbformat
@@ -449,3 +450,22 @@ def test_a_file_that_is_not_there_or_too_large_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "LARGEST", 100)
     with pytest.raises(ValueError, match="MB, more than"):
         read(path)
+
+
+@pytest.mark.parametrize("unit", ['{"a":0}', "[]", '{"id":"a","outputs":[{"data":{}}]}'])
+def test_a_notebook_that_takes_much_memory_is_refused_before_it_does(tmp_path, unit):
+    """Of any content, a file of LARGEST bytes with MOST brackets takes no more than this."""
+    path = tmp_path / "final.ipynb"
+    for count, refused in ((reading.MOST // 10, False), (10 * reading.MOST, True)):
+        path.write_text(f'{{"nbformat":4,"cells":[],"x":[{",".join([unit] * (count // 3))}]}}')
+        tracemalloc.start()
+        try:
+            if refused:
+                with pytest.raises(ValueError, match="brackets in it, more than 200,000; clear"):
+                    read(path)
+            else:
+                read(path)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 2 * path.stat().st_size if refused else peak * 10 < 2**29

@@ -57,7 +57,7 @@ def grade(student="alice", **more):
             "accuracy": {"test.en": known},
             "predictions": {"compared": 40, "agree": 39, "split": "test.en"},
         },
-        "isolation": {"network": True, "files": False, "problems": ["the grader is root"]},
+        "isolation": {"sandbox": "", "problem": "graded with limits only"},
         "problem": "",
         **more,
     }
@@ -159,7 +159,7 @@ def test_a_students_page_shows_everything_and_needs_nothing():
     for shown in (
         *("alice", "8 of 16", "To look at: 1 flag", "not executed in order", "no fault"),
         *("OK", "FAIL", "Hint: what should", "✗ differs", "not recomputed", "39 of 40"),
-        *("network yes; files NO; the grader is root", "{'chosen': ['es', 'fr']}"),
+        *("NONE: graded with limits only", "{'chosen': ['es', 'fr']}"),
     ):
         assert shown in " ".join(page.text.split()), shown
 
@@ -170,6 +170,7 @@ def test_a_class_page_lists_students_by_name_and_links_them():
     assert links[:2] == ["gradebook.csv", "Alice/index.html"]
     assert links[2] == "bob/index.html" and links[3] == "zed/index.html"
     assert links[4] == "%E7%8E%8B-%E5%B0%8F%E6%98%8E/index.html"
+    assert "WITHOUT A SANDBOX4" in " ".join(page.text.split())
     assert len(page.all("img")) == 2 and "Not graded: zed.zip" in " ".join(page.text.split())
     assert page.text.count("⚑\xa0order") == 3 and "no fault" not in page.text
     assert "✗" in page.text and "✓" in page.text
