@@ -154,7 +154,7 @@ def run(
         finally:  # also when the grader is interrupted
             keeper.stdin.close()  # tells the keeper that it is over
             with suppress(subprocess.TimeoutExpired):
-                keeper.wait(15)
+                keeper.wait(60)
             gone = keeper.poll() is not None
             keeper.kill()
             folder.chmod(0o700)  # which the program may have taken from us
@@ -220,7 +220,7 @@ def _places(folder: Path, temporary: Path, hidden: Sequence[Path]) -> Iterator[s
     shown += [path.resolve() for path in shown] + [Path(path) for path in VISIBLE.split()]
     rules = {path: ["--ro-bind", str(path)] for path in shown if path.exists()}
     rules |= {path: ["--dev-bind", str(path)] for path in Path("/dev").glob("nvidia*")}
-    for path in (Path(path).resolve() for path in hidden):
+    for path in (Path(path).resolve() for path in hidden if path.exists()):
         rules[path] = ["--tmpfs"] if path.is_dir() else ["--bind", "/dev/null"]
     rules |= {Path("/proc"): ["--proc"], Path("/dev"): ["--dev"], folder: ["--bind", str(folder)]}
     rules |= {Path(path): ["--bind", str(temporary)] for path in ("/tmp", "/dev/shm")}
