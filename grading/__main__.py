@@ -37,6 +37,7 @@ def grade(
     rubric: Path = RUBRIC,
     data: tuple[Path, ...] = (),
     execute: bool = False,
+    without_sandbox: bool = False,
     again: bool = False,
     jobs: int = 1,
     deadline: str = "",
@@ -49,6 +50,7 @@ def grade(
         rubric: points and limits.
         data: folders with the real XNLI-1.0, where submissions used it.
         execute: execute every notebook again, too, and compare its results.
+        without_sandbox: run submissions with limits only; they could read and change what you can.
         again: grade also what has been graded.
         jobs: how many at once.
         deadline: such as 2026-12-01T23:59, in local time; kept for later calls. When something was
@@ -60,6 +62,7 @@ def grade(
         rubric=rubric,
         data=data,
         execute=execute,
+        sandboxed=not without_sandbox,
         again=again,
         jobs=jobs,
         deadline=deadline,

@@ -104,7 +104,7 @@ class Settings:
     data: tuple[Path, ...] = field(default_factory=lambda: (SAMPLE, nli_folder()))
     seed: int = 0  # of the cases that the checks compare with
     execute: bool = False  # the notebooks, too
-    hidden: tuple[Path, ...] = ()  # from what runs in the sandbox
+    sandboxed: bool = True  # what runs of a submission
 
     def key(self, submission: Submission) -> str:
         """What a grade follows from, as a digest: where it is the same, nothing is graded anew."""
@@ -115,7 +115,7 @@ class Settings:
         for content in student_edition().values():
             digest.update(content)
         parts = (submission.digest, self.rubric, [str(p) for p in self.data], self.seed)
-        digest.update(repr((*parts, self.execute)).encode())
+        digest.update(repr((*parts, self.execute, self.sandboxed)).encode())
         return digest.hexdigest()
 
 
@@ -126,6 +126,7 @@ def grade_all(
     rubric: Path = RUBRIC,
     data: Sequence[Path] = (),
     execute: bool = False,
+    sandboxed: bool = True,
     again: bool = False,
     jobs: int = 1,
     deadline: str = "",
@@ -135,8 +136,14 @@ def grade_all(
 
     What was graded before in the same way is read from there, unless `again`. What is the same for
     all of a class is kept in `out`: the cases' random numbers, the deadline (such as
-    2026-12-01T23:59) and what a day after it costs.
+    2026-12-01T23:59) and what a day after it costs. RuntimeError where there is no
+    sandbox, if it shall be `sandboxed`.
     """
+    if sandboxed and (problem := sandbox.available().problem):
+        raise RuntimeError(
+            f"nothing was graded: submissions are unknown code, and {problem}; where nothing else "
+            "lies on the machine, --without-sandbox grades with limits only"
+        )
     out = Path(out)
     for folder in data:
         if not (Path(folder) / "XNLI-1.0").is_dir():
@@ -150,7 +157,7 @@ def grade_all(
         (*(Path(folder).resolve() for folder in data), SAMPLE, nli_folder()),
         shared["seed"],
         execute,
-        tuple({Path(p).resolve() for p in paths} | {out.resolve()}),
+        sandboxed,
     )
     grades = {s.student: None if again else _kept(out, s, settings) for s in submissions}
     todo = [submission for submission in submissions if grades[submission.student] is None]
@@ -203,7 +210,7 @@ def grade(submission: Submission, settings: Settings) -> dict:
             found["problem"] = submission.problem
         else:
             with sandbox.scratch_folder() as scratch:
-                folder = Path(scratch).resolve() / "submission"
+                folder = scratch / "submission"
                 folder.mkdir()
                 found |= _graded(unpack(submission, folder), settings)
                 left_out = [asdict(Flag("unpacked", "", note)) for note in submission.notes]
@@ -239,7 +246,7 @@ def _empty(submission: Submission, settings: Settings) -> dict:
         "claims": {},
         "recomputed": {},
         "answers": {},
-        "isolation": asdict(sandbox.available()),
+        "isolation": (sandbox.available() if settings.sandboxed else sandbox.NONE)._asdict(),
         "problem": "",
     }
 
@@ -249,7 +256,7 @@ def _graded(root: Path, settings: Settings) -> dict:
     rubric, edition = settings.rubric, student_edition()
     had_runs = any(root.glob("runs/*/result.json"))  # before any code of the submission runs
     tokens = own_tokens(root, edition)
-    copy = Copy(root, edition, FIXED, (*settings.hidden, *settings.data))  # with its labels
+    copy = Copy(root, edition, FIXED, settings.sandboxed)
     handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
     path, reading = notebooks.find(copy.root, handed_out, NOTEBOOK)
     flags = [

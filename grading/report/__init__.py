@@ -118,6 +118,8 @@ def class_page(grades: Sequence[Grade]) -> str:
     flags = [(grade, flag) for grade in grades for flag in grade.flags]
     folders = {grade.student: grade.folder for grade in grades}
     summary = {"students": len(grades), "not graded": len(grades) - len(graded)}
+    if apart := sum(not grade.sandboxed for grade in grades):
+        summary["WITHOUT A SANDBOX"] = apart
     pictures, passed = {}, {}
     if points:
         worth = max(grade.max_points for grade in graded)

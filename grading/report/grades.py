@@ -119,6 +119,10 @@ class Grade:
     tokens: frozenset = frozenset()  # see grading.submissions.similar
 
     @property
+    def sandboxed(self) -> bool:
+        return not self.facts.get("Sandbox", "").startswith("NONE")
+
+    @property
     def folder(self) -> str:
         return safe_name(self.student)
 
@@ -278,16 +282,13 @@ def _item(raw: dict, by_hand: ByHand) -> Item:
 def _facts(raw: dict) -> dict[str, str]:
     """What is said of the grading itself."""
     isolation, again = raw["isolation"], raw["recomputed"].get("predictions")
-    words = [f"{name} {'yes' if isolation.get(name) else 'NO'}" for name in
-             ("network", "processes", "files") if name in isolation]  # fmt: skip
-    words += [clean(problem, 150) for problem in isolation.get("problems", ())[:5]]
     facts = {
         "Submission": clean(raw["source"], 120),
         "Content": clean(raw["digest"])[:16],
         "Handed in": clean(raw.get("handed_in", ""), 120).replace("T", " "),
         "Graded": clean(raw["graded_at"], 30).replace("T", " "),
         "Seconds": f"{number(raw['seconds']):.0f}",
-        "Ran isolated": "; ".join(words),
+        "Sandbox": clean(isolation.get("sandbox") or f"NONE: {isolation.get('problem', '')}", 150),
     }
     if again:
         facts["Answers of its weights"] = (

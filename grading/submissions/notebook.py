@@ -23,8 +23,8 @@ from grading.checks.results import RESULTS, Result, check_claim
 from grading.checks.shapes import misfit, short
 from grading.edition.release import ANSWER
 
-LARGEST = 50 * 2**20  # bytes of a notebook
-MOST_PARTS = 10**6  # lists and objects in it: a hundred bytes of memory each, two in the file
+LARGEST = 32 * 2**20  # bytes of a notebook; a list of short texts takes 15 times as many
+MOST = 200_000  # brackets in it: each may begin an object, of 600 bytes in memory
 MOST_NOTEBOOKS, MOST_CELLS = 40, 5_000
 LONGEST_CLAIM = 50_000  # characters of JSON
 LONGEST_ANSWER, LONGEST_SOURCE = 5_000, 2_000
@@ -118,8 +118,11 @@ def read(path: Path) -> dict:
             "clear what prints or draws so much, run it again and save it"
         )
     content = path.read_bytes()
-    if (parts := content.count(b"{") + content.count(b"[")) > MOST_PARTS:
-        raise ValueError(f"{path}: {parts:,} lists and objects, more than {MOST_PARTS:,}")
+    if (brackets := content.count(b"{") + content.count(b"[")) > MOST:
+        raise ValueError(
+            f"{path}: {brackets:,} brackets in it, more than {MOST:,}; "
+            "clear what prints so much, run it again and save it"
+        )
     try:
         raw = json.loads(content)
     except (ValueError, RecursionError) as error:

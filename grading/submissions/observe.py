@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from sysconfig import get_path
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +24,8 @@ from grading.submissions.worker import OBSERVED, STARTED
 
 OURS = ("__init__", "recording", "worker")  # files of this folder that a submission's copy needs
 TIMES, SHORTEST = 3, 30  # programs' wall time for all checks of a submission; seconds for one
+# The solutions, too, where they were installed beside the libraries.
+INSTALLED = tuple(Path(get_path("purelib"), name) for name in ("gpt2", "optim", "grading"))
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -38,10 +41,10 @@ class Copy:
         root: Path,
         handed_out: Mapping[str, bytes],
         fixed: tuple[str, ...],
-        hidden: Sequence[Path] = (),
+        sandboxed: bool = True,
     ):
-        self.root = root = root.resolve()
-        self.out, self.hidden = root / ".observed", (ROOT, *hidden)
+        self.root, self.sandboxed = (root := root.resolve()), sandboxed
+        self.out = root / ".observed"
         self.edited = []
         ours = {name: content for name, content in handed_out.items() if name.startswith(fixed)}
         for name, content in ours.items():
@@ -139,9 +142,8 @@ class Copy:
     def _sandboxed(
         self, command: list[str], limits: Limits, hidden: Sequence[Path] = ()
     ) -> Outcome:
-        hidden = [path for path in (*self.hidden, *hidden) if path.exists()]
-        kept = [Path(sys.prefix)]  # what runs it may lie in what is hidden
-        return run(command, self.root, limits, hidden=hidden, kept=kept, environment=THREADS)
+        places = {"hidden": (ROOT, *INSTALLED, *hidden), "sandboxed": self.sandboxed}
+        return run(command, self.root, limits, environment=THREADS, **places)
 
     def _put(self, name: str, content: bytes) -> None:
         """A file in place of whatever the submission has there."""

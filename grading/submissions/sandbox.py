@@ -2,20 +2,10 @@
 
     outcome = run([sys.executable, "train.py"], scratch_copy, Limits(wall_seconds=60))
 
-Three processes stand between the grader and the program, and each has one reason:
-
-    grader    run() reads what is printed, polls the process tree, and stops it at a limit
-    launcher  confine.py as a script: leaves the grader's namespaces (Linux: namespaces(7))
-    keeper    process 1 of the new process namespace: it lays out the file system, starts the
-              program and reaps. When it ends, by itself or killed, the kernel kills all the rest
-    program   as user 1000 without any capability, and without a way to gain one
-
-Inside, all files are read-only but the program's folder and a private /tmp; the homes of all
-users, the system's sockets and secrets and what the caller hides are empty; of the devices only
-harmless ones (and NVIDIA's) exist; the only network is a loopback of its own. Where the system
-does not allow this (available() says why), the keeper is a "subreaper", so that the polled
-tree still holds every orphan, and the resource limits stay; but then a hostile program can read
-and write what the grader can.
+Bubblewrap, bwrap(1), shows the program what VISIBLE lists and the running interpreter, read-only,
+and its own folder and a private /tmp, which it can change; no network, no other process, no
+capability. `processes.py` watches the limits from outside. With sandboxed=False the limits stay,
+but a hostile program can read and change what the grader can.
 
 What comes back in the folder is as hostile as the program: a result file may be a link to a
 secret, a pipe that never ends, or four gigabytes. Open it with os.O_NOFOLLOW, and look first.
@@ -23,28 +13,42 @@ secret, a pipe that never ends, or four gigabytes. Open it with os.O_NOFOLLOW, a
 
 import errno
 import functools
-import json
 import os
-import selectors
+import platform
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from grading.submissions import confine
-from grading.submissions.confine import LINUX, kill_tree
-from grading.submissions.watch import Watch, size
+import psutil
+
+from grading.submissions import processes
+from grading.submissions.processes import Watch, size
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CUDA_VISIBLE_DEVICES")
-PRIVATE = ("/home", "/root", "/run", "/var/run", "/etc/shadow", "/etc/gshadow", "/etc/ssh")
-POLL = 0.1  # seconds between two looks at the process tree
-PATIENCE = 256  # a program that prints this many times what is kept is stopped
+VISIBLE = "/usr /bin /sbin /lib /lib32 /lib64 /libx32 /sys/devices/system /etc/alternatives "
+VISIBLE += "/etc/fonts /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime "
+VISIBLE += (
+    "/etc/ssl/certs /etc/ssl/openssl.cnf /etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf"
+)
+PREFIX = ("bin", "lib", "lib64", "share", "etc", "ssl", "pyvenv.cfg")  # of an interpreter's folder
+APART = "--unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --cap-drop ALL "
+APART += "--new-session --die-with-parent"
+CALLS = {  # AUDIT_ARCH; socket; io_uring_setup, add_key, request_key, keyctl
+    "x86_64": (0xC000003E, 41, (425, 248, 249, 250)),
+    "aarch64": (0xC00000B7, 198, (425, 217, 218, 219)),
+}
+LIMITING = """{{ ulimit -c 0; ulimit -n 4096; ulimit -f {0}; ulimit -d {1}; ulimit -S -t {2}
+ulimit -H -t {3}; ulimit -u {4} || ulimit -p {4}; }} >/dev/null 2>&1; exec nice -n 5 "$@" """
 
 
 @dataclass(frozen=True)
@@ -57,57 +61,42 @@ class Limits:
     processes: int = 64  # at once; threads may be many more
     output: int = 2**20  # what is kept of stdout and of stderr, each
     file_size: int = 2**30  # of any one file
-    disk: int = 4 * 2**30  # of all that its folder holds
+    disk: int = 4 * 2**30  # of all that its folder and its /tmp hold
 
 
-@dataclass(frozen=True)
-class Isolation:
-    """What stands between the program and the machine, and a sentence for each thing missing."""
+class Isolation(NamedTuple):
+    """The sandbox that there is, or why there is none."""
 
-    network: bool = False
-    processes: bool = False
-    files: bool = False
-    problems: tuple[str, ...] = ()
+    sandbox: str
+    problem: str = ""
+
+
+NONE = Isolation("", "graded without a sandbox: it could read and change what the grader can")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended. `returncode` is None if it was stopped; negative is a signal."""
+    """How a program ended. `returncode` is None if it was stopped; above 128 it is a signal's."""
 
     returncode: int | None
     stopped: str  # "" if it ended by itself, else one sentence
     stdout: str
     stderr: str
     seconds: float
-    isolation: Isolation
 
 
 @functools.cache
 def available() -> Isolation:
-    """What this system allows, found by trying it."""
-    if not LINUX:
-        return Isolation(problems=("no isolation: namespaces exist on Linux alone",))
-    names = ("network", "processes", "files")
-    together = _trial(names)
-    failures = {name: _trial((name,)) if together else "" for name in names}
-    problems = [f"no isolation of {name}: {why}" for name, why in failures.items() if why]
-    restricted = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-    if problems and restricted.exists() and restricted.read_text().strip() == "1":
-        problems.append(f"AppArmor forbids it here: {restricted} is 1")
-    if os.geteuid() == 0:
-        problems.append("the grader is root, so a program can read root's files; use another user")
-    return Isolation(**{name: not why for name, why in failures.items()}, problems=tuple(problems))
-
-
-def _trial(names: Sequence[str]) -> str:
-    """Why these can't be isolated, or ""."""
+    """Return what this system allows, found by trying it."""
+    if not shutil.which("bwrap"):
+        return Isolation("", "bubblewrap is not installed (apt install bubblewrap)")
     try:
         with scratch_folder() as folder:
-            isolation = Isolation(**dict.fromkeys(names, True))
-            outcome = _run([sys.executable, "-I", "-c", ""], Path(folder), Limits(60), isolation)
+            trial = run([sys.executable, "-I", "-c", ""], folder)
+        why = "" if trial.returncode == 0 else trial.stopped or trial.stderr
     except OSError as error:
-        return error.strerror
-    return "" if outcome.returncode == 0 else outcome.stopped or outcome.stderr
+        why = str(error)
+    return Isolation("", f"bubblewrap fails here ({why})") if why else Isolation("bubblewrap")
 
 
 def run(
@@ -116,29 +105,73 @@ def run(
     limits: Limits | None = None,
     *,
     hidden: Sequence[Path] = (),
-    kept: Sequence[Path] = (),
+    sandboxed: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run a program in `folder`, the one place it may change; whatever it does is an Outcome.
 
-    `hidden` paths are empty for it, but for `kept` ones inside them, which it can read; of two
-    paths one inside the other, the inner one's rule holds. The interpreter that runs this is
-    kept unless it lies in a hidden path. `environment` adds to the few variables it gets.
-
-    The caller's mistakes raise: FileNotFoundError or NotADirectoryError for a path or a command
-    that isn't there inside, PermissionError for one that can't be executed, ValueError,
-    TypeError. So does an OSError when the isolation that available() found can't be had now:
-    nothing runs with less than `available` says.
+    Of what the program would see, `hidden` folders and files are empty, but for the interpreter in
+    them. `environment` adds to the few variables that it gets. OSError or ValueError for what is no
+    fault of the program: nothing runs with less than the sandbox that was asked for.
     """
-    if isinstance(command, str | bytes) or not command:
-        raise TypeError(f"command must be a sequence of words, not {command!r}")
-    words = [os.fspath(word) for word in command]
-    if any("\0" in word for word in words):
-        raise ValueError("a word of the command holds a zero byte")
-    if not Path(folder).resolve(strict=True).is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "the program's folder is none", str(folder))
-    rules = _rules(Path(folder).resolve(), hidden, kept)
-    return _run(words, folder, limits or Limits(), available(), rules, environment or {})
+    folder, limits = Path(folder).resolve(strict=True), limits or Limits()
+    variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    variables |= {"HOME": str(folder), "USER": "student", "LOGNAME": "student"}
+    variables |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1", "HF_HUB_OFFLINE": "1"}
+    with scratch_folder() as scratch, ExitStack() as stack:
+        names = ("status", "filter", "stdout", "stderr")
+        status, calls, *outputs = (stack.enter_context((scratch / n).open("ab+")) for n in names)
+        variables["TMPDIR"] = "/tmp" if sandboxed else str(scratch / "tmp")
+        (scratch / "tmp").mkdir()
+        # Of time the kernel sends SIGXCPU at the soft limit, which tells why, SIGKILL at the hard
+        # one. What is mapped to be written may be more than is held: torch needs no more than this.
+        cpu, data = limits.cpu_seconds + 1, (2 * limits.memory + 2**32) // 1024
+        tasks = 1024 + 64 * limits.processes if sandboxed else ""  # else it is all the user's
+        limiting = LIMITING.format(limits.file_size // 512, data, cpu, cpu + 2, tasks)
+        words, passed = ["sh", "-c", limiting, "sh", *map(os.fspath, command)], []
+        if sandboxed:
+            (scratch / "filter").write_bytes(_filter())
+            passed = [status.fileno(), calls.fileno()]
+            told = f"--json-status-fd {passed[0]} --seccomp {passed[1]}"
+            words = [*_places(folder, scratch / "tmp", hidden), "--", *words]
+            words = ["bwrap", *APART.split(), *told.split(), *words]
+        keeper = subprocess.Popen(
+            [sys.executable, "-I", processes.__file__, *words],
+            stdin=subprocess.PIPE,
+            stdout=outputs[0],
+            stderr=outputs[1],
+            cwd=folder,
+            env=variables | dict(environment or {}),
+            pass_fds=passed,
+            start_new_session=True,  # no terminal to type into
+        )
+        started, stopped = time.monotonic(), ""
+        watch = Watch(keeper.pid, 2 * sandboxed, [folder, scratch], outputs, limits)
+        try:
+            while keeper.poll() is None and not (stopped := watch.complaint()):
+                with suppress(subprocess.TimeoutExpired):
+                    keeper.wait(0.1)
+        finally:  # also when the grader is interrupted
+            keeper.stdin.close()  # tells the keeper that it is over
+            with suppress(subprocess.TimeoutExpired):
+                keeper.wait(60)
+            gone = keeper.poll() is not None
+            keeper.kill()
+            folder.chmod(0o700)  # which the program may have taken from us
+        code, seconds = keeper.wait(), time.monotonic() - started
+        out, err = (_kept(output, limits.output) for output in outputs)
+        ran = not sandboxed or b"exit-code" in (scratch / "status").read_bytes()
+    if code == 1 and not (ran or stopped):
+        raise OSError(err.strip())
+    if code == 128 + signal.SIGXCPU:
+        stopped = f"stopped after {limits.cpu_seconds} s of processor time (the limit)"
+    elif code == 128 + signal.SIGXFSZ:
+        stopped = f"stopped: it wrote a file of more than {size(limits.file_size)}"
+    elif not stopped and (code < 0 or not ran):
+        stopped = "stopped: the process that kept it was killed, by it or for want of memory"
+    elif not gone:
+        stopped += "; some of its processes could not be killed"
+    return Outcome(None if stopped else code, stopped, out, err, seconds)
 
 
 def remove(folder: Path) -> None:
@@ -154,158 +187,72 @@ def remove(folder: Path) -> None:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[str]:
-    """A temporary folder for a program to write to, deleted afterwards whatever is in it."""
-    scratch = tempfile.mkdtemp()
+def scratch_folder() -> Iterator[Path]:
+    """Yield a temporary folder, deleted afterwards whatever is in it; so are those of graders that
+    were killed before they could do that."""
+    for old in Path(tempfile.gettempdir()).glob("grading-[0-9]*-*"):
+        with suppress(OSError, ValueError):
+            lives = psutil.pid_exists(int(old.name.split("-")[1]))
+            if not lives and old.lstat().st_uid == os.geteuid():
+                remove(old)
+    scratch = Path(tempfile.mkdtemp(prefix=f"grading-{os.getpid()}-")).resolve()
     try:
         yield scratch
     finally:
-        remove(Path(scratch))
+        remove(scratch)
 
 
-def _rules(folder: Path, hidden: Sequence[Path], kept: Sequence[Path]) -> dict[str, str]:
-    """What becomes of each place, by its path without links."""
-    fixed = {"/tmp": "scratch", "/dev": "devices", "/dev/shm": "scratch", "/proc": "proc"}
-    private = (*PRIVATE, os.path.expanduser("~"), tempfile.gettempdir())
-    rules = {os.path.realpath(path): "hide" for path in private if os.path.exists(path)}
-    hidden = [Path(path).resolve(strict=True) for path in hidden]
-    if folder in hidden:
-        raise ValueError(f"the program's folder is hidden from it: {folder}")
-    for prefix in {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}:
-        if not any(prefix.is_relative_to(path) for path in hidden):
-            rules[str(prefix)] = "keep"
-    rules |= {str(path): "hide" for path in hidden}
-    rules |= {str(Path(path).resolve(strict=True)): "keep" for path in kept}
-    rules |= fixed | {str(folder): "write"}
-    return {path: rule for path, rule in rules.items() if path != "/"}
+def _kept(output: BinaryIO, limit: int) -> str:
+    output.seek(0)
+    text = output.read(limit).decode(errors="replace")
+    more = os.fstat(output.fileno()).st_size - limit
+    return f"{text}\n[{more:,} more bytes were not kept]" if more > 0 else text
 
 
-def _run(
-    command: Sequence[str],
-    folder: Path,
-    limits: Limits,
-    isolation: Isolation,
-    rules: Mapping[str, str] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Outcome:
-    folder = Path(folder).resolve()
-    features = [name for name in ("network", "processes", "files") if getattr(isolation, name)]
-    with scratch_folder() as scratch, selectors.DefaultSelector() as ready:
-        ours, theirs = socket.socketpair()
-        plan = {"command": list(command), "folder": str(folder), "limits": vars(limits)}
-        plan |= {"features": features, "rules": rules or _rules(folder, (), ())}
-        variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        variables |= {"HOME": str(folder), "USER": "student", "LOGNAME": "student"}
-        variables |= {"TMPDIR": "/tmp" if isolation.files else scratch, "HF_HUB_OFFLINE": "1"}
-        variables |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
-        launcher = subprocess.Popen(
-            [sys.executable, "-I", confine.__file__, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=variables | dict(environment or {}),
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # no terminal to type into, and a process group to kill
-        )
-        with launcher, ours:
-            theirs.close()
-            places = [folder, Path(scratch)]
-            watch = Watch(launcher.pid, places, limits, int(isolation.processes))
-            streams = {launcher.stdout: _Kept(limits.output), launcher.stderr: _Kept(limits.output)}
-            for stream in (ours, *streams):
-                ready.register(stream, selectors.EVENT_READ)
-            try:
-                with suppress(BrokenPipeError):
-                    ours.sendall(json.dumps(plan).encode() + b"\n")
-                messages, stopped = _attend(ready, ours, streams, watch)
-            finally:  # also when the grader is interrupted
-                with suppress(OSError):
-                    ours.shutdown(socket.SHUT_WR)  # tells the keeper that it is over
-                gone = _end(launcher, watch)
-            _drain(ready, ours, streams)
-    for message in messages:
-        if "error" in message:
-            raise OSError(message["errno"], message["error"], message["file"])
-    status = next((message["status"] for message in messages if "status" in message), None)
-    code = None if stopped or status is None else os.waitstatus_to_exitcode(status)
-    by_kernel = {
-        -signal.SIGXCPU: f"stopped after {limits.cpu_seconds} s of processor time (the limit)",
-        -signal.SIGXFSZ: f"stopped: it wrote a file of more than {size(limits.file_size)}",
-    }
-    if code in by_kernel:
-        code, stopped = None, by_kernel[code]
-    elif code is None and not stopped:
-        stopped = "stopped: the process that kept it was killed, by it or for want of memory"
-    if not gone:
-        stopped = f"{stopped or 'it ended by itself'}; some of its processes could not be killed"
-    texts = [kept.text() for kept in streams.values()]
-    return Outcome(code, stopped, *texts, time.monotonic() - watch.start, isolation)
+def _places(folder: Path, temporary: Path, hidden: Sequence[Path]) -> Iterator[str]:
+    """Yield bwrap's options that lay out the file system, the outer places before the inner."""
+    prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+    shown = [Path(prefix, name) for prefix in prefixes for name in PREFIX]
+    link = Path(sys.executable)
+    while link.is_symlink():
+        link = Path(os.path.normpath(link.parent / link.readlink()))
+        shown.append(link)
+    shown += [path.resolve() for path in shown] + [Path(path) for path in VISIBLE.split()]
+    rules = {path: ["--ro-bind", str(path)] for path in shown if path.exists()}
+    rules |= {path: ["--dev-bind", str(path)] for path in Path("/dev").glob("nvidia*")}
+    for path in (Path(path).resolve() for path in hidden if path.exists()):
+        rules[path] = ["--tmpfs"] if path.is_dir() else ["--bind", "/dev/null"]
+    rules |= {Path("/proc"): ["--proc"], Path("/dev"): ["--dev"], folder: ["--bind", str(folder)]}
+    rules |= {Path(path): ["--bind", str(temporary)] for path in ("/tmp", "/dev/shm")}
+    done, sealed = {}, ["/", "/proc", "/dev"]
+    for path in sorted(rules, key=lambda path: len(path.parts)):
+        what = rules[path][0]
+        around = next((done[each] for each in path.parents if each in done), "--tmpfs")
+        if what != around or what == "--bind":  # else it is so already
+            yield from (*rules[path], str(path))
+            done[path] = what
+            sealed += [str(path)] if what == "--tmpfs" else []
+    for path in sealed:
+        yield from ("--remount-ro", path)
+    yield from ("--chdir", str(folder))
 
 
-def _attend(ready, channel, streams, watch) -> tuple[list[dict], str]:
-    """Read until the launcher has gone, or until a limit is passed: messages and why stopped."""
-    received, ended, next_look = b"", None, 0.0
-    while True:
-        for key, _ in ready.select(max(0.0, next_look - time.monotonic())):
-            data = os.read(key.fd, 2**16)
-            if key.fileobj is not channel:
-                streams[key.fileobj].feed(data)
-            received += data if key.fileobj is channel else b""
-            if not data:
-                ready.unregister(key.fileobj)
-        messages = [json.loads(line) for line in received.splitlines() if line.endswith(b"}")]
-        if channel not in ready.get_map():
-            return messages, ""
-        ended = ended or (time.monotonic() if messages else None)
-        if ended and time.monotonic() - ended > 10:  # it should have cleaned up and gone by now
-            return messages, ""
-        for kept in () if ended else streams.values():
-            if kept.total > PATIENCE * max(kept.limit, 2**16):
-                return messages, f"stopped: it printed {size(kept.total)}, and no end was in sight"
-        if time.monotonic() >= next_look:
-            complaint = "" if ended else watch.complaint()
-            if complaint:
-                return messages, complaint
-            next_look = time.monotonic() + POLL
-
-
-def _drain(ready, channel, streams) -> None:
-    """What is still in the pipes; but a process that got away may hold them open for ever."""
-    end = time.monotonic() + 1
-    with suppress(KeyError):
-        ready.unregister(channel)
-    while ready.get_map() and time.monotonic() < end:
-        for key, _ in ready.select(0.1):
-            data = os.read(key.fd, 2**16)
-            streams[key.fileobj].feed(data)
-            if not data:
-                ready.unregister(key.fileobj)
-
-
-class _Kept:
-    """The first `limit` bytes of a stream, and how many there were."""
-
-    def __init__(self, limit: int):
-        self.limit, self.total, self.data = limit, 0, bytearray()
-
-    def feed(self, data: bytes) -> None:
-        self.total += len(data)
-        self.data += data[: self.limit - len(self.data)]
-
-    def text(self) -> str:
-        text = self.data.decode(errors="replace")
-        more = self.total - len(self.data)
-        return f"{text}\n[{more:,} more bytes were not kept]" if more else text
-
-
-def _end(launcher: subprocess.Popen, watch: Watch) -> bool:
-    """Kill until the launcher has gone, too: it may only now be starting the program."""
-    end = time.monotonic() + 5
-    while launcher.poll() is None and time.monotonic() < end:
-        kill_tree(watch.launcher, watch.seen)
-        with suppress(subprocess.TimeoutExpired):
-            launcher.wait(0.05)
-    launcher.kill()
-    launcher.wait()
-    return kill_tree(watch.launcher, watch.seen)
+def _filter() -> bytes:
+    """Return a seccomp(2) program that refuses sockets of families that no namespace isolates, and
+    what would get around that. AF_VSOCK matters: it reaches a virtual machine's host. io_uring
+    makes sockets without the call that is looked at, and the keyring is the login session's.
+    """
+    allow, missing, no_family = 0x7FFF0000, 0x50000 | errno.ENOSYS, 0x50000 | errno.EAFNOSUPPORT
+    load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06  # (code, skip if, skip unless, value)
+    steps = [(answer, 0, 0, allow)]
+    if platform.machine() in CALLS:
+        machine, make_socket, refused = CALLS[platform.machine()]
+        steps = [(load, 0, 0, 4), (equal, 1, 0, machine), (answer, 0, 0, missing)]
+        steps += [(load, 0, 0, 0), (at_least, 0, 1, 2**30), (answer, 0, 0, missing)]  # not x32
+        for call in refused:
+            steps += [(equal, 0, 1, call), (answer, 0, 0, missing)]
+        steps += [(equal, 1, 0, make_socket), (answer, 0, 0, allow), (load, 0, 0, 16)]
+        for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
+            steps += [(equal, 0, 1, family), (answer, 0, 0, allow)]
+        steps += [(answer, 0, 0, no_family)]
+    return b"".join(struct.pack("HBBI", *step) for step in steps)

@@ -19,13 +19,15 @@ from grading.checks import results as graded
 from grading.checks.results import RESULTS
 from grading.edition.release import FIXED, NOTEBOOK, student_edition, write
 from grading.grader import RUBRIC, SAMPLE, Rubric, Settings, grade, grade_all
+from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
 from grading.submissions.observe import Copy
 from grading.submissions.recompute import recompute
-from grading.submissions.sandbox import Limits, available
+from grading.submissions.sandbox import Isolation, Limits, available
 from grading.submissions.submission import find
 from tests.grading.hostile import CHEATING, HOSTILE, harmful
 
+REAL, RUN = available(), sandbox.run
 NOTE = "sample run: toy model, embedded NLI set"
 
 
@@ -39,6 +41,16 @@ def solved(folder: Path, edits: dict[str, list[tuple[str, str]]] | None = None) 
             text = text.replace(old, new)
         (folder / name).write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def limits_only_where_there_is_no_sandbox(monkeypatch):
+    def run(*words, **named):
+        return RUN(*words, **named | {"sandboxed": False})
+
+    if REAL.problem:
+        monkeypatch.setattr("grading.submissions.observe.run", run)
+        monkeypatch.setattr(sandbox, "available", lambda: Isolation("none"))
 
 
 def graded_alone(folder: Path, rubric: Rubric | None = None, **settings) -> dict:
@@ -67,14 +79,13 @@ def test_harmful_code_fails_its_own_check_alone(tmp_path):
     problems = {name: items(found)[name]["problem"] for name in HOSTILE}
     assert "processor time" in problems["attention"] and "SystemExit" in problems["add"]
     assert "exit code 0" in problems["embed"]
-    if available().processes:
-        assert "processes" in problems["AdamW.step"]
+    assert "processes" in problems["AdamW.step"]
     assert found["problem"] == "" and time.perf_counter() - began < 280
 
 
 def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
-    if not available().files:
-        pytest.skip("without isolation of files the solution itself can be read")
+    if REAL.problem:
+        pytest.skip("without a sandbox the solution itself can be read")
     found = graded_alone(solved(tmp_path, CHEATING))
     assert states(found)["attention"] == "failed" and states(found)["sanity check"] == "failed"
     assert states(found)["AdamW.step"] == "passed"
@@ -320,6 +331,24 @@ def test_only_changes_are_graded_again_whatever_is_broken(tmp_path, few, capsys)
     assert "cleo  2 of 6" in capsys.readouterr().out
     again = {p.parent.name: p.read_bytes() == kept[p] for p in kept}
     assert again == {"ada": True, "bea": True, "cleo": False}
+
+
+def test_without_a_sandbox_nothing_is_graded_unless_that_is_asked_for(
+    tmp_path, few, monkeypatch, capsys
+):
+    missing = Isolation("", "bubblewrap is not installed (apt install bubblewrap)")
+    monkeypatch.setattr(sandbox, "available", lambda: missing)
+    (tmp_path / "bea.zip").write_bytes(b"PK no zip")
+    out = tmp_path / "out"
+    arguments = ["grade", str(tmp_path / "bea.zip"), "--out", str(out), "--rubric", str(few)]
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.count("\n") == 1 and not out.exists()
+    assert "apt install bubblewrap" in error and "--without-sandbox" in error
+    main([*arguments, "--without-sandbox"])
+    pages = [page.read_text() for page in out.rglob("index.html")]
+    assert len(pages) == 2 and all("without a sandbox" in page.lower() for page in pages)
 
 
 def test_an_error_of_the_grader_concerns_one_submission(tmp_path, few, monkeypatch):

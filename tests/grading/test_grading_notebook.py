@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tracemalloc
 
 import nbclient
 import nbformat
@@ -420,7 +421,7 @@ def test_outputs_nested_without_end_are_read():
         (b'{"cells": 1' + b"0" * 5000 + b"}", "not a notebook"),
         (b"[1, 2]", "not a notebook of format 4; open it in JupyterLab and save it"),
         (b'{"nbformat": 3, "worksheets": []}', "not a notebook of format 4"),
-        (b"[" + b"{}," * 10**6 + b"{}]", "1,000,002 lists and objects, more than 1,000,000"),
+        (b"[" + b"{}," * 10**6 + b"{}]", "1,000,002 brackets in it, more than 200,000"),
     ],
 )
 def test_a_file_that_is_no_notebook_is_named_with_its_fix(content, message, tmp_path):
@@ -438,3 +439,22 @@ def test_a_file_that_is_too_large_or_a_link_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "LARGEST", 100)
     found = find(tmp_path, handed_out(), USUAL)[1]
     assert "MB, more than" in found.flags[0].text and "a link" in found.flags[1].text
+
+
+@pytest.mark.parametrize("unit", ['{"a":0}', "[]", '{"id":"a","outputs":[{"data":{}}]}'])
+def test_a_notebook_that_takes_much_memory_is_refused_before_it_does(tmp_path, unit):
+    """Of any content, a file of LARGEST bytes with MOST brackets takes no more than this."""
+    path = tmp_path / "final.ipynb"
+    for count, refused in ((reading.MOST // 10, False), (10 * reading.MOST, True)):
+        path.write_text(f'{{"nbformat":4,"cells":[],"x":[{",".join([unit] * (count // 3))}]}}')
+        tracemalloc.start()
+        try:
+            if refused:
+                with pytest.raises(ValueError, match="brackets in it, more than 200,000; clear"):
+                    read(path)
+            else:
+                read(path)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 2 * path.stat().st_size if refused else peak * 10 < 2**29

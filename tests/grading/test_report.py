@@ -60,7 +60,7 @@ def raw(student="alice", **more):
             "accuracy": {"test.en": known},
             "predictions": {"compared": 40, "agree": 39, "split": "test.en"},
         },
-        "isolation": {"network": True, "files": False, "problems": ["the grader is root"]},
+        "isolation": {"sandbox": "", "problem": "graded with limits only"},
         "answers": {"pretraining-read": "The loss falls.", "task3-read": ""},
         "handed_in": "2026-12-02T12:00:00 (newest file inside)",
         "problem": "",
@@ -190,7 +190,7 @@ def test_a_students_page_shows_everything_and_needs_nothing():
     for shown in (
         *("alice", "8 of 16", "To look at: 1 flag", "not executed in order", "no fault"),
         *("OK", "FAIL", "Hint: what should", "✗ differs", "not recomputed", "39 of 40"),
-        *("network yes; files NO; the grader is root", "{'chosen': ['es', 'fr']}"),
+        *("NONE: graded with limits only", "{'chosen': ['es', 'fr']}"),
         *("pretraining-read not graded The loss falls.", "task3-read not graded nothing"),
     ):
         assert shown in " ".join(page.text.split()), shown
@@ -213,6 +213,7 @@ def test_a_class_page_lists_students_by_name_and_links_them(tmp_path):
     assert links[:3] == ["gradebook.csv", "Alice/index.html", "bob/index.html"]
     assert links[3] == "%E7%8E%8B-%E5%B0%8F%E6%98%8E/index.html" and links[4] == "zed/index.html"
     assert len(page.all("img")) == 1 and "Not graded: zed.zip" in " ".join(page.text.split())
+    assert "WITHOUT A SANDBOX4" in " ".join(page.text.split())
     assert page.text.count("⚑ order") == 3 and "no fault" not in page.text
     assert "✗" in page.text and "✓" in page.text and "Attention: 75%" in page.text
     for grades in ([], [BROKEN], [grade(items=[])]):
