@@ -1,11 +1,8 @@
-"""Wrong and right implementations of every exercise, as small edits of ours.
+"""Wrong implementations of every exercise, as small edits of ours.
 
 A mutation is (exercise, file, what is wrong, edits); an edit is (old text, new text), where the
-old one stands once in the file. A style is another right way to write the same.
+old one stands once in the file.
 """
-
-import ast
-import textwrap
 
 ATTENTION, LAYER, MODEL = "gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py"
 ADAMW, LOSS, TRAIN = "optim/adamw.py", "gpt2/loss.py", "gpt2/train.py"
@@ -57,6 +54,12 @@ MUTATIONS = [
      [("is_causal=is_causal", "is_causal=False")]),
     ("attention", ATTENTION, "the kernel drops in evaluation",
      [("self.dropout.p if self.training else 0.0", "self.dropout.p")]),
+    ("attention", ATTENTION, "the kernel's own causality with a cache",
+     [("if attention_mask is not None or 1 < T < S:", "if attention_mask is not None:")]),
+    ("attention", ATTENTION, "the kernel's own causality for one query", [("elif T > 1:", "else:")]),
+    ("attention", ATTENTION, "the mask is a square of the queries",
+     [("torch.full((T, S), smallest, dtype=dtype, device=device).triu(S - T + 1)",
+       "torch.full((T, T), smallest, dtype=dtype, device=device).triu(1)")]),
     ("attention", ATTENTION, "heads not merged", [(MERGE, "context")]),
 
     ("add", LAYER, "no residual", [(ADD, "return dropout(dense_layer(output))")]),
@@ -98,6 +101,10 @@ MUTATIONS = [
     ("embed", MODEL, "no positions", [(EMBED, "self.word_embedding(input_ids)")]),
     ("embed", MODEL, "positions from 1",
      [("position_ids = torch.arange(input_ids.size(1),", "position_ids = torch.arange(1, input_ids.size(1) + 1,")]),
+    ("embed", MODEL, "every row has the first one's positions",
+     [(EMBED, EMBED.replace("position_ids)", "position_ids[:1])"))]),
+    ("embed", MODEL, "positions that are given count from 1",
+     [(EMBED, EMBED.replace("position_ids)", "position_ids + (len(position_ids) > 1))"))]),
     ("embed", MODEL, "no dropout", [("return self.embed_dropout(", "return (")]),
     ("embed", MODEL, "multiplied", [(EMBED, EMBED.replace("+", "*"))]),
     ("embed", MODEL, "scaled", [(EMBED, f"({EMBED}) * self.config.hidden_size**0.5")]),
@@ -108,8 +115,10 @@ MUTATIONS = [
     ("hidden_state_to_token", MODEL, "normalised again",
      [(PROJECT, PROJECT.replace("(hidden_state,", "(self.final_layer_norm(hidden_state),"))]),
 
-    ("sanity check", MODEL, "positions ignore left padding",
-     [("get_position_ids(attention_mask)[:, S - T :]", "torch.arange(S - T, S)[None]")]),
+    ("sanity check", MODEL, "pads on the left are seen",
+     [("if attention_mask is not None and not _padded_on_the_right(attention_mask):", "if False:")]),
+    ("sanity check", MODEL, "the last block is left out",
+     [("enumerate(self.gpt_layers)", "enumerate(self.gpt_layers[:-1])")]),
     ("sanity check", MODEL, "no final norm",
      [("hidden_states = self.final_layer_norm(hidden_states)", "pass")]),
     ("sanity check", MODEL, "the last column for the last token",
@@ -121,7 +130,13 @@ MUTATIONS = [
      [('m_hat = m / (1 - beta1 ** state["step"])', 'm_hat = m / (1 - beta1 ** state["step"]) ** 2'),
       ('v_hat = v / (1 - beta2 ** state["step"])', 'v_hat = v / (1 - beta2 ** state["step"]) ** 2')]),
     ("AdamW.step", ADAMW, "epsilon inside the root", [(UPDATE, UPDATE.replace("v_hat.sqrt() + eps", "(v_hat + eps).sqrt()"))]),
-    ("AdamW.step", ADAMW, "decay before the update", [(f"{UPDATE}\n        {DECAY}", f"{DECAY}\n        {UPDATE}")]),
+    ("AdamW.step", ADAMW, "corrects, and divides the step size too",
+     [(UPDATE, UPDATE.replace("(lr * m_hat", "((lr / (1 - beta1 ** state['step']) if correct_bias else lr) * m_hat"))]),
+    ("AdamW.step", ADAMW, "corrects, and scales the step size too",
+     [(UPDATE, UPDATE.replace("(lr * m_hat",
+       "((lr * (1 - beta2 ** state['step']) ** 0.5 / (1 - beta1 ** state['step']) if correct_bias else lr) * m_hat"))]),
+    ("AdamW.step", ADAMW, "the second moment is not corrected",
+     [('v_hat = v / (1 - beta2 ** state["step"])', "pass")]),
     ("AdamW.step", ADAMW, "coupled decay",
      [("(beta1, beta2), g = betas, p.grad", "(beta1, beta2), g = betas, p.grad + weight_decay * p"), (DECAY, "pass")]),
     ("AdamW.step", ADAMW, "decay without the learning rate", [(DECAY, "p.sub_(weight_decay * p)")]),
@@ -138,6 +153,8 @@ MUTATIONS = [
        'm, v = state["exp_avg"].zero_(), state["exp_avg_sq"].zero_()')]),
 
     ("next_token_loss", LOSS, "not shifted", [("targets = labels[:, 1:]", "targets = labels[:, :-1]")]),
+    ("next_token_loss", LOSS, "every end of text is lost",
+     [("counted = targets != IGNORED", "counted = (targets != IGNORED) & (targets != model.config.pad_token_id)")]),
     ("next_token_loss", LOSS, "pads counted",
      [("input_ids.masked_fill(~(real & after_a_token), IGNORED)", "input_ids")]),
     ("next_token_loss", LOSS, "one pad counted", [("~(real & after_a_token)", "~after_a_token")]),
@@ -153,6 +170,14 @@ MUTATIONS = [
      [("                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.zero_grad()")]),
     ("pretraining step", TRAIN, "half of the loss", [("reduction=\"sum\") / num_labels", "reduction=\"sum\") / num_labels / 2")]),
     ("pretraining step", TRAIN, "the mean of each batch", [("reduction=\"sum\") / num_labels", "reduction=\"mean\")")]),
+    ("pretraining step", TRAIN, "the mean of the batches' means",
+     [("reduction=\"sum\") / num_labels", "reduction=\"mean\") / len(batches)")]),
+    ("pretraining step", TRAIN, "the gradients of the last batch alone",
+     [("for batch in batches:\n", "for batch in batches:\n                    optimizer.zero_grad()\n")]),
+    ("pretraining step", TRAIN, "a step for each batch",
+     [("loss += part.item()", "loss += part.item()\n                    optimizer.step()\n                    optimizer.zero_grad()")]),
+    ("pretraining step", TRAIN, "the gradient of the sum",
+     [("accelerator.backward(part * accelerator.num_processes)", "accelerator.backward(part * num_labels)")]),
     ("pretraining step", TRAIN, "the last batch alone", [("loss += part.item()", "loss = part.item()")]),
     ("pretraining step", TRAIN, "no backward pass",
      [("accelerator.backward(part * accelerator.num_processes)", "pass")]),
@@ -165,6 +190,11 @@ MUTATIONS = [
     ("generation", GENERATE, "end-of-text is passed over",
      [("        if finished.all():\n            break\n", ""),
       ("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")]),
+    ("generation", GENERATE, "the first row that ends stops all", [("finished.all()", "finished.any()")]),
+    ("generation", GENERATE, "rows go on after their end",
+     [("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")]),
+    ("generation", GENERATE, "greedy for every sampling row", [("if settings.do_sample:", "if False:")]),
+    ("generation", GENERATE, "the newest token is not read", [("context.append(next_token)", "pass")]),
     ("generation", GENERATE, "dropout stays on", [("@in_evaluation_mode\ndef generate(", "def generate(")]),
     ("generation", DECODING, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
     ("generation", DECODING, "the newest token is not read",
@@ -181,149 +211,106 @@ MUTATIONS = [
      [('"contradictory": "1", "neutral": "2"}', '"contradictory": "2", "neutral": "1"}')]),
     ("fine-tuning step", PROMPTS, "the label is cut off",
      [("_shorten(ids, template, rows[i], tokenizer, room)", "ids[:room]")]),
+    ("fine-tuning step", TASKS, "the answer is left out",
+     [("input_ids = torch.cat([prompt, answer])", "input_ids = prompt")]),
+    ("fine-tuning step", TASKS, "the label stands one place early",
+     [("labels[-len(answer) :] = answer", "labels[-len(answer) - 1 : -1] = answer")]),
+    ("fine-tuning step", TASKS, "what is no label counts as token 0",
+     [("torch.full_like(input_ids, IGNORED)", "torch.zeros_like(input_ids)")]),
     ("fine-tuning step", TASKS, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')]),
     ("fine-tuning step", PROMPTS, "a space before the digit",
      [("(prompt + text for text in texts)", '(prompt + " " + text for text in texts)')]),
 ]  # fmt: skip
 
-STYLES = {
-    "loops": {
-        ATTENTION: {
-            "CausalSelfAttention.attention": """
-                B, h, T, d = query.shape
-                rows = []
-                for t in range(T):
-                    scores = []
-                    for s in range(key.size(2)):
-                        score = (query[:, :, t] * key[:, :, s]).sum(-1) / d**0.5
-                        if attention_mask is not None:
-                            score = score + attention_mask.expand(-1, -1, T, -1)[:, 0, t, None, s]
-                        if s > t + key.size(2) - T:
-                            score = torch.full_like(score, -torch.inf)
-                        scores.append(score)
-                    weights = self.dropout(torch.stack(scores, dim=-1).softmax(dim=-1))
-                    seen = (weights[..., None] * value).sum(dim=2)
-                    rows.append(torch.cat([seen[:, i] for i in range(h)], dim=-1))
-                return torch.stack(rows, dim=1)
-            """,
-            "causal_mask": """
-                mask = torch.zeros(T, S, dtype=dtype, device=device)
-                for t in range(T):
-                    for s in range(S):
-                        if s > S - T + t:
-                            mask[t, s] = torch.finfo(dtype).min
-                return mask if padding_mask is None else torch.where(padding_mask < 0, padding_mask, mask)
-            """,
-            "CausalSelfAttention.attention_weights": """
-                mask = self._complete_mask(key, query, attention_mask)
-                exp = (torch.matmul(query, key.mT) * query.size(-1) ** -0.5 + mask)
-                exp = (exp - exp.max(dim=-1, keepdim=True).values).exp()
-                return exp / exp.sum(dim=-1, keepdim=True)
-            """,
-        },
-        LAYER: {
-            "GPT2Layer.add": """
-                output = dense_layer(output)
-                output = dropout(output)
-                return output + input
-            """
-        },
-        MODEL: {
-            "GPT2Model.hidden_state_to_token": """
-                return torch.matmul(hidden_state, self.word_embedding.weight.transpose(0, 1))
-            """
-        },
-        LOSS: {
-            "next_token_loss": """
-                input_ids, attention_mask, labels = _unpack(batch)
-                logits = model.hidden_state_to_token(model(input_ids, attention_mask)["last_hidden_state"])
-                losses = []
-                for i in range(len(labels)):
-                    for t in range(labels.size(1) - 1):
-                        if labels[i, t + 1] != IGNORED:
-                            losses.append(-logits[i, t].log_softmax(-1)[labels[i, t + 1]])
-                losses = torch.stack(losses)
-                return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / len(losses)}[reduction]
-            """
-        },
-    },
-    "einsum": {
-        ATTENTION: {
-            "CausalSelfAttention.attention": """
-                T, S = query.size(2), key.size(2)
-                scores = torch.einsum("bhtd,bhsd->bhts", query, key) / math.sqrt(key.size(-1))
-                visible = torch.tril(torch.ones(T, S), diagonal=S - T).bool()
-                scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-                if attention_mask is not None:
-                    scores = scores + attention_mask
-                weights = self.dropout(torch.nn.functional.softmax(scores, dim=-1))
-                out = torch.einsum("bhts,bhsd->bthd", weights, value)
-                return out.reshape(out.size(0), T, -1)
-            """
-        },
-        MODEL: {
-            "GPT2Model.hidden_state_to_token": """
-                return torch.einsum("...d,vd->...v", hidden_state, self.word_embedding.weight)
-            """
-        },
-        LOSS: {
-            "next_token_loss": """
-                input_ids, attention_mask, labels = _unpack(batch)
-                logits = model.hidden_state_to_token(model(input_ids, attention_mask)["last_hidden_state"])
-                shifted = logits[:, :-1].reshape(-1, logits.size(-1))
-                targets = labels[:, 1:].reshape(-1)
-                losses = torch.nn.functional.cross_entropy(
-                    shifted, targets, ignore_index=IGNORED, reduction=reduction
-                )
-                return losses[targets != IGNORED] if reduction == "none" else losses
-            """
-        },
-        ADAMW: {
-            "AdamW._update": """
-                grad = p.grad.data
-                state["step"] += 1
-                t = state["step"]
-                state["exp_avg"] = betas[0] * state["exp_avg"] + (1 - betas[0]) * grad
-                state["exp_avg_sq"] = betas[1] * state["exp_avg_sq"] + (1 - betas[1]) * grad**2
-                m, v = state["exp_avg"], state["exp_avg_sq"]
-                if correct_bias:
-                    m, v = m / (1 - betas[0]**t), v / (1 - betas[1]**t)
-                p.data = p.data - lr * m / (v.sqrt() + eps)
-                if weight_decay > 0:
-                    p.data = p.data - lr * weight_decay * p.data
-            """
-        },
-    },
-    "sdpa": {
-        ATTENTION: {
-            "CausalSelfAttention.attention": """
-                T, S = query.size(2), key.size(2)
-                bias = torch.zeros(T, S).masked_fill(~torch.ones(T, S).tril(S - T).bool(), -1e30)
-                if attention_mask is not None:
-                    bias = (bias + attention_mask).clamp(min=torch.finfo(query.dtype).min)
-                out = torch.nn.functional.scaled_dot_product_attention(
-                    query, key, value, attn_mask=bias.to(query.dtype),
-                    dropout_p=self.dropout.p if self.training else 0.0,
-                )
-                return out.permute(0, 2, 1, 3).contiguous().view(out.size(0), T, -1)
-            """
-        },
-        GENERATE: {
-            "_token_by_token": """
-                ids, mask = context.ids, context.mask
-                start = ids.size(1)
-                done = torch.zeros(len(ids), dtype=torch.bool)
-                while ids.size(1) < start + max_new_tokens and not done.all():
-                    last = context.model(ids, mask)["last_token"]
-                    token = context.model.hidden_state_to_token(last).argmax(-1)
-                    token = torch.where(done, torch.full_like(token, eos), token)
-                    done = done | (token == eos)
-                    ids = torch.cat([ids, token[:, None]], dim=1)
-                    mask = torch.cat([mask, torch.ones_like(token)[:, None]], dim=1)
-                return ids[:, start:]
-            """
-        },
-    },
+HINTS = {  # what a mutation's check says of it, in part; for the others the result says it
+    ("attention", "no causal mask"): "0 and the smallest number|sees later ones|does not see itself",
+    ("attention", "does not see itself"): "does not see itself",
+    ("attention", "sees the next one"): "sees the one after it",
+    ("attention", "the queries are the first positions"): "last of the S positions",
+    ("attention", "pads are seen"): "the padding mask is missing",
+    ("attention", "pads instead of causality"): "the causal mask is missing",
+    ("attention", "scaling forgotten"): "square root of a head's width",
+    ("attention", "scaled by the hidden size"): "not the whole state's",
+    ("attention", "no mask"): "sees later ones|pads are seen",
+    ("attention", "mask after the softmax"): "before the softmax",
+    ("attention", "softmax over the queries"): "over the keys, not over the queries",
+    ("attention", "no dropout"): "apply self.dropout",
+    ("attention", "heads merged in the wrong order"): "the heads come out mixed",
+    ("attention", "the kernel without causality"): "sees later ones",
+    ("attention", "the kernel drops in evaluation"): "dropout is for training",
+    ("attention", "the kernel's own causality with a cache"): "last of the S positions",
+    ("attention", "the kernel's own causality for one query"): "last of the S positions",
+    ("attention", "the mask is a square of the queries"): "",
+    ("attention", "heads not merged"): "merge the heads",
+    ("add", "no residual"): "the input is missing",
+    ("add", "dropout over all"): "dropout",
+    ("add", "dropout too early"): "dropout",
+    ("add", "no dropout"): "dropout applies to what is added",
+    ("add", "bias forgotten"): "the bias of the dense layer",
+    ("add", "in place"): "in place",
+    ("layer forward", "the exact GELU"): "tanh form",
+    ("layer forward", "norms exchanged"): "exchanged",
+    ("layer forward", "no first norm"): "first layer norm is missing",
+    ("layer forward", "no second norm"): "second layer norm is missing",
+    ("layer forward", "out_dense applied twice"): "self.add applies the dense layer itself",
+    ("layer forward", "attention_dense applied twice"): "self.add applies attention_dense itself",
+    ("layer forward", "no activation"): "the activation is missing",
+    ("layer forward", "the mask is not passed on"): "the mask does not reach",
+    ("layer forward", "the first dropout twice"): "its own dropout",
+    ("layer forward", "the second dropout twice"): "its own dropout",
+    ("layer forward", "the second addition takes the block's input"): "the result of the first",
+    ("embed", "no positions"): "the positions are missing",
+    ("embed", "positions from 1"): "first position is 0",
+    ("embed", "every row has the first one's positions"): "positions of its own",
+    ("embed", "positions that are given count from 1"): "as they are, from 0",
+    ("embed", "no dropout"): "embed_dropout",
+    ("embed", "multiplied"): "added, not multiplied",
+    ("embed", "scaled"): "does not scale",
+    ("hidden_state_to_token", "probabilities"): "not probabilities",
+    ("hidden_state_to_token", "detached"): "in the graph",
+    ("hidden_state_to_token", "chosen already"): "not the most probable token",
+    ("hidden_state_to_token", "normalised again"): "normalized already",
+    ("sanity check", "the last column for the last token"): "whose mask is 1",
+    ("AdamW.step", "never corrects"): "if, and only if, correct_bias",
+    ("AdamW.step", "always corrects"): "if, and only if, correct_bias",
+    ("AdamW.step", "corrects twice"): "corrected twice",
+    ("AdamW.step", "corrects, and divides the step size too"): "again in the step size",
+    ("AdamW.step", "corrects, and scales the step size too"): "again in the step size",
+    ("AdamW.step", "the second moment is not corrected"): "v̂ is not corrected",
+    ("AdamW.step", "epsilon inside the root"): "outside the root",
+    ("AdamW.step", "coupled decay"): "decoupled",
+    ("AdamW.step", "decay without the learning rate"): "scaled by the learning rate",
+    ("AdamW.step", "no decay"): "the weight decay is missing",
+    ("AdamW.step", "gradient not squared"): "squared gradient",
+    ("AdamW.step", "no root"): "the root is missing",
+    ("next_token_loss", "not shifted"): "and not its own",
+    ("next_token_loss", "every end of text is lost"): "every end of text",
+    ("next_token_loss", "pads counted"): "pads are counted",
+    ("next_token_loss", "one pad counted"): "the first pad after each text",
+    ("next_token_loss", "always summed"): "not their sum",
+    ("next_token_loss", "never summed"): "not their mean",
+    ("next_token_loss", "divided by the rows"): "divide by the number of labels",
+    ("next_token_loss", "detached"): "in the graph",
+    ("pretraining step", "gradients pile up"): "of the step before",
+    ("pretraining step", "no step"): "nothing is learned",
+    ("pretraining step", "no backward pass"): "",
+    ("pretraining step", "the mean of each batch"): "not a sum of means",
+    ("pretraining step", "the mean of the batches' means"): "not every batch",
+    ("pretraining step", "the gradients of the last batch alone"): "once a step",
+    ("pretraining step", "a step for each batch"): "one update for all batches",
+    ("pretraining step", "the gradient of the sum"): "not of the sum",
+    ("pretraining step", "the last batch alone"): "not of the last",
+    ("generation", "one too many"): "one token too many",
+    ("generation", "the prompt is left out"): "the prompt belongs to the text",
+    ("generation", "end-of-text is passed over"): "nothing after end-of-text",
+    ("generation", "the first row that ends stops all"): "waits for the others",
+    ("generation", "rows go on after their end"): "waits for the others",
+    ("generation", "greedy for every sampling row"): "do_sample",
+    ("generation", "the newest token is not read"): "must read the newest token",
+    ("fine-tuning step", "all tokens are labels"): "only the digit's token",
+    ("fine-tuning step", "the label stands one place early"): "only the digit's token",
+    ("fine-tuning step", "pads are labels"): "padding must not count",
+    ("fine-tuning step", "the label is cut off"): "never the label",
 }  # fmt: skip
 
 
@@ -332,21 +319,4 @@ def edited(source: str, edits: list[tuple[str, str]]) -> str:
     for old, new in edits:
         assert source.count(old) == 1, f"{old!r} stands there {source.count(old)} times"
         source = source.replace(old, new)
-    return source
-
-
-def with_bodies(source: str, bodies: dict[str, str]) -> str:
-    """The source with other bodies of functions, by qualified name."""
-    for name, body in bodies.items():
-        node = ast.parse(source)
-        for part in name.split("."):
-            (node,) = [
-                child
-                for child in node.body
-                if isinstance(child, ast.FunctionDef | ast.ClassDef) and child.name == part
-            ]
-        lines = source.splitlines()
-        new = textwrap.indent(textwrap.dedent(body).strip(), " " * node.body[0].col_offset)
-        lines[node.body[0].lineno - 1 : node.end_lineno] = new.splitlines()
-        source = "\n".join(lines) + "\n"
     return source
