@@ -21,7 +21,7 @@ from grading.checks.model import (
     check_model,
 )
 from grading.checks.optimizer import check_optimizer
-from grading.checks.places import NEEDS, file_by_file
+from grading.checks.places import CANNOT, NEEDS, file_by_file
 from grading.checks.training import (
     check_finetuning_step,
     check_generation,
@@ -57,7 +57,8 @@ def check(*exercises: str, config=None) -> Report:
     def judged(name: str) -> Findings:
         if name not in found:
             found[name] = result = run(name, check_function(name, config))
-            needs = NEEDS.get(name, ()) if result.state == "failed" else ()
+            own = result.state != "failed" or CANNOT in result.problem
+            needs = () if own else NEEDS.get(name, ())
             if wrong := next((need for need in needs if judged(need).state != "passed"), ""):
                 result.state_if_stopped = "waits"
                 result.problem = f"follows from {wrong}, whose own check says why"

@@ -42,8 +42,10 @@ SAYS = {  # what an error's text means in an exercise
     ("attention", "must match the size"): "a mask has a row for each query, a column for each key",
     ("attention", "view size is not"): "after a transpose use .contiguous(), reshape or rearrange",
     ("pretraining step", "does not require grad"): "keep the loss in the graph until backward()",
+    ("generation", "[B, 0]"): "append each chosen token to the text that the model reads",
     ("generation", "must match except in dimension"): "append one token to each row, (B, 1)",
 }
+CANNOT = "cannot be imported"
 INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -72,11 +74,12 @@ def explain(error: BaseException, exercise: str) -> tuple[str, str]:
         text = error.msg
     hint = next((f": {hint}" for (name, said), hint in SAYS.items()
                  if name == exercise and said in text), "")  # fmt: skip
-    loading = [frame for frame in frames if frame[2] == "<module>"]
-    if loading and loading[-1] == frames[-1] and frames[-1][0] in {*FILES.values()} - {mine}:
+    if frames and frames[-1][2] == "<module>":
         file, line, _ = frames[-1]
-        problem = f"waits for {file}, line {line}: {type(error).__name__}: {text}"
-        return "waits", problem
+        why = f"{CANNOT}: {type(error).__name__}: {text} (line {line})"
+        if file in {*FILES.values()} - {mine}:
+            return "waits", f"waits for {file}, which {why}"
+        return "failed", f"{file} {why}"
     frames = [frame for frame in frames if frame[0] == mine] or frames
     where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
     return "failed", f"{type(error).__name__}: {text}{where}{hint}"

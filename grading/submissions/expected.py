@@ -8,6 +8,7 @@ ours; models are transformers'.
 
 import json
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,7 @@ class Cases:
             save_file(self.tensors, temporary, {"hints": json.dumps(self.hints)})
 
 
+@cache
 def fresh_cases(seed: int) -> Cases:
     """Return cases of this seed, or of the next in which no tie occurs and every mistake shows."""
     while True:
@@ -158,6 +160,7 @@ def attention(cases: Cases) -> None:
     with_pads = {
         "pads are seen": {"padding": False},
         "add the mask before the softmax, not after it": {"late": True},
+        "add both masks to the scores": {"causal": False, "padding": False},
     }
     over_queries = {"the softmax is over the keys, not over the queries": {"axis": -2}}
     for name, (row, T, form) in forms.items():

@@ -20,12 +20,14 @@ def adamw(cases, seed: int) -> None:
     gradients = np.random.default_rng(seed).normal(size=(12, 3, 2))
     gradients *= np.geomspace(0.01, 10, 12)[:, None, None]
     slips = {
+        "epsilon is added outside the root": [{"eps_inside": True}],
         "the root is missing": [{"root": False}],
         "the second moment takes the squared gradient": [{"squared": False}],
     }
     corrections = {  # how often (m, v) are
         "the bias is corrected twice: in m̂ and v̂, and again in the step size": [
-            {"corrections": pair} for pair in ((2, 1), (2, 2), (2, 0), (1.5, 1), (2, 1.5))
+            *({"corrections": pair} for pair in ((2, 1), (2, 2), (2, 0))),
+            {"scaled": True},
         ],
         "m̂ is not corrected": [{"corrections": (0, 1)}],
         "v̂ is not corrected": [{"corrections": (1, 0)}],
@@ -37,8 +39,6 @@ def adamw(cases, seed: int) -> None:
     }
     for name, hyper in SETTINGS.items():
         mistakes = slips | (corrections if hyper["correct_bias"] else {})
-        if hyper["eps"] > 0.1:  # with less there is too little to tell
-            mistakes["epsilon is added outside the root"] = [{"eps_inside": True}]
         mistakes |= decays if hyper["weight_decay"] else {}
         mistakes["correct the bias if, and only if, correct_bias"] = [
             {"correct_bias": not hyper["correct_bias"]}
@@ -63,7 +63,7 @@ def adamw(cases, seed: int) -> None:
 def adamw_by_hand(
     gradients, lr, betas, eps, weight_decay, correct_bias, *, corrections=(1, 1), eps_inside=False,
     root=True, decay_first=False, coupled=False, decay_times_lr=True, squared=True,
-    eps_corrected=True,
+    eps_corrected=True, scaled=False,
 ) -> np.ndarray:  # fmt: skip
     """The steps from 1 by the formulas of section 3.3; or with one of the usual mistakes."""
     theta, m, v = (np.full(gradients[0].shape, start) for start in (1.0, 0.0, 0.0))
@@ -78,7 +78,7 @@ def adamw_by_hand(
         below = v_hat + (added if eps_inside else 0.0)
         below = (np.sqrt(below) if root else below) + (0.0 if eps_inside else added)
         theta = theta * (1 - decay) if decay_first and not coupled else theta
-        theta = theta - lr * m_hat / below
+        theta = theta - lr * (np.sqrt(of_v) / of_m if scaled else 1.0) * m_hat / below
         theta = theta * (1 - decay) if not decay_first and not coupled else theta
     return theta
 
@@ -96,8 +96,9 @@ def loss(cases, reference) -> None:
     following = list(zip(log_p, texts, strict=True))
     each = [-p[:-1].gather(1, t[1:, None]).flatten() for p, t in following]
     every, of_rows = torch.cat(each), torch.stack([losses.mean() for losses in each])
-    itself = torch.cat([-p.gather(1, t[:, None]).flatten() for p, t in following])
-    early = torch.cat([-p[:-1].gather(1, t[:-1, None]).flatten() for p, t in following])
+    itself = [  # with or without the first token, which is no label
+        torch.cat([-p[a:].gather(1, t[a:, None]).flatten() for p, t in following]) for a in (0, 1)
+    ]
     no_ends = every[torch.cat([t[1:] for t in texts]) != PAD]
     for name, reduction in LOSSES.items():
         ids, mask = _padded(texts, 40 if name == "full length" else 8, left=name == "left")
@@ -106,8 +107,7 @@ def loss(cases, reference) -> None:
         mistakes = {
             "labels that equal pad_token_id are lost, and with them every end of text: "
             "the mask says what is a pad": reduce(no_ends),
-            "position i predicts token i + 1, not token i": reduce(itself),
-            "position i predicts token i + 1, and not its own": reduce(early),
+            "position i predicts token i + 1, not token i": [reduce(each) for each in itself],
         }
         read = [
             (hidden_states(reference, ids, seen, positions), positions)
@@ -116,6 +116,11 @@ def loss(cases, reference) -> None:
         ]
         logits = [reference.lm_head(states) for states, _ in read]
         all_labels = [_cross_entropy(each[:, :-1], ids[:, 1:]) for each in logits]
+        own, real = _cross_entropy(logits[0][:, :-1], ids[:, :-1]), mask[:, :-1].bool()
+        labelled = real & F.pad(real[:, :-1], (1, 0))
+        mistakes["position i predicts token i + 1, and not its own"] = [
+            reduce(own[seen.flatten()]) for seen in (real, labelled)
+        ]
         mistakes["pads are counted"] = [reduce(each) for each in all_labels]
         also = []
         if name == "left":  # positions may count from a row's first column
