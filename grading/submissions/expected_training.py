@@ -109,12 +109,11 @@ def loss(cases, reference) -> None:
             "the mask says what is a pad": reduce(no_ends),
             "position i predicts token i + 1, not token i": [reduce(each) for each in itself],
         }
-        read = [
-            (hidden_states(reference, ids, seen, positions), positions)
+        logits = [
+            reference.lm_head(hidden_states(reference, ids, seen, positions))
             for seen in (mask, None)
             for positions in ((mask.cumsum(1) - 1).clamp(min=0), torch.arange(ids.size(1))[None])
         ]
-        logits = [reference.lm_head(states) for states, _ in read]
         all_labels = [_cross_entropy(each[:, :-1], ids[:, 1:]) for each in logits]
         own, real = _cross_entropy(logits[0][:, :-1], ids[:, :-1]), mask[:, :-1].bool()
         labelled = real & F.pad(real[:, :-1], (1, 0))
@@ -128,22 +127,18 @@ def loss(cases, reference) -> None:
             also = [reduce(all_labels[1][real])]
         else:
             after_a_token = mask[:, :-1].flatten().bool()
-            mistakes["the first pad after each text is counted"] = reduce(
-                all_labels[0][after_a_token]
-            )
+            first_pads = all_labels[0][after_a_token]
+            mistakes["the first pad after each text is counted"] = reduce(first_pads)
         if reduction == "mean":
             mistakes["the mean over the tokens, not their sum"] = every.sum()
             mistakes["every token has the same weight, not every row"] = of_rows.mean()
-            mistakes["divide by the number of labels"] = [
-                every.sum() / len(texts), every.sum() / mask.sum(), every.sum() / ids.numel(),
-                every.sum() / ids[:, 1:].numel(),
-            ]  # fmt: skip
+            numbers = len(texts), mask.sum(), ids.numel(), ids[:, 1:].numel()
+            mistakes["divide by the number of labels"] = [every.sum() / n for n in numbers]
         elif reduction == "sum":
             mistakes['reduction="sum" is the sum over the tokens, not their mean'] = every.mean()
         else:
-            mistakes["only real labels, one after the other: (N,)"] = [
-                torch.where((mask[:, 1:] > 0).flatten(), all_labels[0], 0.0)
-            ]
+            zeros = torch.where((mask[:, 1:] > 0).flatten(), all_labels[0], 0.0)
+            mistakes["only real labels, one after the other: (N,)"] = zeros
         cases.add(f"loss: {name}", {"ids": ids, "mask": mask}, reduce(every), mistakes, also=also)
     # Fine-tuning: only the last token of each row has a label.
     ids, mask = _padded(texts, 8)

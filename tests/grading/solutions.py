@@ -151,27 +151,11 @@ LOOPS = {
     ],
     "embed": [
         """
-        B, T = input_ids.shape
         rows = []
-        for b in range(B):
-            p = position_ids.expand(B, T)[b]
-            rows.append(torch.stack([self.word_embedding(input_ids[b, t]) + self.pos_embedding(p[t])
-                                     for t in range(T)]))
+        for ids, places in zip(input_ids, position_ids.expand_as(input_ids)):
+            both = zip(self.word_embedding(ids), self.pos_embedding(places))
+            rows.append(torch.stack([token + place for token, place in both]))
         return self.embed_dropout(torch.stack(rows))
-        """
-    ],
-    "AdamW.step": [  # the decay of the handout's last formula: of the step before
-        """
-        state["step"] += 1
-        before, step = p.clone(), state["step"]
-        for i in range(p.numel()):
-            g = p.grad.view(-1)[i]
-            m, v = state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)
-            m[i] = betas[0] * m[i] + (1 - betas[0]) * g
-            v[i] = betas[1] * v[i] + (1 - betas[1]) * g**2
-            scale = (1 - betas[0] ** step, 1 - betas[1] ** step) if correct_bias else (1.0, 1.0)
-            p.view(-1)[i] -= lr * (m[i] / scale[0]) / ((v[i] / scale[1]).sqrt() + eps)
-        p -= lr * weight_decay * before
         """
     ],
     "next_token_loss": [
@@ -184,12 +168,6 @@ LOOPS = {
                     losses.append(-logits[i, t].log_softmax(-1)[labels[i, t + 1]])
         losses = torch.stack(losses)
         return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / len(losses)}[reduction]
-        """
-    ],
-    "fine-tuning step": [
-        """
-        input_ids = torch.tensor([*prompt.tolist(), *answer.tolist()])
-        labels = torch.tensor([IGNORED for _ in prompt] + [int(token) for token in answer])
         """
     ],
 }
@@ -223,9 +201,9 @@ EINSUM = {
         return losses if reduction == "none" else getattr(torch, reduction)(losses)
         """
     ],
-    "AdamW.step": [
+    "AdamW.step": [  # the decay of the handout's last formula: of the step before
         """
-        grad = p.grad.data
+        grad, before = p.grad.data, p.data
         state["step"] += 1
         t = state["step"]
         state["exp_avg"] = betas[0] * state["exp_avg"] + (1 - betas[0]) * grad
@@ -235,7 +213,7 @@ EINSUM = {
             m, v = m / (1 - betas[0]**t), v / (1 - betas[1]**t)
         p.data = p.data - lr * m / (v.sqrt() + eps)
         if weight_decay > 0:
-            p.data = p.data - lr * weight_decay * p.data
+            p.data = p.data - lr * weight_decay * before
         """
     ],
 }
