@@ -5,13 +5,12 @@
     check("attention")   # one
 
 The notebook and the tests call the same functions. What is expected comes from transformers, from
-float64 NumPy, or from formulas written out in expected.py, never from the package under test.
+float64 NumPy, or from formulas written out in expected.py, never from the package under test, which
+is imported only where a check calls it.
 """
 
 from collections.abc import Callable
-from functools import partial
 
-from config import GPT2Config
 from grading.checks.findings import Findings, Report, run
 from grading.checks.model import (
     check_add,
@@ -22,6 +21,7 @@ from grading.checks.model import (
     check_model,
 )
 from grading.checks.optimizer import check_optimizer
+from grading.checks.places import CANNOT, NEEDS, file_by_file
 from grading.checks.training import (
     check_finetuning_step,
     check_generation,
@@ -44,18 +44,36 @@ CHECKS: dict[str, Callable[[Findings], None]] = {
 }
 
 
-def check(*exercises: str, config: GPT2Config | None = None) -> Report:
+def check(*exercises: str, config=None) -> Report:
     """Run the checks of these exercises, or of all; ValueError for an unknown name.
 
-    `config` is the model's shape in the sanity check, by default GPT-2's (124M), as in the handout.
+    Where one fails because of another, that is what it says. `config` is the model's shape in the
+    sanity check, by default GPT-2's (124M), as in the handout.
     """
     if unknown := [name for name in exercises if name not in CHECKS]:
         raise ValueError(f"no exercise {unknown[0]!r}; there are {', '.join(CHECKS)}")
-    names = exercises or tuple(CHECKS)
-    return Report([run(name, check_function(name, config)) for name in names])
+    found: dict[str, Findings] = {}
+
+    def judged(name: str) -> Findings:
+        if name not in found:
+            found[name] = result = run(name, check_function(name, config))
+            own = result.state != "failed" or CANNOT in result.problem
+            needs = () if own else NEEDS.get(name, ())
+            if wrong := next((need for need in needs if judged(need).state != "passed"), ""):
+                result.state_if_stopped = "waits"
+                result.problem = f"follows from {wrong}, whose own check says why"
+        return found[name]
+
+    return Report([judged(name) for name in exercises or CHECKS])
 
 
-def check_function(exercise: str, config: GPT2Config | None = None) -> Callable[[Findings], None]:
+def check_function(exercise: str, config=None) -> Callable[[Findings], None]:
     """Return the check of an exercise; the sanity check is for a model of this shape."""
-    function = CHECKS[exercise]
-    return partial(function, config=config) if function is check_model else function
+
+    def function(findings: Findings) -> None:
+        findings.stops = True
+        settings = {"config": config} if exercise == "sanity check" else {}
+        with file_by_file():
+            CHECKS[exercise](findings, **settings)
+
+    return function

@@ -14,9 +14,6 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
-from config import GPT2Config
-from gpt2.model import GPT2Model
-
 CASES = Path(__file__).parent / "cases.safetensors"
 SMALL = {
     "vocab_size": 97,
@@ -31,24 +28,29 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 @dataclass(frozen=True)
 class Case:
-    """`mistakes` maps what to say to the result that it goes with."""
+    """`also` are other right results, `mistakes` pairs of what to say and the result it is for."""
 
     inputs: dict[str, Tensor]
     expected: Tensor
-    mistakes: dict[str, Tensor]
+    also: tuple[Tensor, ...]
+    mistakes: tuple[tuple[str, Tensor], ...]
 
 
 def case(name: str) -> Case:
     """A case by its name; KeyError for one that there is not."""
     tensors, hints = _others or _from_file()
     parts = {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}|")}
-    mistakes = {hint: parts.pop(f"mistake {i}") for i, hint in enumerate(hints[name])}
+    mistakes = tuple((hint, parts.pop(f"mistake {i}")) for i, hint in enumerate(hints[name]))
+    also = tuple(parts.pop(key) for key in sorted(parts) if key.startswith("also "))
     expected = parts.pop("expected")
-    return Case({key: t.clone() for key, t in parts.items()}, expected, mistakes)
+    return Case({key: t.clone() for key, t in parts.items()}, expected, also, mistakes)
 
 
-def small_model(**settings) -> GPT2Model:
+def small_model(**settings):
     """The model of the checks, with its random weights, in evaluation mode."""
+    from config import GPT2Config
+    from gpt2.model import GPT2Model
+
     model = GPT2Model(GPT2Config(**SMALL, **settings)).eval()
     model.load_state_dict(case("model").inputs)
     return model

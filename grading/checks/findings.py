@@ -1,14 +1,13 @@
 """The findings of checks: what came out beside what was expected, a hint, and how it is shown."""
 
 import html
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from grading.checks.places import explain
 
 MIME = "application/vnd.gpt2-course+json"  # of what a notebook's cell shows to a program
 MARKS = {"passed": "OK", "failed": "FAIL", "to do": "TODO", "waits": "WAIT"}
@@ -25,6 +24,10 @@ class Finding:
     hint: str = ""
 
 
+class Stopped(Exception):
+    """The end of a check at its first failure."""
+
+
 @dataclass
 class Findings:
     """The findings of one check; `state` is a key of MARKS."""
@@ -33,6 +36,7 @@ class Findings:
     found: list[Finding] = field(default_factory=list)
     problem: str = ""  # why it stopped early
     state_if_stopped: str = ""
+    stops: bool = False  # whether the first failure ends the check
 
     @property
     def state(self) -> str:
@@ -56,6 +60,8 @@ class Findings:
         """Note whether something holds; return it."""
         passed = bool(passed)
         self.found.append(Finding(what, got, expected, passed, "" if passed else hint))
+        if self.stops and not passed:
+            raise Stopped
         return passed
 
     def shape(self, what: str, got, expected: tuple, hint: str = "") -> bool:
@@ -67,31 +73,37 @@ class Findings:
         self,
         what: str,
         got: Tensor,
-        expected: Tensor,
-        *,
-        hints: Mapping[str, Tensor] | None = None,
+        *right: Tensor,
+        hints: Iterable[tuple[str, Tensor]] = (),
         hint: str = "",
         atol: float = 1e-5,
     ) -> bool:
-        """Note the largest difference of two tensors, or that they can't be compared.
+        """Note the largest difference to the nearest of the right results, or that there is none.
 
-        `hints` maps what to say to the value that a common mistake gives.
+        `hints` are pairs of what to say and the value that a common mistake gives.
         """
         if not isinstance(got, Tensor):
-            return self.shape(what, got, expected.shape, hint)
-        alike = got.shape == expected.shape
-        got, expected = got.detach().double(), expected.detach().double()
-        difference = (got - expected).abs().max().item() if alike and got.numel() else 0.0
-        passed = alike and difference <= atol  # false for a NaN, too
-        for text, wrong in {} if passed or hints is None else hints.items():
-            if wrong.shape == got.shape and torch.allclose(got, wrong.double(), atol=10 * atol):
-                hint = text
-                break
-        if not alike:
-            return self.shape(what, got, expected.shape, hint)
+            return self.shape(what, got, right[0].shape, hint)
+        got = got.detach().double()
+        distances = [distance(got, each) for each in right if each.shape == got.shape]
+        least = min(distances, default=None)
+        passed = any(each <= atol for each in distances)  # false for a NaN, too
+        if not passed:
+            near = [
+                (distance(got, wrong), text) for text, wrong in hints if wrong.shape == got.shape
+            ]
+            hint = min([each for each in near if each[0] <= 10 * atol], default=(0, hint))[1]
+        if least is None:
+            return self.shape(what, got, right[0].shape, hint)
         return self.true(
-            what, passed, f"largest difference {difference:.1e}", f"at most {atol:.0e}", hint
+            what, passed, f"largest difference {least:.1e}", f"at most {atol:.0e}", hint
         )
+
+    def case(self, what: str, got, given, *, hint: str, atol: float = 1e-5, at=...) -> bool:
+        """Compare with a Case, its other right results and its mistakes; only `at` positions."""
+        got = got[at] if isinstance(got, Tensor) else got
+        right = (given.expected, *given.also)
+        return self.close(what, got, *right, hints=given.mistakes, hint=hint, atol=atol)
 
     def line(self) -> tuple[str, str, str, str]:
         """Return mark, exercise, result beside what was expected, and hint."""
@@ -173,23 +185,13 @@ def run(
     findings = findings or Findings(exercise)
     try:
         function(findings)
-    except NotImplementedError as error:
-        waits = str(error) != exercise and bool(str(error))
-        findings.state_if_stopped = "waits" if waits else "to do"
-        findings.problem = f"waits for {error}" if waits else "not written yet"
+    except Stopped:
+        pass
     except Exception as error:  # any error of the code under test is a finding
-        findings.state_if_stopped = "failed"
-        findings.problem = describe(error)
+        findings.state_if_stopped, findings.problem = explain(error, exercise)
     return findings
 
 
-def describe(error: BaseException) -> str:
-    """Return an error's type, text and place in one line."""
-    if isinstance(error, Reported):
-        return str(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
-
-
-class Reported(Exception):
-    """An error of the code under test, described by the process in which it happened."""
+def distance(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference of two tensors of the same shape."""
+    return (one - other.double()).abs().max().item() if one.numel() else 0.0

@@ -1,107 +1,101 @@
 """The checks of section 3.2: attention, block, embedding, projection, and the model as a whole."""
 
+import inspect
+
 import torch
 import transformers
 from torch import Tensor, nn
 
-from config import GPT2Config
-from gpt2 import weights
-from gpt2.attention import CausalSelfAttention, causal_mask
-from gpt2.layer import GPT2Layer
-from gpt2.model import GPT2Model
-from grading.checks.cases import SMALL, Case, case, small_model
+from grading.checks.cases import NO_DROPOUT, SMALL, Case, case, small_model
 from grading.checks.findings import Findings
 
 LINE_BY_LINE = "compare with section 3.2, line by line"
 MASKS = ("square", "a cache", "pads")
-ATTENTION = ("no mask", "no pads", "pads on the right", "pads on the left", "both masks", "a cache")
+WITH_CACHE = ("a cache", "a cache without pads", "a cache and both masks", "one query")
+ATTENTION = ("no mask", "no pads", "pads on the right", "pads on the left", "both masks")
 
 
 def check_attention(findings: Findings) -> None:
-    """causal_mask, attention_weights and attention: values, pads, a cache, and dropout."""
+    """Attention in both implementations: values, pads, a cache, and dropout; and its two parts."""
     for name in MASKS:
         given = case(f"causal mask: {name}")
         mask = findings.observe(_mask, given)
-        if not findings.shape(f"causal mask, {name}: shape", mask, given.expected.shape):
-            return
+        if mask is None:  # the handout has no such function
+            continue
+        findings.shape(f"causal mask, {name}: shape", mask, given.expected.shape)
         hidden = mask.clamp(min=-1.0)  # the number that hides a position may be any low one
         hint = "0 where a query may look, the smallest number of the dtype elsewhere"
-        if not findings.close(
-            f"causal mask, {name}", hidden, given.expected, hints=given.mistakes, hint=hint
-        ):
-            return
+        findings.case(f"causal mask, {name}", hidden, given, hint=hint)
     given = case("attention weights")
     weights, real = findings.observe(_weights, given), given.inputs["real"]
-    if not findings.shape("weights: shape", weights, (2, 3, 5, 5), "keep the heads apart"):
-        return
-    if not findings.close(
-        "weights", weights.transpose(1, 2)[real], given.expected, hints=given.mistakes,
-        hint=LINE_BY_LINE,
-    ):  # fmt: skip
-        return
+    if weights is not None:
+        findings.shape("weights: shape", weights, (2, 3, 5, 5), "keep the heads apart")
+        got = weights.transpose(1, 2)
+        findings.case("weights", got, given, hint=LINE_BY_LINE, at=real)
     for implementation in ("eager", "sdpa"):
-        for name in ATTENTION:
+        for name in (*ATTENTION, *WITH_CACHE):
             given = case(f"attention: {name}")
             real = given.inputs["real"]
-            got = findings.observe(_attend, {**SMALL, "hidden_size": 12}, implementation, given)
-            if not findings.shape(f"{name}: shape", got, (*real.shape, 12), "merge the heads"):
-                return
-            if not findings.close(
-                name, got[real], given.expected, hints=given.mistakes, hint=LINE_BY_LINE
-            ):
-                return
-            if not findings.true(
-                f"{name}: no NaN",
-                not got.isnan().any(),
-                "NaN",
-                "numbers",
-                "the softmax of a row that is -inf everywhere is NaN; a mask must stay finite",
-            ):
-                return
+            shape = {**SMALL, **NO_DROPOUT, "hidden_size": 12}
+            got = findings.observe(_attend, shape, implementation, given)
+            findings.shape(f"{name}: shape", got, (*real.shape, 12), "merge the heads")
+            findings.case(name, got, given, hint=LINE_BY_LINE, at=real)
+            hint = "the softmax of a row that is -inf everywhere is NaN; a mask must stay finite"
+            findings.true(f"{name}: no NaN", not got.isnan().any(), "NaN", "numbers", hint)
         _check_attention_dropout(findings, implementation)
 
 
-def _mask(given: Case) -> Tensor:
+def _mask(given: Case) -> Tensor | None:
+    from gpt2 import attention
+
     T, S = given.inputs["shape"].tolist()
-    return causal_mask(T, S, given.inputs.get("padding_mask"))
+    if not hasattr(attention, "causal_mask"):
+        return None
+    return attention.causal_mask(T, S, given.inputs.get("padding_mask"))
 
 
-def _weights(given: Case) -> Tensor:
-    module = CausalSelfAttention(GPT2Config(**{**SMALL, "hidden_size": 12})).eval()
+def _weights(given: Case) -> Tensor | None:
+    module = _attention({**SMALL, "hidden_size": 12})
+    if not hasattr(module, "attention_weights"):
+        return None
     return module.attention_weights(*(given.inputs[name] for name in ("key", "query", "mask")))
+
+
+def _attention(shape: dict, training: bool = False) -> nn.Module:
+    from config import GPT2Config
+    from gpt2.attention import CausalSelfAttention
+
+    return CausalSelfAttention(GPT2Config(**shape)).train(training)
 
 
 def _check_attention_dropout(findings: Findings, implementation: str) -> None:
     """With the identity as value, the output is the weights."""
-    given, rate = case("attention: dropout"), 0.5
+    given = case("attention: dropout")
     shape = {**SMALL, "hidden_size": 8, "num_attention_heads": 1}
-    shape["attention_probs_dropout_prob"] = rate
+    shape["attention_probs_dropout_prob"] = 0.5
     got = findings.observe(_attend, shape, implementation, given)
     findings.close("no dropout in evaluation", got, given.expected, hint="dropout is for training")
     got = findings.observe(_attend, shape, implementation, given, True)
-    if not findings.shape("shape in training", got, given.expected.shape):
-        return
-    kept, weights = got != 0, int((given.expected > 0).sum())
-    findings.true(
-        "dropout in training",
-        0 < int(kept.sum()) < weights,
-        f"{int(kept.sum())} weights kept",
-        f"some of {weights}",
-        "apply self.dropout to the weights",
-    )
-    findings.close(
-        "what dropout keeps",
-        got[kept],
-        (given.expected / (1 - rate))[kept],
-        hint="dropout belongs to the weights, after the softmax",
-    )
+    findings.shape("shape in training", got, given.expected.shape)
+    seen = given.expected > 0
+    hint = "apply self.dropout to the weights, after the softmax"
+    _check_dropout(findings, got[seen], given.expected[seen], 0.5, hint)
+
+
+def _check_dropout(findings: Findings, got: Tensor, whole: Tensor, rate: float, hint: str) -> None:
+    """Note whether dropout took away about this share of the numbers, and scaled the others."""
+    dropped = got.abs() < 1e-6
+    share, expected = dropped.float().mean().item(), f"about {rate:.0%}"
+    findings.true("dropout in training", 0 < share < 2 * rate, f"{share:.0%}", expected, hint)
+    kept = whole[~dropped] / (1 - rate)
+    findings.close("what dropout keeps", got[~dropped], kept, hint=hint)
 
 
 def _attend(shape: dict, implementation: str, given: Case, training: bool = False) -> Tensor:
-    module = CausalSelfAttention(GPT2Config(**shape, attn_implementation=implementation))
+    module = _attention({**shape, "attn_implementation": implementation}, training)
     torch.manual_seed(0)
     tensors = (given.inputs.get(name) for name in ("key", "query", "value", "mask"))
-    return module.train(training).attention(*tensors)
+    return module.attention(*tensors)
 
 
 def check_add(findings: Findings) -> None:
@@ -109,38 +103,20 @@ def check_add(findings: Findings) -> None:
     given = case("add")
     before = given.inputs["input"]
     got, left = findings.observe(_add, given)
-    hint = "which of the two goes through the dense layer?"
-    findings.close("the sum", got, given.expected, hints=given.mistakes, hint=hint)
-    findings.close(
-        "the input is left as it was",
-        left,
-        before,
-        hint="an operation in place overwrites what the residual connection needs",
-        atol=0,
-    )
+    findings.case("the sum", got, given, hint="which of the two goes through the dense layer?")
+    hint = "an operation in place overwrites what the residual connection needs"
+    findings.close("the input is left as it was", left, before, hint=hint, atol=0)
     got, _ = findings.observe(_add, given, True)
-    if not findings.shape("shape in training", got, before.shape):
-        return
-    part = got - before
-    dropped = part.abs() < 1e-6
-    findings.true(
-        "dropout in training",
-        0.2 < dropped.float().mean() < 0.8,
-        f"{dropped.float().mean():.0%} dropped",
-        "about 50%",
-        "dropout applies to what is added, and only to that",
-    )
-    whole = (given.expected - before) / 0.5
-    findings.close(
-        "what dropout keeps",
-        part[~dropped],
-        whole[~dropped],
-        hint="dropout comes after the dense layer and leaves the input alone",
-    )
+    findings.shape("shape in training", got, before.shape)
+    hint = "dropout applies to what is added, after the dense layer, and only to that"
+    _check_dropout(findings, got - before, given.expected - before, 0.5, hint)
 
 
 def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor]:
     """The sum, and the input afterwards."""
+    from config import GPT2Config
+    from gpt2.layer import GPT2Layer
+
     layer, dropout, dense = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(0.5), nn.Linear(8, 6)
     dense.load_state_dict({name: given.inputs[name] for name in ("weight", "bias")})
     before = given.inputs["input"].clone()
@@ -154,13 +130,9 @@ def check_layer(findings: Findings) -> None:
         given = case(f"layer: {number}")
         x, mask, real = (given.inputs[name] for name in ("x", "mask", "real"))
         got = findings.observe(_layer, number, x, mask)
-        if not findings.shape(f"block {number}: shape", got, x.shape):
-            return
+        findings.shape(f"block {number}: shape", got, x.shape)
         hint = "norm, attention, add; norm, interm_dense, activation, add with out_dense"
-        if not findings.close(
-            f"block {number}", got[real], given.expected, hints=given.mistakes, hint=hint, atol=1e-4
-        ):
-            return
+        findings.case(f"block {number}", got, given, hint=hint, at=real, atol=1e-4)
     for name in ("attention_dropout", "out_dropout"):
         one, other = findings.observe(_layer_twice, name, x, mask)
         findings.true(
@@ -185,24 +157,27 @@ def _layer_twice(dropout: str, x: Tensor, mask: Tensor) -> list[Tensor]:
 
 
 def check_embed(findings: Findings) -> None:
-    """GPT2Model.embed: token and position embeddings, and dropout."""
-    given = case("embed")
-    got, in_training = findings.observe(_embed, given.inputs["ids"])
-    hint = "a row of each table for every token"
-    findings.close("token and position", got, given.expected, hints=given.mistakes, hint=hint)
-    dropped = (in_training == 0).float().mean()
-    findings.true(
-        "dropout in training",
-        0 < dropped < 0.5,
-        f"{dropped:.0%} dropped",
-        "about 10%",
-        "apply self.embed_dropout to the sum",
-    )
+    """GPT2Model.embed: token and position embeddings, and dropout.
+
+    By the handout positions are 0, 1, 2, ...; whether others that are given are used is free.
+    """
+    given, placed = case("embed"), case("embed: positions")
+    ids, positions = given.inputs["ids"], placed.inputs["positions"]
+    got, in_training, at_positions = findings.observe(_embed, ids, positions)
+    findings.case("token and position", got, given, hint="a row of each table for every token")
+    if at_positions is not None:
+        hint = "position_ids are rows of the position embedding, as they are"
+        findings.case("positions that are given", at_positions, placed, hint=hint)
+    findings.shape("shape in training", in_training, given.expected.shape)
+    hint = "apply self.embed_dropout to the sum"
+    _check_dropout(findings, in_training, given.expected, 0.1, hint)
 
 
-def _embed(ids: Tensor) -> list[Tensor]:
+def _embed(ids: Tensor, positions: Tensor) -> list[Tensor | None]:
     model = small_model()
-    return [model.embed(ids), model.train().embed(ids)]
+    takes_them = "position_ids" in inspect.signature(model.embed).parameters
+    at_positions = model.embed(ids, positions) if takes_them else None
+    return [model.embed(ids), model.train().embed(ids), at_positions]
 
 
 def check_hidden_state_to_token(findings: Findings) -> None:
@@ -210,18 +185,11 @@ def check_hidden_state_to_token(findings: Findings) -> None:
     for name in ("3 dimensions", "2 dimensions"):
         given = case(f"hidden_state_to_token: {name}")
         logits, learns = findings.observe(_project, given.inputs["hidden"])
-        if not findings.close(
-            f"logits of {name}", logits, given.expected, hints=given.mistakes,
-            hint="multiply by the transposed token embedding",
-        ):  # fmt: skip
-            return
-    findings.true(
-        "tied weights learn from the logits",
-        learns,
-        "no gradient",
-        "a gradient",
-        "keep the product in the graph (no .data, no .detach())",
-    )
+        hint = "multiply by the transposed token embedding"
+        findings.case(f"logits of {name}", logits, given, hint=hint)
+    hint = "keep the product in the graph (no .data, no .detach())"
+    what = "tied weights learn from the logits"
+    findings.true(what, learns, "no gradient", "a gradient", hint)
 
 
 def _project(hidden: Tensor) -> tuple[Tensor, bool]:
@@ -234,12 +202,15 @@ def _project(hidden: Tensor) -> tuple[Tensor, bool]:
     return logits, model.word_embedding.weight.grad is not None and hidden.grad is not None
 
 
-def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
+def check_model(findings: Findings, config=None) -> None:
     """The handout's sanity check: hidden states against transformers' with the same weights.
 
-    The batch has unequal rows, padded on the right and then on the left. The tolerance of 1e-4
-    is less than the error of, say, the exact GELU. By default the model has the 124M shape.
+    The batch has unequal rows, padded on the right and then on the left, where positions may
+    count from a row's first token or from its first column. The tolerance of 1e-4 is less than
+    the error of, say, the exact GELU. By default the model has the 124M shape.
     """
+    from config import GPT2Config
+
     config = config or GPT2Config()
     reference = hugging_face_model(config)
     width = min(20, config.max_position_embeddings)
@@ -249,39 +220,45 @@ def check_model(findings: Findings, config: GPT2Config | None = None) -> None:
     masks["left"] = masks["right"].flip(1)
     outputs = findings.observe(_read, reference, config, ids, [m.long() for m in masks.values()])
     for (side, real), got in zip(masks.items(), outputs, strict=True):
-        positions = (real.cumsum(dim=1) - 1).clamp(min=0)
-        with torch.no_grad():
-            expected = reference.transformer(
-                ids, attention_mask=real.long(), position_ids=positions
-            ).last_hidden_state
-        hint = "the checks of the parts say more"
-        if side == "left":
-            hint = "in a row padded on the left, position 0 is its first token"
+        states = [
+            hidden_states(reference, ids, real, positions)
+            for positions in ((real.cumsum(dim=1) - 1).clamp(min=0), torch.arange(width)[None])
+        ]
         what = f"hidden states, padded on the {side}"
-        if not findings.shape(what, got["last_hidden_state"], expected.shape):
-            return
-        findings.close(what, got["last_hidden_state"][real], expected[real], hint=hint, atol=1e-4)
+        findings.shape(what, got["last_hidden_state"], states[0].shape)
+        hint = "the checks of the parts say more"
+        got_real, right = got["last_hidden_state"][real], [each[real] for each in states]
+        findings.close(what, got_real, *right, hint=hint, atol=1e-4)
         columns = (torch.arange(width) * real).argmax(dim=1)
         findings.close(
             f"last_token, padded on the {side}",
             got["last_token"],
-            expected[torch.arange(3), columns],
+            *(each[torch.arange(3), columns] for each in states),
             hint="the last token is the last one whose mask is 1",
             atol=1e-4,
         )
 
 
 @torch.no_grad()
-def _read(reference, config: GPT2Config, ids: Tensor, masks: list[Tensor]) -> list[dict]:
-    """Return our model's outputs, with their weights, under each mask."""
+def _read(reference, config, ids: Tensor, masks: list[Tensor]) -> list[dict]:
+    """Return the model's outputs, with these weights, under each mask."""
+    from gpt2 import weights
+    from gpt2.model import GPT2Model
+
     model = GPT2Model(config).eval()
     model.load_state_dict(weights.from_hugging_face(reference.state_dict(), config))
     return [dict(model(ids, mask)) for mask in masks]
 
 
-def hugging_face_model(
-    config: GPT2Config, spread: float = 0.1, seed: int = 0
-) -> transformers.GPT2LMHeadModel:
+@torch.no_grad()
+def hidden_states(reference, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+    """Return the states (B, T, hidden) of transformers' model."""
+    mask = None if mask is None else mask.long()
+    positions = positions.expand_as(ids)
+    return reference.transformer(ids, attention_mask=mask, position_ids=positions).last_hidden_state
+
+
+def hugging_face_model(config, spread: float = 0.1, seed: int = 0) -> transformers.GPT2LMHeadModel:
     """Return transformers' GPT-2 of this shape, with random weights in which every mistake shows.
 
     `spread` is their standard deviation: above 0.02, so that a GELU is not linear.

@@ -8,6 +8,7 @@ ours; models are transformers'.
 
 import json
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from config import GPT2Config
 from gpt2 import weights
 from grading.checks.cases import CASES, SMALL
+from grading.checks.findings import distance
 from grading.checks.model import hugging_face_model
 from grading.submissions.expected_training import adamw, generation, loss, steps
 from utils import atomic_write
@@ -31,24 +33,37 @@ class Cases:
         self.tensors: dict[str, Tensor] = {}
         self.hints: dict[str, list[str]] = {}
 
-    def add(self, name: str, inputs: dict, expected, mistakes: dict | None = None) -> None:
-        """Add a case; AssertionError for a mistake whose result is the expected one."""
-        mistakes = mistakes or {}
+    def add(
+        self, name: str, inputs: dict, expected, mistakes=None, *, also=(), apart: float = 1e-3
+    ) -> None:
+        """Add a case; AssertionError for a mistake whose result is nearly a right one.
+
+        A mistake's result is a tensor, or a list of them: what it comes to in several programs.
+        """
+        pairs = [
+            (hint, torch.as_tensor(wrong).detach())
+            for hint, results in (mistakes or {}).items()
+            for wrong in (results if isinstance(results, list) else [results])
+        ]
+        right = [torch.as_tensor(each).detach() for each in (expected, *also)]
+        for hint, wrong in pairs:
+            near = [distance(wrong, each) for each in right if each.shape == wrong.shape]
+            assert not near or min(near) > apart, (name, hint)
         parts = {**inputs, "expected": expected}
-        parts |= {f"mistake {i}": wrong for i, wrong in enumerate(mistakes.values())}
+        parts |= {f"also {i}": other for i, other in enumerate(also)}
+        parts |= {f"mistake {i}": wrong for i, (_, wrong) in enumerate(pairs)}
         for key, value in parts.items():
-            value = torch.as_tensor(value).detach()
-            if key.startswith("mistake") and value.shape == torch.as_tensor(expected).shape:
-                assert not torch.allclose(value, torch.as_tensor(expected)), (name, key)
-            self.tensors[f"{name}|{key}"] = value.contiguous().clone()
-        self.hints[name] = list(mistakes)
+            tensor = torch.as_tensor(value).detach()
+            self.tensors[f"{name}|{key}"] = tensor.contiguous().clone()
+        self.hints[name] = [hint for hint, _ in pairs]
 
     def without_answers(self) -> "Cases":
-        """Return the inputs alone: zeros for what is expected, and no mistakes."""
+        """Return the inputs alone: zeros for what is expected, nothing else right, no mistakes."""
         bare = Cases()
         for name in self.hints:
             parts = {k: t for k, t in self.tensors.items() if k.startswith(f"{name}|")}
-            bare.tensors |= {k: t for k, t in parts.items() if "|mistake " not in k}
+            answers = ("|mistake ", "|also ")
+            bare.tensors |= {k: t for k, t in parts.items() if not any(a in k for a in answers)}
             bare.tensors[f"{name}|expected"] = torch.zeros_like(parts[f"{name}|expected"])
             bare.hints[name] = []
         return bare
@@ -58,6 +73,7 @@ class Cases:
             save_file(self.tensors, temporary, {"hints": json.dumps(self.hints)})
 
 
+@cache
 def fresh_cases(seed: int) -> Cases:
     """Return cases of this seed, or of the next in which no tie occurs and every mistake shows."""
     while True:
@@ -115,38 +131,51 @@ def masks(cases: Cases) -> None:
 
 
 def attention(cases: Cases) -> None:
-    B, h, T, d = 2, 3, 5, 4
-    key, query, value = (1.5 * torch.randn(B, h, T, d) for _ in range(3))
-    left = [LOW, LOW, 0.0, 0.0, 0.0]
-    rows = {"no mask": [0.0] * T, "no pads": [0.0] * T, "pads on the right": left[::-1]}
-    rows |= dict.fromkeys(("pads on the left", "both masks", "a cache"), left)
+    B, h, S, d = 2, 3, 5, 4
+    key, query, value = (1.5 * torch.randn(B, h, S, d) for _ in range(3))
+    left, no_pads = [LOW, LOW, 0.0, 0.0, 0.0], [0.0] * S
+    forms = {  # pads of the first row, number of queries, whether they are all or one mask
+        "no mask": (no_pads, S, None),
+        "no pads": (no_pads, S, "pads"),
+        "pads on the right": (left[::-1], S, "pads"),
+        "pads on the left": (left, S, "pads"),
+        "both masks": (left, S, "both"),
+        "a cache": (left, 2, "pads"),
+        "a cache without pads": (no_pads, 2, None),
+        "a cache and both masks": (left, 2, "both"),
+        "one query": (no_pads, 1, None),
+    }
     slips = {
         "divide the scores by the square root of a head's width": {"scale": 1.0},
         "the width in the denominator is a head's, not the whole state's": {
             "scale": 1 / math.sqrt(h * d)
         },
+        "a position does not see itself": {"diagonal": -1},
+    }
+    later = {
         "a position sees later ones": {"causal": False},
         "a position sees the one after it": {"diagonal": 1},
-        "a position does not see itself": {"diagonal": -1},
     }
     mixed = {"the heads come out mixed: which axis belongs to them?": {"mixed": True}}
     with_pads = {
         "pads are seen": {"padding": False},
         "add the mask before the softmax, not after it": {"late": True},
+        "add both masks to the scores": {"causal": False, "padding": False},
     }
     over_queries = {"the softmax is over the keys, not over the queries": {"axis": -2}}
-    for name, row in rows.items():
-        mask = torch.tensor([row, [0.0] * T]).view(B, 1, 1, T)
-        real, queries = mask.view(B, T) == 0, query
-        mistakes = {**slips, **mixed, **(with_pads if name == "pads on the left" else {})}
-        if name == "a cache":
-            real, queries = real[:, -2:], query[:, :, -2:]
-            mistakes["the queries are the last of the positions, not the first"] = {"diagonal": -3}
+    for name, (row, T, form) in forms.items():
+        mask = torch.tensor([row, no_pads]).view(B, 1, 1, S)
+        real, queries = (mask.view(B, S) == 0)[:, -T:], query[:, :, -T:]
+        mistakes = {**slips, **(later | mixed if T > 1 else {})}
+        mistakes |= with_pads if name == "pads on the left" else {}
+        if T < S:
+            mistakes["the queries are the last of the S positions, not the first"] = {
+                "diagonal": T - S
+            }
         inputs = {"key": key, "query": queries, "value": value, "real": real}
-        if name == "both masks":
-            future = ~torch.ones(T, T, dtype=torch.bool).tril()
-            inputs["mask"] = mask.masked_fill(future, LOW)
-        elif name != "no mask":
+        if form == "both":
+            inputs["mask"] = mask.masked_fill(~torch.ones(T, S).tril(S - T).bool(), LOW)
+        elif form == "pads":
             inputs["mask"] = mask
         arguments = (queries, key, value, mask)
         cases.add(
@@ -155,9 +184,9 @@ def attention(cases: Cases) -> None:
             attention_by_hand(*arguments)[real],
             {text: attention_by_hand(*arguments, **slip)[real] for text, slip in mistakes.items()},
         )
-    mask = torch.tensor([left, [0.0] * T]).view(B, 1, 1, T)
-    real = mask.view(B, T) == 0
-    slips |= with_pads | over_queries
+    mask = torch.tensor([left, no_pads]).view(B, 1, 1, S)
+    real = mask.view(B, S) == 0
+    slips |= later | with_pads | over_queries
     cases.add(
         "attention weights",
         {"key": key, "query": query, "mask": mask, "real": real},
@@ -226,11 +255,12 @@ def layer(cases: Cases, reference) -> None:
     for number, block in enumerate(reference.transformer.h):
 
         def by_hand(norm1=block.ln_1, norm2=block.ln_2, bend=block.mlp.act, post=False, skip1=1,
-                    skip2=1, seen=full, block=block):  # fmt: skip
-            a = skip1 * x + block.attn(x if post else norm1(x), attention_mask=seen)[0]
+                    skip2=1, seen=full, twice=False, from_x=False, block=block):  # fmt: skip
+            attended = block.attn(x if post else norm1(x), attention_mask=seen)[0]
+            a = skip1 * x + (block.attn.c_proj(attended) if twice else attended)
             a = norm1(a) if post else a
             widened = bend(block.mlp.c_fc(a if post else norm2(a)))
-            b = skip2 * a + block.mlp.c_proj(widened)
+            b = skip2 * (x if from_x else a) + block.mlp.c_proj(widened)
             return (norm2(b) if post else b)[real]
 
         expected = block(x, attention_mask=full)
@@ -251,6 +281,8 @@ def layer(cases: Cases, reference) -> None:
                 "the first residual connection is missing": by_hand(skip1=0),
                 "the second residual connection is missing": by_hand(skip2=0),
                 "the mask does not reach the attention": by_hand(seen=unpadded),
+                "self.add applies attention_dense itself": by_hand(twice=True),
+                "the second addition takes the result of the first": by_hand(from_x=True),
             },
         )
 
@@ -271,6 +303,17 @@ def embedding(cases: Cases, state: dict[str, Tensor]) -> None:
             * math.sqrt(SMALL["hidden_size"]),
             "positions count along a row, not along the batch": words[ids] + places[:3, None],
         },
+    )
+    positions = torch.randperm(18).view(3, 6)
+    cases.add(
+        "embed: positions",
+        {"positions": positions},
+        words[ids] + places[positions],
+        {
+            "each row has positions of its own": words[ids] + places[positions[:1]],
+            "positions are taken as they are, from 0": words[ids] + places[positions + 1],
+        },
+        also=[words[ids] + places[:6]],
     )
     for name, shape in (("3 dimensions", (2, 5)), ("2 dimensions", (2,))):
         hidden = torch.randn(*shape, SMALL["hidden_size"])

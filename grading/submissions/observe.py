@@ -15,25 +15,86 @@ from torch import Tensor
 from config import GPT2Config
 from grading.checks import CHECKS, check_function
 from grading.checks.cases import CASES, other_cases
-from grading.checks.findings import Findings
+from grading.checks.findings import Finding, Findings
+from grading.checks.places import PARTS, WHOLE
+from grading.edition.regions import exercises
 from grading.edition.release import ROOT, SHAPE
 from grading.submissions.expected import Cases
+from grading.submissions.package import alone, own_files, together
 from grading.submissions.recording import LARGEST, judge
 from grading.submissions.sandbox import Limits, Outcome, remove, run
-from grading.submissions.worker import OBSERVED, STARTED
+from grading.submissions.worker import OBSERVED
 
 OURS = ("__init__", "recording", "worker")  # files of this folder that a submission's copy needs
+AGAIN = ("failed", "waits")  # states in which other code may have a part
 TIMES, SHORTEST = 3, 30  # programs' wall time for all checks of a submission; seconds for one
 # The solutions, too, where they were installed beside the libraries.
 INSTALLED = tuple(Path(get_path("purelib"), name) for name in ("gpt2", "optim", "grading"))
 THREADS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-class Copy:
+class Folder:
+    """A folder in which a student's code runs, in the sandbox, which lets it write there alone."""
+
+    def __init__(self, root: Path, sandboxed: bool = True):
+        self.root, self.sandboxed = root.resolve(), sandboxed
+        self.out = self.root / ".observed"
+
+    def observed(
+        self, names: Sequence[str], cases: Cases, limits: Limits
+    ) -> tuple[dict[str, Findings], Outcome]:
+        """Return the findings of these exercises' checks, as far as its process comes."""
+        self._put(CASES.relative_to(ROOT).as_posix(), b"")
+        cases.without_answers().save(self.root / CASES.relative_to(ROOT))  # the inputs alone
+        self._clear()
+        numbers = {name: str(list(CHECKS).index(name)) for name in names}
+        outcome = self._run("record", self.out, json.dumps(SHAPE), *numbers.values(), limits=limits)
+        found = {}
+        with other_cases(cases.tensors, cases.hints):
+            for name, number in numbers.items():
+                record = self.out / OBSERVED.format(number)
+                if record.is_file() and self._is_inside(record):
+                    found[name] = judge(name, check_function(name, GPT2Config(**SHAPE)), record)
+        return found, outcome
+
+    def _run(self, *arguments, limits: Limits, hidden: Sequence[Path] = ()) -> Outcome:
+        for name in OURS:
+            path = Path(__file__).with_name(f"{name}.py")
+            self._put(f"grading/submissions/{name}.py", path.read_bytes())
+        command = [sys.executable, "-m", "grading.submissions.worker", *map(str, arguments)]
+        return self._sandboxed(command, limits, hidden)
+
+    def _sandboxed(
+        self, command: list[str], limits: Limits, hidden: Sequence[Path] = ()
+    ) -> Outcome:
+        places = {"hidden": (ROOT, *INSTALLED, *hidden), "sandboxed": self.sandboxed}
+        return run(command, self.root, limits, environment=THREADS, **places)
+
+    def _put(self, name: str, content: bytes) -> None:
+        """A file in place of whatever the submission has there."""
+        path = self.root / name
+        for parent in reversed(path.relative_to(self.root).parents[:-1]):
+            if (self.root / parent).is_symlink() or (self.root / parent).is_file():
+                (self.root / parent).unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(path)
+        path.write_bytes(content)
+
+    def _clear(self) -> None:
+        remove(self.out)
+        self.out.mkdir()
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether this is a file of the copy, and no link out of it."""
+        return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(
+            self.root
+        )
+
+
+class Copy(Folder):
     """A scratch copy of a submission whose checks, tests and sample data are the instructor's.
 
-    `edited` names the files that the student had changed there. The copy is what the sandbox lets
-    the student's code write to.
+    `edited` names the files that the student had changed there.
     """
 
     def __init__(
@@ -43,64 +104,63 @@ class Copy:
         fixed: tuple[str, ...],
         sandboxed: bool = True,
     ):
-        self.root, self.sandboxed = (root := root.resolve()), sandboxed
-        self.out = root / ".observed"
+        super().__init__(root, sandboxed)
         self.edited = []
         ours = {name: content for name, content in handed_out.items() if name.startswith(fixed)}
         for name, content in ours.items():
-            path = root / name
+            path = self.root / name
             if not path.is_file() or path.read_bytes() != content:
                 self.edited.append(name)
         for name in {name.split("/")[0] for name in ours if "/" in name} - {"data"}:
-            remove(root / name)
-        remove(root / "data" / "sample")
+            remove(self.root / name)
+        remove(self.root / "data" / "sample")
         for name, content in ours.items():
             self._put(name, content)
-        for name in OURS:
-            path = Path(__file__).with_name(f"{name}.py")
-            self._put(f"grading/submissions/{name}.py", path.read_bytes())
+        self.theirs = own_files(self.root)
 
     def checked(self, names: Sequence[str], cases: Cases, limits: Limits) -> dict[str, Findings]:
-        """Return the findings of these exercises' checks on the submission's code.
+        """Return the findings of these exercises' checks.
 
-        Its process has the inputs of the cases alone. Where it ends before its time, the check
-        that was running has failed, and the others run in a new one.
+        What does not pass in the submission's own package is judged once more, in one in which
+        only that exercise is the student's. The sanity check comes last, with ours for parts that
+        are wrong.
         """
-        bare = cases.without_answers()
-        path = self.root / CASES.relative_to(ROOT)
-        self._put(CASES.relative_to(ROOT).as_posix(), b"")
-        bare.save(path)
-        numbers = {str(list(CHECKS).index(name)): name for name in names}
-        ended: dict[str, Findings | str] = {}  # what was found, or why there is nothing
-        waiting, left = list(numbers), TIMES * limits.wall_seconds
-        while waiting:
-            self._clear()
-            shape, seconds = json.dumps(SHAPE), max(min(limits.wall_seconds, left), SHORTEST)
-            limited = replace(limits, wall_seconds=seconds)
-            outcome = self._run("record", self.out, shape, *waiting, limits=limited)
-            left -= outcome.seconds
-            started = [n for n in waiting if (self.out / STARTED.format(n)).exists()]
-            records = {n: self.out / OBSERVED.format(n) for n in started}
-            with other_cases(cases.tensors, cases.hints):
-                for n in [
-                    n for n in started if records[n].is_file() and self._is_inside(records[n])
-                ]:
-                    ended[n] = self._judge(numbers[n], records[n])
-            rest = [n for n in waiting if n not in ended]
-            if rest and not started:  # it does not come as far as the first check
-                ended |= dict.fromkeys(rest, _stopped(numbers[rest[0]], outcome, "before a check"))
-            elif rest:
-                stopped = next((n for n in rest if n in started), rest[0])
-                ended[stopped] = _stopped(numbers[stopped], outcome, "in this check")
-            waiting = [n for n in waiting if n not in ended]
-            if waiting and left <= 0:
+        left = TIMES * limits.wall_seconds
+        found, outcome = self.observed(names, cases, limits)
+        left -= outcome.seconds
+
+        def again(name: str, package: Mapping[str, bytes]) -> Findings:
+            nonlocal left
+            if left <= 0:
                 why = f"all checks together took more than {TIMES} times the limit of one program"
-                ended |= dict.fromkeys(waiting, why)
-                waiting = []
-        return {
-            name: found if isinstance(found := ended[n], Findings) else _failed(name, found)
-            for n, name in numbers.items()
-        }
+                return _failed(name, why)
+            folder = Folder(self.root.with_name("alone"), self.sandboxed)
+            remove(folder.root)
+            for path, content in package.items():
+                folder._put(path, content)
+            seconds = max(min(limits.wall_seconds, left), SHORTEST)
+            limited = replace(limits, wall_seconds=seconds)
+            judged, outcome = folder.observed([name], cases, limited)
+            remove(folder.root)
+            left -= outcome.seconds
+            ended = f"the program ended in this check: {_why(outcome)}"
+            return judged[name] if name in judged else _failed(name, ended)
+
+        rest = [name for name in names if name not in found or found[name].state in AGAIN]
+        for name in rest:
+            if name in exercises():
+                found[name] = again(name, alone(name, self.theirs))
+        for name in set(rest) - exercises().keys():
+            wrong = [part for part in PARTS if part in found and found[part].state != "passed"]
+            right = [part for part in WHOLE if part not in found or found[part].state == "passed"]
+            if len(wrong) == len(PARTS):
+                found[name] = Findings(name, [], f"waits for {wrong[0]}", "waits")
+                continue
+            found[name] = again(name, together(right, self.theirs))
+            if wrong:
+                what = f"with the grader's own {', '.join(wrong)}"
+                found[name].found.insert(0, Finding(what, "", "", True))
+        return {name: found[name] for name in names}
 
     def answers(
         self, weights: str, prompts: Sequence[Tensor], limits: Limits
@@ -135,47 +195,9 @@ class Copy:
         path = folder / Path(notebook).name
         return (path if self._is_inside(path) else None), _why(outcome)
 
-    def _run(self, *arguments, limits: Limits, hidden: Sequence[Path] = ()) -> Outcome:
-        command = [sys.executable, "-m", "grading.submissions.worker", *map(str, arguments)]
-        return self._sandboxed(command, limits, hidden)
-
-    def _sandboxed(
-        self, command: list[str], limits: Limits, hidden: Sequence[Path] = ()
-    ) -> Outcome:
-        places = {"hidden": (ROOT, *INSTALLED, *hidden), "sandboxed": self.sandboxed}
-        return run(command, self.root, limits, environment=THREADS, **places)
-
-    def _put(self, name: str, content: bytes) -> None:
-        """A file in place of whatever the submission has there."""
-        path = self.root / name
-        for parent in reversed(path.relative_to(self.root).parents[:-1]):
-            if (self.root / parent).is_symlink() or (self.root / parent).is_file():
-                (self.root / parent).unlink()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove(path)
-        path.write_bytes(content)
-
-    def _clear(self) -> None:
-        remove(self.out)
-        self.out.mkdir()
-
-    def _is_inside(self, path: Path) -> bool:
-        """Whether this is a file of the copy, and no link out of it."""
-        return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(
-            self.root
-        )
-
-    @staticmethod
-    def _judge(name: str, path: Path) -> Findings:
-        return judge(name, check_function(name, GPT2Config(**SHAPE)), path)
-
 
 def _failed(name: str, why: str) -> Findings:
     return Findings(name, problem=why, state_if_stopped="failed")
-
-
-def _stopped(name: str, outcome: Outcome, where: str) -> str:
-    return f"the program ended {where}: {_why(outcome)}"
 
 
 def _why(outcome: Outcome) -> str:

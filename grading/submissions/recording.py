@@ -19,7 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from grading.checks.findings import Findings, Reported, describe, run
+from grading.checks.findings import Findings, run
+from grading.checks.places import Reported, explain
 
 LARGEST = 2**26  # bytes of a record that is still read
 LONGEST = 500  # characters of an error
@@ -36,8 +37,8 @@ class Recording(Findings):
         try:
             value = produce(*arguments)
         except BaseException as error:
-            waits = str(error) if isinstance(error, NotImplementedError) else None
-            self.observed.append({"error": describe(error)[:LONGEST], "waits": waits})
+            state, problem = explain(error, self.exercise)
+            self.observed.append({"state": state, "problem": problem[:LONGEST]})
             raise
         self.observed.append({"value": value})
         return value
@@ -61,12 +62,10 @@ class Replay(Findings):
 
     def observe(self, produce: Callable, *arguments) -> Any:
         if not self.observed:
-            raise Reported("the program ended before it came to this")
+            raise Reported("failed", "the program ended before it came to this")
         kept = self.observed.pop(0)
-        if kept.get("waits") is not None:
-            raise NotImplementedError(kept["waits"])
-        if "error" in kept:
-            raise Reported(kept["error"])
+        if "problem" in kept:
+            raise Reported(kept["state"], kept["problem"])
         return kept["value"]
 
     def true(self, what: str, passed: bool, got: str, expected: str, hint: str = "") -> bool:
@@ -121,8 +120,8 @@ def _plain(value, tensors: dict[str, Tensor]):
 def _observed(kept: dict, tensors: dict[str, Tensor]) -> dict:
     if "value" in kept:
         return {"value": _back(kept["value"], tensors)}
-    waits = kept["waits"]
-    return {"error": _clean(kept["error"]), "waits": None if waits is None else _clean(waits)}
+    state = kept["state"] if kept["state"] in ("to do", "waits") else "failed"
+    return {"state": state, "problem": _clean(kept["problem"])}
 
 
 def _back(value: dict, tensors: dict[str, Tensor]):

@@ -3,9 +3,8 @@
     python -m grading.submissions.worker record OUT SHAPE EXERCISE [EXERCISE ...]
     python -m grading.submissions.worker predict OUT WEIGHTS PROMPTS
 
-`record` leaves OUT/<number>.started when it begins with an exercise and OUT/<number>.safetensors
-with what was observed. `predict` leaves OUT/predictions.safetensors: the most probable token
-after each prompt.
+`record` leaves OUT/<number>.safetensors with what was observed of an exercise, and `predict`
+OUT/predictions.safetensors: the most probable token after each prompt.
 """
 
 import json
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-STARTED, OBSERVED = "{}.started", "{}.safetensors"
+OBSERVED = "{}.safetensors"
 
 
 def record(out: Path, shape: str, numbers: list[str]) -> None:
@@ -25,7 +24,6 @@ def record(out: Path, shape: str, numbers: list[str]) -> None:
 
     names = list(CHECKS)
     for number in numbers:
-        (out / STARTED.format(number)).touch()
         name = names[int(number)]
         function = check_function(name, GPT2Config(**json.loads(shape)))
         record(name, function, out / OBSERVED.format(number))

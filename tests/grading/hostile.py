@@ -61,5 +61,5 @@ STEAL = (LINE, f"{STOLEN}{LINE}")
 CHEATING = {
     "gpt2/attention.py": [("import math\n", f"import math\n{CHEAT}"), WRONG, SDPA, STEAL],
     "grading/checks/__init__.py": [("CHECKS: dict", "def check_attention(findings):\n    findings.true('x', True, '', '')\n\n\nCHECKS: dict")],
-    "tests/test_exercises.py": [("    assert report", "    assert True or report")],
+    "tests/test_exercises.py": [("    if not report:", "    if False:")],
 }  # fmt: skip

@@ -1,11 +1,8 @@
-"""Wrong and right implementations of every exercise, as small edits of ours.
+"""Wrong implementations of every exercise, as small edits of ours.
 
-A mutation is (exercise, file, what is wrong, edits); an edit is (old text, new text), where the
-old one stands once in the file. A style is another right way to write the same.
+A mutation is (exercise, file, what is wrong, edits, part of the check's hint, if it has one); an
+edit is (old text, new text), where the old one stands once in the file.
 """
-
-import ast
-import textwrap
 
 ATTENTION, LAYER, MODEL = "gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py"
 ADAMW, LOSS, TRAIN = "optim/adamw.py", "gpt2/loss.py", "gpt2/train.py"
@@ -22,113 +19,131 @@ UPDATE = "p.sub_(lr * m_hat / (v_hat.sqrt() + eps))"
 DECAY = "p.sub_(lr * weight_decay * p)"
 
 MUTATIONS = [
-    ("attention", ATTENTION, "no causal mask", [(".triu(S - T + 1)", ".triu(S)")]),
-    ("attention", ATTENTION, "does not see itself", [(".triu(S - T + 1)", ".triu(S - T)")]),
-    ("attention", ATTENTION, "sees the next one", [(".triu(S - T + 1)", ".triu(S - T + 2)")]),
-    ("attention", ATTENTION, "the queries are the first positions", [(".triu(S - T + 1)", ".triu(1)")]),
+    ("attention", ATTENTION, "no causal mask", [(".triu(S - T + 1)", ".triu(S)")], "0 and the smallest number|sees later ones|does not see itself"),
+    ("attention", ATTENTION, "does not see itself", [(".triu(S - T + 1)", ".triu(S - T)")], "does not see itself"),
+    ("attention", ATTENTION, "sees the next one", [(".triu(S - T + 1)", ".triu(S - T + 2)")], "sees the one after it"),
+    ("attention", ATTENTION, "the queries are the first positions", [(".triu(S - T + 1)", ".triu(1)")], "last of the S positions"),
     ("attention", ATTENTION, "sees the future instead of the past", [(".triu(S - T + 1)", ".tril(S - T)")]),
     ("attention", ATTENTION, "pads are seen",
      [("return mask if padding_mask is None else torch.minimum(mask, padding_mask)",
-       "return mask if padding_mask is None else mask.expand(len(padding_mask), 1, T, S)")]),
+       "return mask if padding_mask is None else mask.expand(len(padding_mask), 1, T, S)")], "the padding mask is missing"),
     ("attention", ATTENTION, "pads instead of causality",
-     [("torch.minimum(mask, padding_mask)", "padding_mask.expand(-1, 1, T, S)")]),
+     [("torch.minimum(mask, padding_mask)", "padding_mask.expand(-1, 1, T, S)")], "sees later ones"),
     ("attention", ATTENTION, "hidden is infinite",
      [("smallest = torch.finfo(dtype).min  # finite", "smallest = -torch.inf  # finite"),
       ("torch.minimum(mask, padding_mask)", "torch.where(padding_mask < 0, -torch.inf, mask)")]),
-    ("attention", ATTENTION, "scaling forgotten", [("/ math.sqrt(query.size(-1))", "")]),
+    ("attention", ATTENTION, "scaling forgotten", [("/ math.sqrt(query.size(-1))", "")], "square root of a head's width"),
     ("attention", ATTENTION, "scaled by the hidden size",
-     [("/ math.sqrt(query.size(-1))", "/ math.sqrt(query.size(-1) * query.size(1))")]),
-    ("attention", ATTENTION, "no mask", [(SOFTMAX, "return scores.softmax(dim=-1)")]),
+     [("/ math.sqrt(query.size(-1))", "/ math.sqrt(query.size(-1) * query.size(1))")], "not the whole state's"),
+    ("attention", ATTENTION, "no mask", [(SOFTMAX, "return scores.softmax(dim=-1)")], "add both masks"),
     ("attention", ATTENTION, "mask after the softmax",
-     [(SOFTMAX, "return scores.softmax(dim=-1) * (self._complete_mask(key, query, attention_mask) == 0)")]),
+     [(SOFTMAX, "return scores.softmax(dim=-1) * (self._complete_mask(key, query, attention_mask) == 0)")], "before the softmax"),
     ("attention", ATTENTION, "mask added after the softmax",
      [(SOFTMAX, "return scores.softmax(dim=-1) + self._complete_mask(key, query, attention_mask)")]),
-    ("attention", ATTENTION, "softmax over the queries", [(SOFTMAX, SOFTMAX.replace("dim=-1", "dim=-2"))]),
+    ("attention", ATTENTION, "softmax over the queries", [(SOFTMAX, SOFTMAX.replace("dim=-1", "dim=-2"))], "over the keys, not over the queries"),
     ("attention", ATTENTION, "dropout on the scores",
      [(SOFTMAX, SOFTMAX.replace("(scores +", "(self.dropout(scores) +")),
       (DROPPED, "self.attention_weights(key, query, attention_mask)")]),
-    ("attention", ATTENTION, "no dropout", [(DROPPED, "self.attention_weights(key, query, attention_mask)")]),
+    ("attention", ATTENTION, "no dropout", [(DROPPED, "self.attention_weights(key, query, attention_mask)")], "apply self.dropout"),
     ("attention", ATTENTION, "heads merged in the wrong order",
-     [(MERGE, "context.reshape(query.size(0), query.size(2), -1)")]),
+     [(MERGE, "context.reshape(query.size(0), query.size(2), -1)")], "the heads come out mixed"),
     ("attention", ATTENTION, "width before heads", [(MERGE, MERGE.replace("(h d)", "(d h)"))]),
     ("attention", ATTENTION, "query and key exchanged",
      [("query @ key.transpose(-1, -2)", "key @ query.transpose(-1, -2)")]),
     ("attention", ATTENTION, "the kernel without causality",
-     [("is_causal=is_causal", "is_causal=False")]),
+     [("is_causal=is_causal", "is_causal=False")], "sees later ones"),
     ("attention", ATTENTION, "the kernel drops in evaluation",
-     [("self.dropout.p if self.training else 0.0", "self.dropout.p")]),
-    ("attention", ATTENTION, "heads not merged", [(MERGE, "context")]),
+     [("self.dropout.p if self.training else 0.0", "self.dropout.p")], "dropout is for training"),
+    ("attention", ATTENTION, "the kernel's own causality with a cache",
+     [("if attention_mask is not None or 1 < T < S:", "if attention_mask is not None:")], "last of the S positions"),
+    ("attention", ATTENTION, "the kernel's own causality for one query", [("elif T > 1:", "else:")], "last of the S positions"),
+    ("attention", ATTENTION, "the mask is a square of the queries",
+     [("torch.full((T, S), smallest, dtype=dtype, device=device).triu(S - T + 1)",
+       "torch.full((T, T), smallest, dtype=dtype, device=device).triu(1)")]),
+    ("attention", ATTENTION, "heads not merged", [(MERGE, "context")], "merge the heads"),
 
-    ("add", LAYER, "no residual", [(ADD, "return dropout(dense_layer(output))")]),
-    ("add", LAYER, "dropout over all", [(ADD, "return dropout(input + dense_layer(output))")]),
-    ("add", LAYER, "dropout too early", [(ADD, "return input + dense_layer(dropout(output))")]),
-    ("add", LAYER, "no dropout", [(ADD, "return input + dense_layer(output)")]),
-    ("add", LAYER, "bias forgotten", [(ADD, "return input + dropout(output @ dense_layer.weight.T)")]),
-    ("add", LAYER, "in place", [(ADD, "return input.add_(dropout(dense_layer(output)))")]),
+    ("add", LAYER, "no residual", [(ADD, "return dropout(dense_layer(output))")], "the input is missing"),
+    ("add", LAYER, "dropout over all", [(ADD, "return dropout(input + dense_layer(output))")], "dropout"),
+    ("add", LAYER, "dropout too early", [(ADD, "return input + dense_layer(dropout(output))")], "dropout"),
+    ("add", LAYER, "no dropout", [(ADD, "return input + dense_layer(output)")], "dropout applies to what is added"),
+    ("add", LAYER, "bias forgotten", [(ADD, "return input + dropout(output @ dense_layer.weight.T)")], "the bias of the dense layer"),
+    ("add", LAYER, "in place", [(ADD, "return input.add_(dropout(dense_layer(output)))")], "in place"),
 
-    ("layer forward", LAYER, "the exact GELU", [('"gelu_new": lambda: nn.GELU(approximate="tanh")', '"gelu_new": lambda: nn.GELU()')]),
+    ("layer forward", LAYER, "the exact GELU", [('"gelu_new": lambda: nn.GELU(approximate="tanh")', '"gelu_new": lambda: nn.GELU()')], "tanh form"),
     ("layer forward", LAYER, "norms exchanged",
      [("self.attention_layer_norm(hidden_states)", "self.out_layer_norm(hidden_states)"),
-      ("self.interm_dense(self.out_layer_norm(", "self.interm_dense(self.attention_layer_norm(")]),
+      ("self.interm_dense(self.out_layer_norm(", "self.interm_dense(self.attention_layer_norm(")], "exchanged"),
     ("layer forward", LAYER, "no first norm",
-     [("self.attention_layer_norm(hidden_states)", "hidden_states")]),
+     [("self.attention_layer_norm(hidden_states)", "hidden_states")], "first layer norm is missing"),
     ("layer forward", LAYER, "no second norm",
-     [("self.interm_dense(self.out_layer_norm(hidden_states))", "self.interm_dense(hidden_states)")]),
+     [("self.interm_dense(self.out_layer_norm(hidden_states))", "self.interm_dense(hidden_states)")], "second layer norm is missing"),
     ("layer forward", LAYER, "out_dense applied twice",
-     [("return self.add(hidden_states, widened,", "return self.add(hidden_states, self.out_dense(widened),")]),
+     [("return self.add(hidden_states, widened,", "return self.add(hidden_states, self.out_dense(widened),")], "self.add applies the dense layer itself"),
     ("layer forward", LAYER, "attention_dense applied twice",
      [("hidden_states, context, self.attention_dense",
-       "hidden_states, self.attention_dense(context), self.attention_dense")]),
+       "hidden_states, self.attention_dense(context), self.attention_dense")], "self.add applies attention_dense itself"),
     ("layer forward", LAYER, "no activation",
      [("self.interm_af(self.interm_dense(self.out_layer_norm(hidden_states)))",
-       "self.interm_dense(self.out_layer_norm(hidden_states))")]),
+       "self.interm_dense(self.out_layer_norm(hidden_states))")], "the activation is missing"),
     ("layer forward", LAYER, "the mask is not passed on",
      [("self.attention_layer_norm(hidden_states), attention_mask, cache",
-       "self.attention_layer_norm(hidden_states), None, cache")]),
+       "self.attention_layer_norm(hidden_states), None, cache")], "the mask does not reach"),
     ("layer forward", LAYER, "the first dropout twice",
-     [("widened, self.out_dense, self.out_dropout", "widened, self.out_dense, self.attention_dropout")]),
+     [("widened, self.out_dense, self.out_dropout", "widened, self.out_dense, self.attention_dropout")], "its own dropout"),
     ("layer forward", LAYER, "the second dropout twice",
      [("hidden_states, context, self.attention_dense, self.attention_dropout",
-       "hidden_states, context, self.attention_dense, self.out_dropout")]),
+       "hidden_states, context, self.attention_dense, self.out_dropout")], "its own dropout"),
     ("layer forward", LAYER, "the second addition takes the block's input",
      [("hidden_states = self.add(\n            hidden_states, context",
        "first, hidden_states = hidden_states, self.add(\n            hidden_states, context"),
-      ("return self.add(hidden_states, widened,", "return self.add(first, widened,")]),
+      ("return self.add(hidden_states, widened,", "return self.add(first, widened,")], "the result of the first"),
 
-    ("embed", MODEL, "no positions", [(EMBED, "self.word_embedding(input_ids)")]),
+    ("embed", MODEL, "no positions", [(EMBED, "self.word_embedding(input_ids)")], "the positions are missing"),
     ("embed", MODEL, "positions from 1",
-     [("position_ids = torch.arange(input_ids.size(1),", "position_ids = torch.arange(1, input_ids.size(1) + 1,")]),
-    ("embed", MODEL, "no dropout", [("return self.embed_dropout(", "return (")]),
-    ("embed", MODEL, "multiplied", [(EMBED, EMBED.replace("+", "*"))]),
-    ("embed", MODEL, "scaled", [(EMBED, f"({EMBED}) * self.config.hidden_size**0.5")]),
+     [("position_ids = torch.arange(input_ids.size(1),", "position_ids = torch.arange(1, input_ids.size(1) + 1,")], "first position is 0"),
+    ("embed", MODEL, "every row has the first one's positions",
+     [(EMBED, EMBED.replace("position_ids)", "position_ids[:1])"))], "positions of its own"),
+    ("embed", MODEL, "positions that are given count from 1",
+     [(EMBED, EMBED.replace("position_ids)", "position_ids + (len(position_ids) > 1))"))], "as they are, from 0"),
+    ("embed", MODEL, "no dropout", [("return self.embed_dropout(", "return (")], "embed_dropout"),
+    ("embed", MODEL, "multiplied", [(EMBED, EMBED.replace("+", "*"))], "added, not multiplied"),
+    ("embed", MODEL, "scaled", [(EMBED, f"({EMBED}) * self.config.hidden_size**0.5")], "does not scale"),
 
-    ("hidden_state_to_token", MODEL, "probabilities", [(PROJECT, PROJECT + ".softmax(-1)")]),
-    ("hidden_state_to_token", MODEL, "detached", [(PROJECT, PROJECT.replace(".weight)", ".weight.detach())"))]),
-    ("hidden_state_to_token", MODEL, "chosen already", [(PROJECT, PROJECT + ".argmax(-1)")]),
+    ("hidden_state_to_token", MODEL, "probabilities", [(PROJECT, PROJECT + ".softmax(-1)")], "not probabilities"),
+    ("hidden_state_to_token", MODEL, "detached", [(PROJECT, PROJECT.replace(".weight)", ".weight.detach())"))], "in the graph"),
+    ("hidden_state_to_token", MODEL, "chosen already", [(PROJECT, PROJECT + ".argmax(-1)")], "not the most probable token"),
     ("hidden_state_to_token", MODEL, "normalised again",
-     [(PROJECT, PROJECT.replace("(hidden_state,", "(self.final_layer_norm(hidden_state),"))]),
+     [(PROJECT, PROJECT.replace("(hidden_state,", "(self.final_layer_norm(hidden_state),"))], "normalized already"),
 
-    ("sanity check", MODEL, "positions ignore left padding",
-     [("get_position_ids(attention_mask)[:, S - T :]", "torch.arange(S - T, S)[None]")]),
+    ("sanity check", MODEL, "pads on the left are seen",
+     [("if attention_mask is not None and not _padded_on_the_right(attention_mask):", "if False:")]),
+    ("sanity check", MODEL, "the last block is left out",
+     [("enumerate(self.gpt_layers)", "enumerate(self.gpt_layers[:-1])")]),
     ("sanity check", MODEL, "no final norm",
      [("hidden_states = self.final_layer_norm(hidden_states)", "pass")]),
     ("sanity check", MODEL, "the last column for the last token",
-     [('"last_token": hidden_states[rows, last_column]', '"last_token": hidden_states[:, -1]')]),
+     [('"last_token": hidden_states[rows, last_column]', '"last_token": hidden_states[:, -1]')], "whose mask is 1"),
 
-    ("AdamW.step", ADAMW, "never corrects", [("        if correct_bias:", "        if False:")]),
-    ("AdamW.step", ADAMW, "always corrects", [("        if correct_bias:", "        if True:")]),
+    ("AdamW.step", ADAMW, "never corrects", [("        if correct_bias:", "        if False:")], "if, and only if, correct_bias"),
+    ("AdamW.step", ADAMW, "always corrects", [("        if correct_bias:", "        if True:")], "if, and only if, correct_bias"),
     ("AdamW.step", ADAMW, "corrects twice",
      [('m_hat = m / (1 - beta1 ** state["step"])', 'm_hat = m / (1 - beta1 ** state["step"]) ** 2'),
-      ('v_hat = v / (1 - beta2 ** state["step"])', 'v_hat = v / (1 - beta2 ** state["step"]) ** 2')]),
-    ("AdamW.step", ADAMW, "epsilon inside the root", [(UPDATE, UPDATE.replace("v_hat.sqrt() + eps", "(v_hat + eps).sqrt()"))]),
-    ("AdamW.step", ADAMW, "decay before the update", [(f"{UPDATE}\n        {DECAY}", f"{DECAY}\n        {UPDATE}")]),
+      ('v_hat = v / (1 - beta2 ** state["step"])', 'v_hat = v / (1 - beta2 ** state["step"]) ** 2')], "corrected twice"),
+    ("AdamW.step", ADAMW, "epsilon inside the root", [(UPDATE, UPDATE.replace("v_hat.sqrt() + eps", "(v_hat + eps).sqrt()"))], "outside the root"),
+    ("AdamW.step", ADAMW, "corrects, and divides the step size too",
+     [(UPDATE, UPDATE.replace("(lr * m_hat", "((lr / (1 - beta1 ** state['step']) if correct_bias else lr) * m_hat"))], "again in the step size"),
+    ("AdamW.step", ADAMW, "corrects, and scales the step size too",
+     [(UPDATE, UPDATE.replace("(lr * m_hat",
+       "((lr * (1 - beta2 ** state['step']) ** 0.5 / (1 - beta1 ** state['step']) if correct_bias else lr) * m_hat"))], "again in the step size"),
+    ("AdamW.step", ADAMW, "the second moment is not corrected",
+     [('v_hat = v / (1 - beta2 ** state["step"])', "pass")], "v̂ is not corrected"),
     ("AdamW.step", ADAMW, "coupled decay",
-     [("(beta1, beta2), g = betas, p.grad", "(beta1, beta2), g = betas, p.grad + weight_decay * p"), (DECAY, "pass")]),
-    ("AdamW.step", ADAMW, "decay without the learning rate", [(DECAY, "p.sub_(weight_decay * p)")]),
-    ("AdamW.step", ADAMW, "no decay", [(DECAY, "pass")]),
+     [("(beta1, beta2), g = betas, p.grad", "(beta1, beta2), g = betas, p.grad + weight_decay * p"), (DECAY, "pass")], "decoupled"),
+    ("AdamW.step", ADAMW, "decay without the learning rate", [(DECAY, "p.sub_(weight_decay * p)")], "scaled by the learning rate"),
+    ("AdamW.step", ADAMW, "no decay", [(DECAY, "pass")], "the weight decay is missing"),
     ("AdamW.step", ADAMW, "gradient not squared",
-     [("addcmul_(g, g, value=1 - beta2)", "add_(g.abs(), alpha=1 - beta2)")]),
-    ("AdamW.step", ADAMW, "no root", [(UPDATE, UPDATE.replace("v_hat.sqrt()", "v_hat"))]),
+     [("addcmul_(g, g, value=1 - beta2)", "add_(g.abs(), alpha=1 - beta2)")], "squared gradient"),
+    ("AdamW.step", ADAMW, "no root", [(UPDATE, UPDATE.replace("v_hat.sqrt()", "v_hat"))], "the root is missing"),
     ("AdamW.step", ADAMW, "the gradient in full", [("add_(g, alpha=1 - beta1)", "add_(g)")]),
     ("AdamW.step", ADAMW, "uphill", [(UPDATE, UPDATE.replace("sub_", "add_"))]),
     ("AdamW.step", ADAMW, "betas exchanged", [("(beta1, beta2), g = betas", "(beta2, beta1), g = betas")]),
@@ -137,34 +152,49 @@ MUTATIONS = [
      [('m, v = state["exp_avg"], state["exp_avg_sq"]',
        'm, v = state["exp_avg"].zero_(), state["exp_avg_sq"].zero_()')]),
 
-    ("next_token_loss", LOSS, "not shifted", [("targets = labels[:, 1:]", "targets = labels[:, :-1]")]),
+    ("next_token_loss", LOSS, "not shifted", [("targets = labels[:, 1:]", "targets = labels[:, :-1]")], "and not its own"),
+    ("next_token_loss", LOSS, "every end of text is lost",
+     [("counted = targets != IGNORED", "counted = (targets != IGNORED) & (targets != model.config.pad_token_id)")], "every end of text"),
     ("next_token_loss", LOSS, "pads counted",
-     [("input_ids.masked_fill(~(real & after_a_token), IGNORED)", "input_ids")]),
-    ("next_token_loss", LOSS, "one pad counted", [("~(real & after_a_token)", "~after_a_token")]),
-    ("next_token_loss", LOSS, "always summed", [("getattr(losses, reduction)()", "losses.sum()")]),
-    ("next_token_loss", LOSS, "never summed", [("getattr(losses, reduction)()", "losses.mean()")]),
+     [("input_ids.masked_fill(~(real & after_a_token), IGNORED)", "input_ids")], "pads are counted"),
+    ("next_token_loss", LOSS, "one pad counted", [("~(real & after_a_token)", "~after_a_token")], "the first pad after each text"),
+    ("next_token_loss", LOSS, "always summed", [("getattr(losses, reduction)()", "losses.sum()")], "not their sum"),
+    ("next_token_loss", LOSS, "never summed", [("getattr(losses, reduction)()", "losses.mean()")], "not their mean"),
     ("next_token_loss", LOSS, "divided by the rows",
-     [("getattr(losses, reduction)()", "losses.sum() / len(input_ids)")]),
-    ("next_token_loss", LOSS, "detached", [("getattr(losses, reduction)()", "getattr(losses.detach(), reduction)()")]),
+     [("getattr(losses, reduction)()", "losses.sum() / len(input_ids)")], "divide by the number of labels"),
+    ("next_token_loss", LOSS, "detached", [("getattr(losses, reduction)()", "getattr(losses.detach(), reduction)()")], "in the graph"),
 
     ("pretraining step", TRAIN, "gradients pile up",
-     [("                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.step()")]),
+     [("                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.step()")], "of the step before"),
     ("pretraining step", TRAIN, "no step",
-     [("                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.zero_grad()")]),
+     [("                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.zero_grad()")], "nothing is learned"),
     ("pretraining step", TRAIN, "half of the loss", [("reduction=\"sum\") / num_labels", "reduction=\"sum\") / num_labels / 2")]),
-    ("pretraining step", TRAIN, "the mean of each batch", [("reduction=\"sum\") / num_labels", "reduction=\"mean\")")]),
-    ("pretraining step", TRAIN, "the last batch alone", [("loss += part.item()", "loss = part.item()")]),
+    ("pretraining step", TRAIN, "the mean of each batch", [("reduction=\"sum\") / num_labels", "reduction=\"mean\")")], "not a sum of means"),
+    ("pretraining step", TRAIN, "the mean of the batches' means",
+     [("reduction=\"sum\") / num_labels", "reduction=\"mean\") / len(batches)")], "not every batch"),
+    ("pretraining step", TRAIN, "the gradients of the last batch alone",
+     [("for batch in batches:\n", "for batch in batches:\n                    optimizer.zero_grad()\n")], "once a step"),
+    ("pretraining step", TRAIN, "a step for each batch",
+     [("loss += part.item()", "loss += part.item()\n                    optimizer.step()\n                    optimizer.zero_grad()")], "one update for all batches"),
+    ("pretraining step", TRAIN, "the gradient of the sum",
+     [("accelerator.backward(part * accelerator.num_processes)", "accelerator.backward(part * num_labels)")], "not of the sum"),
+    ("pretraining step", TRAIN, "the last batch alone", [("loss += part.item()", "loss = part.item()")], "not of the last"),
     ("pretraining step", TRAIN, "no backward pass",
      [("accelerator.backward(part * accelerator.num_processes)", "pass")]),
 
     ("generation", GENERATE, "the least probable", [("logits.argmax(dim=-1, keepdim=True)", "logits.argmin(dim=-1, keepdim=True)")]),
     ("generation", GENERATE, "one too many",
-     [("max_new_tokens=max_gen_length,", "max_new_tokens=max_gen_length + 1,")]),
+     [("max_new_tokens=max_gen_length,", "max_new_tokens=max_gen_length + 1,")], "one token too many"),
     ("generation", GENERATE, "the prompt is left out",
-     [("torch.cat([row[mask.bool()], new])", "new")]),
+     [("torch.cat([row[mask.bool()], new])", "new")], "the prompt belongs to the text"),
     ("generation", GENERATE, "end-of-text is passed over",
      [("        if finished.all():\n            break\n", ""),
-      ("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")]),
+      ("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")], "nothing after end-of-text"),
+    ("generation", GENERATE, "the first row that ends stops all", [("finished.all()", "finished.any()")], "waits for the others"),
+    ("generation", GENERATE, "rows go on after their end",
+     [("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")], "waits for the others"),
+    ("generation", GENERATE, "greedy for every sampling row", [("if settings.do_sample:", "if False:")], "do_sample"),
+    ("generation", GENERATE, "the chosen token is not appended", [("context.append(next_token)", "pass")], "append each chosen token"),
     ("generation", GENERATE, "dropout stays on", [("@in_evaluation_mode\ndef generate(", "def generate(")]),
     ("generation", DECODING, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
     ("generation", DECODING, "the newest token is not read",
@@ -175,156 +205,22 @@ MUTATIONS = [
        "start, end = max(self.cache.length - 1, 0), max(self.cache.length - 1, 0) + new.size(2)")]),
 
     ("fine-tuning step", TASKS, "all tokens are labels",
-     [("labels = torch.full_like(input_ids, IGNORED)", "labels = input_ids.clone()")]),
+     [("labels = torch.full_like(input_ids, IGNORED)", "labels = input_ids.clone()")], "only the digit's token"),
     ("fine-tuning step", XNLI, "another prompt", [('"Premise: {premise}', '"Premise:{premise}')]),
     ("fine-tuning step", XNLI, "labels exchanged",
      [('"contradictory": "1", "neutral": "2"}', '"contradictory": "2", "neutral": "1"}')]),
     ("fine-tuning step", PROMPTS, "the label is cut off",
-     [("_shorten(ids, template, rows[i], tokenizer, room)", "ids[:room]")]),
-    ("fine-tuning step", TASKS, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')]),
+     [("_shorten(ids, template, rows[i], tokenizer, room)", "ids[:room]")], "never the label"),
+    ("fine-tuning step", TASKS, "the answer is left out",
+     [("input_ids = torch.cat([prompt, answer])", "input_ids = prompt")]),
+    ("fine-tuning step", TASKS, "the label stands one place early",
+     [("labels[-len(answer) :] = answer", "labels[-len(answer) - 1 : -1] = answer")], "only the digit's token"),
+    ("fine-tuning step", TASKS, "what is no label counts as token 0",
+     [("torch.full_like(input_ids, IGNORED)", "torch.zeros_like(input_ids)")]),
+    ("fine-tuning step", TASKS, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')], "padding must not count"),
     ("fine-tuning step", PROMPTS, "a space before the digit",
      [("(prompt + text for text in texts)", '(prompt + " " + text for text in texts)')]),
 ]  # fmt: skip
-
-STYLES = {
-    "loops": {
-        ATTENTION: {
-            "CausalSelfAttention.attention": """
-                B, h, T, d = query.shape
-                rows = []
-                for t in range(T):
-                    scores = []
-                    for s in range(key.size(2)):
-                        score = (query[:, :, t] * key[:, :, s]).sum(-1) / d**0.5
-                        if attention_mask is not None:
-                            score = score + attention_mask.expand(-1, -1, T, -1)[:, 0, t, None, s]
-                        if s > t + key.size(2) - T:
-                            score = torch.full_like(score, -torch.inf)
-                        scores.append(score)
-                    weights = self.dropout(torch.stack(scores, dim=-1).softmax(dim=-1))
-                    seen = (weights[..., None] * value).sum(dim=2)
-                    rows.append(torch.cat([seen[:, i] for i in range(h)], dim=-1))
-                return torch.stack(rows, dim=1)
-            """,
-            "causal_mask": """
-                mask = torch.zeros(T, S, dtype=dtype, device=device)
-                for t in range(T):
-                    for s in range(S):
-                        if s > S - T + t:
-                            mask[t, s] = torch.finfo(dtype).min
-                return mask if padding_mask is None else torch.where(padding_mask < 0, padding_mask, mask)
-            """,
-            "CausalSelfAttention.attention_weights": """
-                mask = self._complete_mask(key, query, attention_mask)
-                exp = (torch.matmul(query, key.mT) * query.size(-1) ** -0.5 + mask)
-                exp = (exp - exp.max(dim=-1, keepdim=True).values).exp()
-                return exp / exp.sum(dim=-1, keepdim=True)
-            """,
-        },
-        LAYER: {
-            "GPT2Layer.add": """
-                output = dense_layer(output)
-                output = dropout(output)
-                return output + input
-            """
-        },
-        MODEL: {
-            "GPT2Model.hidden_state_to_token": """
-                return torch.matmul(hidden_state, self.word_embedding.weight.transpose(0, 1))
-            """
-        },
-        LOSS: {
-            "next_token_loss": """
-                input_ids, attention_mask, labels = _unpack(batch)
-                logits = model.hidden_state_to_token(model(input_ids, attention_mask)["last_hidden_state"])
-                losses = []
-                for i in range(len(labels)):
-                    for t in range(labels.size(1) - 1):
-                        if labels[i, t + 1] != IGNORED:
-                            losses.append(-logits[i, t].log_softmax(-1)[labels[i, t + 1]])
-                losses = torch.stack(losses)
-                return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / len(losses)}[reduction]
-            """
-        },
-    },
-    "einsum": {
-        ATTENTION: {
-            "CausalSelfAttention.attention": """
-                T, S = query.size(2), key.size(2)
-                scores = torch.einsum("bhtd,bhsd->bhts", query, key) / math.sqrt(key.size(-1))
-                visible = torch.tril(torch.ones(T, S), diagonal=S - T).bool()
-                scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-                if attention_mask is not None:
-                    scores = scores + attention_mask
-                weights = self.dropout(torch.nn.functional.softmax(scores, dim=-1))
-                out = torch.einsum("bhts,bhsd->bthd", weights, value)
-                return out.reshape(out.size(0), T, -1)
-            """
-        },
-        MODEL: {
-            "GPT2Model.hidden_state_to_token": """
-                return torch.einsum("...d,vd->...v", hidden_state, self.word_embedding.weight)
-            """
-        },
-        LOSS: {
-            "next_token_loss": """
-                input_ids, attention_mask, labels = _unpack(batch)
-                logits = model.hidden_state_to_token(model(input_ids, attention_mask)["last_hidden_state"])
-                shifted = logits[:, :-1].reshape(-1, logits.size(-1))
-                targets = labels[:, 1:].reshape(-1)
-                losses = torch.nn.functional.cross_entropy(
-                    shifted, targets, ignore_index=IGNORED, reduction=reduction
-                )
-                return losses[targets != IGNORED] if reduction == "none" else losses
-            """
-        },
-        ADAMW: {
-            "AdamW._update": """
-                grad = p.grad.data
-                state["step"] += 1
-                t = state["step"]
-                state["exp_avg"] = betas[0] * state["exp_avg"] + (1 - betas[0]) * grad
-                state["exp_avg_sq"] = betas[1] * state["exp_avg_sq"] + (1 - betas[1]) * grad**2
-                m, v = state["exp_avg"], state["exp_avg_sq"]
-                if correct_bias:
-                    m, v = m / (1 - betas[0]**t), v / (1 - betas[1]**t)
-                p.data = p.data - lr * m / (v.sqrt() + eps)
-                if weight_decay > 0:
-                    p.data = p.data - lr * weight_decay * p.data
-            """
-        },
-    },
-    "sdpa": {
-        ATTENTION: {
-            "CausalSelfAttention.attention": """
-                T, S = query.size(2), key.size(2)
-                bias = torch.zeros(T, S).masked_fill(~torch.ones(T, S).tril(S - T).bool(), -1e30)
-                if attention_mask is not None:
-                    bias = (bias + attention_mask).clamp(min=torch.finfo(query.dtype).min)
-                out = torch.nn.functional.scaled_dot_product_attention(
-                    query, key, value, attn_mask=bias.to(query.dtype),
-                    dropout_p=self.dropout.p if self.training else 0.0,
-                )
-                return out.permute(0, 2, 1, 3).contiguous().view(out.size(0), T, -1)
-            """
-        },
-        GENERATE: {
-            "_token_by_token": """
-                ids, mask = context.ids, context.mask
-                start = ids.size(1)
-                done = torch.zeros(len(ids), dtype=torch.bool)
-                while ids.size(1) < start + max_new_tokens and not done.all():
-                    last = context.model(ids, mask)["last_token"]
-                    token = context.model.hidden_state_to_token(last).argmax(-1)
-                    token = torch.where(done, torch.full_like(token, eos), token)
-                    done = done | (token == eos)
-                    ids = torch.cat([ids, token[:, None]], dim=1)
-                    mask = torch.cat([mask, torch.ones_like(token)[:, None]], dim=1)
-                return ids[:, start:]
-            """
-        },
-    },
-}  # fmt: skip
 
 
 def edited(source: str, edits: list[tuple[str, str]]) -> str:
@@ -332,21 +228,4 @@ def edited(source: str, edits: list[tuple[str, str]]) -> str:
     for old, new in edits:
         assert source.count(old) == 1, f"{old!r} stands there {source.count(old)} times"
         source = source.replace(old, new)
-    return source
-
-
-def with_bodies(source: str, bodies: dict[str, str]) -> str:
-    """The source with other bodies of functions, by qualified name."""
-    for name, body in bodies.items():
-        node = ast.parse(source)
-        for part in name.split("."):
-            (node,) = [
-                child
-                for child in node.body
-                if isinstance(child, ast.FunctionDef | ast.ClassDef) and child.name == part
-            ]
-        lines = source.splitlines()
-        new = textwrap.indent(textwrap.dedent(body).strip(), " " * node.body[0].col_offset)
-        lines[node.body[0].lineno - 1 : node.end_lineno] = new.splitlines()
-        source = "\n".join(lines) + "\n"
     return source

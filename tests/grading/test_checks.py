@@ -2,7 +2,8 @@
 
 import json
 import os
-import shutil
+import re
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -16,15 +17,23 @@ from config import GPT2Config
 from grading.checks import CHECKS, check
 from grading.checks.cases import CASES
 from grading.checks.findings import Findings, Report, run
-from grading.checks.optimizer import check_optimizer
-from grading.edition.release import SHAPE
+from grading.checks.places import FILES, PARTS, WHOLE, explain
+from grading.edition.release import SHAPE, student_edition, write
 from grading.submissions.expected import all_cases
-from optim.adamw import AdamW
+from grading.submissions.package import alone, functions, own_files, together
 from tests import ROOT
-from tests.grading.mutations import MUTATIONS, STYLES, edited, with_bodies
+from tests.grading.mutations import MUTATIONS, edited
+from tests.grading.solutions import SOLUTIONS, solved
 from tests.killing import processes
 
 OURS = ("config", "console", "utils", "gpt2", "optim", "experiments", "grading", "data")
+ATTENTION, LAYER, TRAIN = "gpt2/attention.py", "gpt2/layer.py", "gpt2/train.py"
+
+
+@pytest.fixture(scope="module")
+def edition():
+    """The student edition with our solutions in it."""
+    return student_edition([])
 
 
 def test_the_cases_are_what_the_formulas_give():
@@ -44,22 +53,13 @@ def test_our_own_code_passes_every_check():
     assert [each.exercise for each in report.checks] == list(CHECKS)
 
 
-def copy_of_the_package(folder: Path) -> Path:
-    for name in ("config.py", "console.py", "utils.py", "optimizer_test.npy"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("gpt2", "optim", "grading"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "data").mkdir()
-    (folder / "data" / "sample").symlink_to(ROOT / "data" / "sample")
-    return folder
-
-
-def checked(folder: Path, exercises: tuple[str, ...]) -> list[tuple]:
-    """The lines of a report on the package in `folder`, in a process that has it to itself."""
+def checked(folder: Path, files: dict[str, bytes], exercises: tuple[str, ...]) -> list[tuple]:
+    """Write a package to a new folder; return the lines of a report on it."""
+    write(files, folder)
     for name in list(sys.modules):
         if name.split(".")[0] in OURS:
             del sys.modules[name]
-    sys.path[:] = [str(folder), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
+    sys.path[:] = [str(folder), *(p for p in sys.path if "unpacked" not in p and Path(p) != ROOT)]
     os.chdir(folder)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -70,83 +70,158 @@ def checked(folder: Path, exercises: tuple[str, ...]) -> list[tuple]:
     return [(each.state, *each.line()) for each in report.checks]
 
 
-def all_checked(jobs: list[tuple[Path, tuple[str, ...]]]) -> list[list[tuple]]:
+def all_checked(folder: Path, jobs: list[tuple[dict[str, bytes], tuple[str, ...]]]) -> list:
+    jobs = [(folder / f"unpacked-{i}", *job) for i, job in enumerate(jobs)]
     with processes().Pool(2) as pool:
         return pool.starmap(checked, jobs, chunksize=1)
 
 
-def test_every_mutation_is_caught_by_its_check(tmp_path):
-    jobs = []
-    for number, (exercise, file, _, edits) in enumerate(MUTATIONS):
-        folder = tmp_path / f"{number:02d}"
-        folder.mkdir()
-        copy_of_the_package(folder)
-        path = folder / file
-        path.write_text(edited(path.read_text(encoding="utf-8"), edits), encoding="utf-8")
-        jobs.append((folder, (exercise,)))
-    assert len(jobs) >= 40
-    missed = []
-    for (exercise, _, wrong, _), ((state, *line),) in zip(
-        MUTATIONS, all_checked(jobs), strict=True
-    ):
-        if state != "failed":
-            missed.append((exercise, wrong, *line))
-    assert not missed
+def test_every_mutation_costs_its_own_points_and_says_why(tmp_path, edition):
+    """It fails its own check, with the hint that fits; what else is in its file passes."""
+    jobs, whose = [], []
+
+    def job(package: dict[str, bytes], name: str, wrong: str = "", hint: str = "") -> None:
+        if (package, (name,)) not in jobs:
+            jobs.append((package, (name,)))
+            whose.append((name, wrong, hint))
+
+    for exercise, file, wrong, edits, *hint in MUTATIONS:
+        theirs = edition | {file: edited(edition[file].decode(), edits).encode()}
+        own = alone if exercise in functions() else lambda _, theirs: together(WHOLE, theirs)
+        job(own(exercise, theirs), exercise, wrong, *hint)
+        for name in functions().keys() - {exercise}:
+            if file in functions()[name]:
+                job(alone(name, theirs), name)
+        if exercise in PARTS:
+            job(together([name for name in WHOLE if name != exercise], theirs), "sanity check")
+    assert len(MUTATIONS) >= 90
+    odd = []
+    for (name, wrong, hint), (line,) in zip(whose, all_checked(tmp_path, jobs), strict=True):
+        if line[0] != ("failed" if wrong else "passed") or not re.search(hint, f"{line}"):
+            odd.append((name, wrong, *line))
+    assert not odd, "\n".join(map(str, odd))
 
 
-def test_every_exercise_has_mutations():
+def test_every_exercise_has_mutations_in_its_file():
     assert Counter(exercise for exercise, *_ in MUTATIONS).keys() == CHECKS.keys()
+    assert {name: {FILES[name]} for name in functions()} == {
+        n: {*f} for n, f in functions().items()
+    }
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_right_code_in_another_style_passes_every_check(style, tmp_path):
-    copy_of_the_package(tmp_path)
-    for file, bodies in STYLES[style].items():
-        path = tmp_path / file
-        path.write_text(with_bodies(path.read_text(encoding="utf-8"), bodies), encoding="utf-8")
-    (lines,) = all_checked([(tmp_path, ())])
+@pytest.mark.parametrize("style", SOLUTIONS)
+def test_right_code_in_any_style_passes_every_check(style, tmp_path, edition):
+    changed = dict(edition)
+    for file in set(FILES.values()):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        text = solved(text, SOLUTIONS[style], file)
+        changed[file] = f"import math\nimport einops\nfrom einops import rearrange\n{text}".encode()
+    (lines,) = all_checked(tmp_path, [(changed, ())])
     assert len(lines) == len(CHECKS)
     assert [line for line in lines if line[0] != "passed"] == []
 
 
-def test_a_failure_shows_what_it_got_what_it_expected_and_a_hint():
-    class NoCorrection(AdamW):
-        def __init__(self, params, correct_bias=True, **settings):
-            super().__init__(params, correct_bias=False, **settings)
+def test_a_file_that_cannot_be_imported_fails_its_own_exercises_alone(tmp_path, edition):
+    train, layer = edition[TRAIN].decode(), edition[LAYER].decode()
+    broken = {TRAIN: f"import no_such_module\n{train}"}
+    broken[LAYER] = layer.replace("def add(", "def def add(")
+    (lines,) = all_checked(tmp_path, [(edition | {n: t.encode() for n, t in broken.items()}, ())])
+    states = dict(zip(CHECKS, lines, strict=True))
+    for name, (state, _, _, text, _) in states.items():
+        if name in ("attention", "AdamW.step"):
+            assert state == "passed", text
+        elif FILES[name] == LAYER:
+            assert state == "failed", text
+            assert text.startswith("gpt2/layer.py cannot be imported: SyntaxError: "), text
+        elif name != "pretraining step":
+            assert state == "waits", text
+            assert text.startswith("waits for gpt2/layer.py, which cannot be imported: "), text
+    state, _, _, text, _ = states["pretraining step"]
+    why = "ModuleNotFoundError: No module named 'no_such_module' (line 1)"
+    assert text == f"gpt2/train.py cannot be imported: {why}"
 
-    findings = run("AdamW.step", lambda found: check_optimizer(found, NoCorrection))
+
+def test_what_fails_because_of_another_exercise_says_so(tmp_path, edition):
+    wrong = edition[ATTENTION].replace(b".triu(S - T + 1)", b".triu(S - T + 2)")
+    wrong = wrong.replace(b"is_causal = True", b"is_causal = False")
+    names = ("attention", "add", "layer forward", "generation")
+    (lines,) = all_checked(tmp_path, [(edition | {ATTENTION: wrong}, names)])
+    follows = ("waits", "WAIT")
+    assert [line[:2] for line in lines] == [("failed", "FAIL"), ("passed", "OK"), follows, follows]
+    assert lines[2][3] == "follows from attention, whose own check says why"
+
+
+def test_a_package_for_one_exercise_holds_none_of_its_solution(edition):
+    theirs = {LAYER: b"class GPT2Layer:\n    pass\n", "gpt2/helpers.py": b"x = 1\n"}
+    package = alone("layer forward", theirs)
+    assert package[LAYER].startswith(theirs[LAYER]) and package["gpt2/helpers.py"] == b"x = 1\n"
+    assert package[LAYER].endswith(b"\nGPT2Layer.add = _given.GPT2Layer.add\n")
+    given = package["gpt2/_given_layer.py"].decode()
+    assert "dropout(dense_layer(output))" in given and "self.interm_af(" not in given
+    assert package[ATTENTION] == edition[ATTENTION]
+    model = together(["embed", "hidden_state_to_token", "add"], edition | theirs)
+    assert model[LAYER] == edition[LAYER]  # a part of it is wrong
+
+
+def test_modules_of_their_own_are_kept_unless_they_hide_installed_ones(tmp_path):
+    for name in ("mine.py", "torch.py", "types.py", "gpt2/types.py", "utils.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1")
+    (tmp_path / "linked.py").symlink_to("/etc/passwd")
+    assert set(own_files(tmp_path)) == {"mine.py", "gpt2/types.py", "utils.py"}
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "text"),
+    [
+        (NotImplementedError("add"), "waits", "waits for add"),
+        (NotImplementedError("embed"), "to do", "not written yet"),
+        (NotImplementedError("no kernel"), "failed", "NotImplementedError: no kernel"),
+        (RuntimeError("x"), "failed", "RuntimeError: x"),
+    ],
+)
+def test_an_error_is_told_apart_from_what_is_not_written(error, state, text):
+    found = explain(error, "embed")
+    assert found[0] == state and found[1].startswith(text)
+
+
+def test_an_error_names_the_line_of_the_code_under_test_and_none_of_torch():
+    def broken(findings):
+        return torch.nn.Linear(2, 2)(torch.ones(3))
+
+    findings = run("layer forward", broken)
     assert findings.state == "failed"
-    failure = findings.first_failure
-    assert failure.what == "with bias correction"
-    assert failure.got.startswith("largest difference") and failure.expected == "at most 1e-09"
-    assert failure.hint == "correct the bias if, and only if, correct_bias"
-    text = str(Report([findings]))
-    assert text.startswith("[FAIL] AdamW.step") and "hint: correct the bias" in text
-
-
-def test_unwritten_code_is_to_do_and_what_needs_it_waits():
-    def unwritten(name):
-        def function(findings):
-            raise NotImplementedError(name)
-
-        return function
-
-    own = run("add", unwritten("add"))
-    other = run("layer forward", unwritten("add"))
-    assert (own.state, own.problem) == ("to do", "not written yet")
-    assert (other.state, other.problem) == ("waits", "waits for add")
-    assert "[WAIT] layer forward: waits for add" in str(Report([own, other])) and not Report(
-        [own, other]
+    assert re.fullmatch(
+        r"RuntimeError: mat1 and mat2 shapes .* \(tests/grading/test_checks.py, line \d+\): "
+        "self.add applies the dense layer itself",
+        findings.problem,
     )
 
 
-def test_an_error_is_a_finding_that_names_the_line():
-    def broken(findings):
-        return torch.ones(2) @ torch.ones(3)
+def test_the_first_failure_ends_a_check_and_shows_result_and_hint():
+    findings = Findings("add", stops=True)
 
-    findings = run("add", broken)
-    assert findings.state == "failed"
-    assert "RuntimeError" in findings.problem and "test_checks.py, line" in findings.problem
+    def two_failures(findings):
+        right, wrong = torch.zeros(2), torch.ones(2)
+        findings.close("sum", wrong, right, hints=[("far", right + 5), ("near", wrong)], hint="?")
+        raise AssertionError
+
+    assert run("add", two_failures, findings).found[0].hint == "near"
+    assert str(Report([findings])) == (
+        "[FAIL] add: sum: got largest difference 1.0e+00, expected at most 1e-05\n       hint: near"
+    )
+
+
+def test_make_test_shows_what_fails_apart_from_what_is_to_do(tmp_path):
+    files = student_edition(["embed"])
+    files[LAYER] = files[LAYER].replace(b"return input + dropout", b"return dropout")
+    write(files, tmp_path)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "add or embed"]
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "1 failed, 1 skipped" in outcome.stdout.splitlines()[-1], outcome.stdout
+    assert "[TODO] embed: not written yet" in outcome.stdout
+    assert "[FAIL] add: the sum: got largest difference" in outcome.stdout
+    assert "hint: the input is missing" in outcome.stdout
 
 
 def test_the_table_escapes_what_code_says():

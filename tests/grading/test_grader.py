@@ -87,30 +87,39 @@ def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
     if REAL.problem:
         pytest.skip("without a sandbox the solution itself can be read")
     found = graded_alone(solved(tmp_path, CHEATING))
-    assert states(found)["attention"] == "failed" and states(found)["sanity check"] == "failed"
+    assert states(found)["attention"] == "failed" and states(found)["sanity check"] == "passed"
     assert states(found)["AdamW.step"] == "passed"
     edited = [flag["where"] for flag in found["flags"] if flag["kind"] == "edited"]
     assert edited == ["grading/checks/__init__.py", "tests/test_exercises.py"]
 
 
-@pytest.mark.parametrize(
-    ("edits", "problem"),
-    [
-        ({"gpt2/model.py": [("import torch\n", "import torch, os\nos._exit(3)\n")]}, "exit code 3"),
-        ({"gpt2/layer.py": [("class GPT2Layer", "class class GPT2Layer")]}, "SyntaxError"),
-    ],
-)
-def test_a_package_that_cannot_be_imported_fails_every_check(edits, problem, tmp_path):
+def test_a_file_that_cannot_be_imported_fails_its_own_exercises_alone(tmp_path):
+    edits = {
+        "gpt2/model.py": [("import torch\n", "import torch, os\nos._exit(3)\n")],
+        "gpt2/layer.py": [("class GPT2Layer", "class class GPT2Layer")],
+        "utils.py": [("import torch\n", "import torch, no_such_module\n")],
+        "gpt2/attention.py": [("import math\n", "import math, einops.layers.torch\n")],
+    }
     found = graded_alone(solved(tmp_path, edits))
-    assert {states(found)[name] for name in CHECKS} == {"failed"}
-    assert all(problem in items(found)[name]["problem"] for name in CHECKS)
+    failed = {name for name, state in states(found).items() if name in CHECKS and state == "failed"}
+    assert failed == {"add", "layer forward", "embed", "hidden_state_to_token", "sanity check"}
+    problems = {name: items(found)[name]["problem"] for name in failed}
+    assert "exit code 3" in problems["embed"] and "SyntaxError" in problems["add"]
+    assert problems["add"].startswith("gpt2/layer.py cannot be imported: SyntaxError: ")
 
 
-def test_unwritten_code_is_to_do_and_its_dependents_wait(tmp_path):
+def test_unwritten_code_is_to_do_and_the_others_are_judged_with_ours(tmp_path):
     write(student_edition(["add"]), tmp_path)
     found = graded_alone(tmp_path)
-    assert states(found)["add"] == "to do" and states(found)["layer forward"] == "waits"
+    assert states(found)["add"] == "to do" and states(found)["layer forward"] == "passed"
     assert states(found)["attention"] == "passed" and found["points"] < found["max_points"]
+    assert items(found)["sanity check"]["found"][0]["what"] == "with the grader's own add"
+
+
+def test_the_edition_as_it_is_earns_nothing(tmp_path):
+    write(student_edition(), tmp_path)
+    found = graded_alone(tmp_path)
+    assert found["points"] == 0 and states(found)["sanity check"] == "waits"
 
 
 # ---- Results -------------------------------------------------------------------------------------

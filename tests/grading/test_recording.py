@@ -52,12 +52,13 @@ def test_cases_without_answers_hold_nothing_that_is_expected(cases):
     bare = cases.without_answers()
     assert bare.hints.keys() == cases.hints.keys() and not any(bare.hints.values())
     assert not [key for key in bare.tensors if "|mistake" in key]
+    assert not [key for key in bare.tensors if "|also" in key]
     expected = {key: t for key, t in bare.tensors.items() if key.endswith("|expected")}
     assert len(expected) == len(cases.hints) and not any(t.any() for t in expected.values())
 
 
 def test_fresh_cases_are_others_and_come_out_the_same_again(cases):
-    first, again = case("add").expected, fresh_cases(20)
+    first, again = case("add").expected, fresh_cases.__wrapped__(20)
     assert all(torch.equal(cases.tensors[key], t) for key, t in again.tensors.items())
     with other_cases(cases.tensors, cases.hints):
         assert not torch.equal(case("add").expected, first)
@@ -70,7 +71,7 @@ def test_a_seed_that_leaves_a_tie_is_passed_over(monkeypatch):
         return seed
 
     monkeypatch.setattr("grading.submissions.expected.all_cases", all_but_7)
-    assert fresh_cases(7) == 8 and callable(all_cases)
+    assert fresh_cases.__wrapped__(7) == 8 and callable(all_cases)
 
 
 @settings(max_examples=30)
@@ -102,7 +103,7 @@ class Odd:
         (lambda: torch.ones(2), "failed", "shape: got (2,), expected (3,)"),
         (lambda: Odd(), "failed", "shape: got Odd, expected (3,)"),
         (lambda: None, "failed", "shape: got NoneType, expected (3,)"),
-        (lambda: 1 / 0, "failed", "ZeroDivisionError: division by zero (test_recording.py, line"),
+        (lambda: 1 / 0, "failed", "by zero (tests/grading/test_recording.py, line"),
         (lambda: exit(0), "failed", "SystemExit: 0"),
         (lambda: torch.ones(3) * torch.nan, "failed", "largest difference nan"),
     ],
@@ -166,8 +167,8 @@ class Harmful:
                 json.dumps([{"value": {"plain": [1]}}] * 3),
                 json.dumps([{"value": None}, 7]),
                 json.dumps({"value": 1}),
-                json.dumps([{"error": "x" * 10**6, "waits": None}]),
-                json.dumps([{"error": 3, "waits": {}}]),
+                json.dumps([{"state": "passed", "problem": "x" * 10**6}]),
+                json.dumps([{"problem": 3, "state": {}}]),
             )
         ),
     ],

@@ -2,14 +2,18 @@
 
 import pytest
 
-from config import GPT2Config
 from grading.checks import CHECKS, check
 
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
-SMALL = GPT2Config(**SHAPE, vocab_size=500, max_position_embeddings=40, pad_token_id=0)
+SHAPE |= {"vocab_size": 500, "max_position_embeddings": 40, "pad_token_id": 0}
 
 
 @pytest.mark.parametrize("exercise", CHECKS)
 def test(exercise):
-    report = check(exercise, config=SMALL)
-    assert report, f"\n{report}"
+    from config import GPT2Config
+
+    report = check(exercise, config=GPT2Config(**SHAPE))
+    if report.checks[0].state in ("to do", "waits"):
+        pytest.skip(str(report))
+    if not report:
+        pytest.fail(str(report), pytrace=False)

@@ -1,0 +1,121 @@
+"""Where each exercise stands, what its check needs of others, and what an error says of it."""
+
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    "attention": "gpt2/attention.py",
+    "add": "gpt2/layer.py",
+    "layer forward": "gpt2/layer.py",
+    "embed": "gpt2/model.py",
+    "hidden_state_to_token": "gpt2/model.py",
+    "sanity check": "gpt2/model.py",
+    "AdamW.step": "optim/adamw.py",
+    "next_token_loss": "gpt2/loss.py",
+    "pretraining step": "gpt2/train.py",
+    "generation": "gpt2/generate.py",
+    "fine-tuning step": "gpt2/tasks.py",
+}
+COMPANIONS = {  # files that serve one exercise alone
+    "generation": ("gpt2/decoding.py", "gpt2/beam.py", "gpt2/cache.py"),
+    "fine-tuning step": ("gpt2/xnli.py", "gpt2/prompts.py"),
+}
+PARTS = ("attention", "add", "layer forward", "embed")  # of the model
+WHOLE = (*PARTS, "hidden_state_to_token")
+NEEDS = {  # a wrong one of these may be why the check fails
+    "layer forward": ("attention", "add"),
+    "sanity check": PARTS,
+    "next_token_loss": WHOLE,
+    "pretraining step": (*WHOLE, "next_token_loss"),
+    "generation": WHOLE,
+    "fine-tuning step": (*WHOLE, "next_token_loss"),
+}
+SAYS = {  # what an error's text means in an exercise
+    ("layer forward", "mat1 and mat2 shapes"): "self.add applies the dense layer itself",
+    ("attention", "must match the size"): "a mask has a row for each query, a column for each key",
+    ("attention", "view size is not"): "after a transpose use .contiguous(), reshape or rearrange",
+    ("pretraining step", "does not require grad"): "keep the loss in the graph until backward()",
+    ("generation", "[B, 0]"): "append each chosen token to the text that the model reads",
+    ("generation", "must match except in dimension"): "append one token to each row, (B, 1)",
+}
+CANNOT = "cannot be imported"
+INSTALLED = ("site-packages", "dist-packages")
+
+
+class Reported(Exception):
+    """An error of the code under test, explained by the process in which it happened."""
+
+    def __init__(self, state: str, problem: str):
+        super().__init__(problem)
+        self.state = state
+
+
+def explain(error: BaseException, exercise: str) -> tuple[str, str]:
+    """Return the state in which an error leaves an exercise, and why, in one line."""
+    if isinstance(error, Reported):
+        return error.state, str(error)
+    mine, text = FILES.get(exercise, ""), str(error)
+    frames = _own_frames(error)
+    if isinstance(error, NotImplementedError) and (text in FILES or not text):
+        elsewhere = {*FILES.values()} - {mine}
+        other = text or next((file for file, *_ in frames[-1:] if file in elsewhere), exercise)
+        if other == exercise:
+            return "to do", "not written yet"
+        return "waits", f"waits for {other}"
+    if isinstance(error, SyntaxError) and error.filename and _is_own(error.filename):
+        frames.append((_name(error.filename), error.lineno, "<module>"))
+        text = error.msg
+    hint = next((f": {hint}" for (name, said), hint in SAYS.items()
+                 if name == exercise and said in text), "")  # fmt: skip
+    if frames and frames[-1][2] == "<module>":
+        file, line, _ = frames[-1]
+        why = f"{CANNOT}: {type(error).__name__}: {text} (line {line})"
+        if file in {*FILES.values()} - {mine}:
+            return "waits", f"waits for {file}, which {why}"
+        return "failed", f"{file} {why}"
+    frames = [frame for frame in frames if frame[0] == mine] or frames
+    where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
+    return "failed", f"{type(error).__name__}: {text}{where}{hint}"
+
+
+def _own_frames(error: BaseException) -> list[tuple[str, int, str]]:
+    """Return file, line and function of what is neither a library's nor the checks'."""
+    return [
+        (_name(frame.filename), frame.lineno, frame.name)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if _is_own(frame.filename)
+    ]
+
+
+def _is_own(filename: str) -> bool:
+    path = Path(filename)
+    library = Path(sysconfig.get_path("stdlib")) in path.parents or {*INSTALLED} & {*path.parts}
+    return not (library or filename.startswith("<frozen") or ROOT / "grading" in path.parents)
+
+
+def _name(filename: str) -> str:
+    path = Path(filename)
+    return path.relative_to(ROOT).as_posix() if ROOT in path.parents else path.name
+
+
+@contextmanager
+def file_by_file() -> Iterator[None]:
+    """Let each file of gpt2 be imported by itself where the package as a whole cannot be."""
+    hollow = ModuleType("gpt2")
+    hollow.__path__ = [str(ROOT / "gpt2")]
+    try:
+        import_module("gpt2")
+    except (Exception, SystemExit):
+        sys.modules["gpt2"] = hollow
+    try:
+        yield
+    finally:
+        if sys.modules.get("gpt2") is hollow:
+            del sys.modules["gpt2"]
