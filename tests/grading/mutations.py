@@ -9,7 +9,7 @@ import textwrap
 
 ATTENTION, LAYER, MODEL = "gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py"
 ADAMW, LOSS, TRAIN = "optim/adamw.py", "gpt2/loss.py", "gpt2/train.py"
-GENERATE, DECODING, CACHE = "gpt2/generate.py", "gpt2/decoding.py", "gpt2/cache.py"
+GENERATE, CACHE = "gpt2/generate.py", "gpt2/cache.py"
 XNLI, PROMPTS, TASKS = "gpt2/xnli.py", "gpt2/prompts.py", "gpt2/tasks.py"
 
 ADD = "return input + dropout(dense_layer(output))"
@@ -164,12 +164,12 @@ MUTATIONS = [
      [("torch.cat([row[mask.bool()], new])", "new")]),
     ("generation", GENERATE, "end-of-text is passed over",
      [("        if finished.all():\n            break\n", ""),
-      ("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")]),
+      ("token = token.masked_fill(finished, eos)", "pass")]),
     ("generation", GENERATE, "dropout stays on", [("@in_evaluation_mode\ndef generate(", "def generate(")]),
-    ("generation", DECODING, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
-    ("generation", DECODING, "the newest token is not read",
-     [("self.mask = F.pad(self.mask, (0, tokens.size(1)), value=1)",
-       "self.mask = F.pad(self.mask, (0, tokens.size(1)), value=0)")]),
+    ("generation", GENERATE, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
+    ("generation", GENERATE, "the newest token is not read",
+     [("mask = F.pad(mask, (0, ids.size(1) - mask.size(1)), value=1)",
+       "mask = F.pad(mask, (0, ids.size(1) - mask.size(1)), value=0)")]),
     ("generation", CACHE, "the cache overwrites its last position",
      [("start, end = self.cache.length, self.cache.length + new.size(2)",
        "start, end = max(self.cache.length - 1, 0), max(self.cache.length - 1, 0) + new.size(2)")]),
@@ -309,13 +309,14 @@ STYLES = {
             """
         },
         GENERATE: {
-            "_token_by_token": """
-                ids, mask = context.ids, context.mask
+            "token_by_token": """
                 start = ids.size(1)
                 done = torch.zeros(len(ids), dtype=torch.bool)
                 while ids.size(1) < start + max_new_tokens and not done.all():
-                    last = context.model(ids, mask)["last_token"]
-                    token = context.model.hidden_state_to_token(last).argmax(-1)
+                    logits = model.hidden_state_to_token(model(ids, mask)["last_token"])
+                    token = logits.argmax(-1)
+                    if choose is not None:
+                        token = choose(logits, ids, mask)[:, 0]
                     token = torch.where(done, torch.full_like(token, eos), token)
                     done = done | (token == eos)
                     ids = torch.cat([ids, token[:, None]], dim=1)
