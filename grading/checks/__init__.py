@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from config import GPT2Config
+from grading.checks.by_hand import check_finetuning, check_parameters, check_training_costs
 from grading.checks.findings import Findings, Report, run
 from grading.checks.model import (
     check_add,
@@ -22,8 +23,8 @@ from grading.checks.model import (
     check_model,
 )
 from grading.checks.optimizer import check_optimizer
+from grading.checks.stale import changed_files
 from grading.checks.training import (
-    check_finetuning_step,
     check_generation,
     check_loss,
     check_pretraining_step,
@@ -40,7 +41,9 @@ CHECKS: dict[str, Callable[[Findings], None]] = {
     "next_token_loss": check_loss,
     "pretraining step": check_pretraining_step,
     "generation": check_generation,
-    "fine-tuning step": check_finetuning_step,
+    "fine-tuning step": check_finetuning,
+    "parameter count": check_parameters,
+    "training costs": check_training_costs,
 }
 
 
@@ -51,6 +54,10 @@ def check(*exercises: str, config: GPT2Config | None = None) -> Report:
     """
     if unknown := [name for name in exercises if name not in CHECKS]:
         raise ValueError(f"no exercise {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    for file in changed_files():
+        print(
+            f"{file} has changed since it was imported: restart the kernel to use what it says now"
+        )
     names = exercises or tuple(CHECKS)
     return Report([run(name, check_function(name, config)) for name in names])
 

@@ -18,6 +18,7 @@ from config import GPT2Config
 from gpt2 import weights
 from grading.checks.cases import CASES, SMALL
 from grading.checks.model import hugging_face_model
+from grading.submissions.expected_exercises import accounting, finetuning
 from grading.submissions.expected_training import adamw, generation, loss, steps
 from utils import atomic_write
 
@@ -82,6 +83,8 @@ def all_cases(seed: int = 0) -> Cases:
     loss(cases, reference)
     steps(cases, reference)
     generation(cases, reference)
+    finetuning(cases, reference)
+    accounting(cases)
     return cases
 
 

@@ -24,7 +24,17 @@ from tests import ROOT
 from tests.grading.mutations import MUTATIONS, STYLES, edited, with_bodies
 from tests.killing import processes
 
-OURS = ("config", "console", "utils", "gpt2", "optim", "experiments", "grading", "data")
+OURS = (
+    "config",
+    "console",
+    "utils",
+    "gpt2",
+    "optim",
+    "exercises",
+    "experiments",
+    "grading",
+    "data",
+)
 
 
 def test_the_cases_are_what_the_formulas_give():
@@ -47,7 +57,7 @@ def test_our_own_code_passes_every_check():
 def copy_of_the_package(folder: Path) -> Path:
     for name in ("config.py", "console.py", "utils.py", "optimizer_test.npy"):
         shutil.copy(ROOT / name, folder)
-    for name in ("gpt2", "optim", "grading"):
+    for name in ("gpt2", "optim", "exercises", "grading"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
     (folder / "data" / "sample").symlink_to(ROOT / "data" / "sample")
