@@ -12,4 +12,7 @@ SMALL = GPT2Config(**SHAPE, vocab_size=500, max_position_embeddings=40, pad_toke
 @pytest.mark.parametrize("exercise", CHECKS)
 def test(exercise):
     report = check(exercise, config=SMALL)
-    assert report, f"\n{report}"
+    if report.checks[0].state in ("to do", "waits"):
+        pytest.skip(f"{report}")
+    if not report:
+        pytest.fail(f"{report}", pytrace=False)
