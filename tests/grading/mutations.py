@@ -10,6 +10,7 @@ import textwrap
 ATTENTION, LAYER, MODEL = "gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py"
 ADAMW, LOSS, TRAIN = "optim/adamw.py", "gpt2/loss.py", "gpt2/train.py"
 GENERATE, CACHE = "gpt2/generate.py", "gpt2/cache.py"
+FINETUNING, ACCOUNTING = "exercises/finetuning.py", "exercises/accounting.py"
 XNLI, PROMPTS, TASKS = "gpt2/xnli.py", "gpt2/prompts.py", "gpt2/tasks.py"
 
 ADD = "return input + dropout(dense_layer(output))"
@@ -184,6 +185,12 @@ MUTATIONS = [
     ("fine-tuning step", TASKS, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')]),
     ("fine-tuning step", PROMPTS, "a space before the digit",
      [("(prompt + text for text in texts)", '(prompt + " " + text for text in texts)')]),
+    ("fine-tuning step", FINETUNING, "not shifted", [("[:, :-1]", ""), ("[:, 1:]", "")]),
+    ("fine-tuning step", FINETUNING, "gradients pile up", [("    optimizer.zero_grad()\n", "")]),
+
+    ("parameter count", ACCOUNTING, "an untied projection", [("return V * d", "return 2 * V * d")]),
+    ("training costs", ACCOUNTING, "the forward pass alone", [("3 * forward", "forward")]),
+    ("training costs", ACCOUNTING, "no moments", [("4 * 4 * parameters", "4 * 2 * parameters")]),
 ]  # fmt: skip
 
 STYLES = {
