@@ -1,14 +1,10 @@
-"""What all ways of generating share: settings, the growing context, processors of logits."""
+"""What all ways of generating share: settings, aligned rows, processors of logits."""
 
 import math
 from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from gpt2.cache import KeyValueCache
-from utils import check_numbers, get_parameter_dtype
 
 
 @dataclass(frozen=True)
@@ -57,54 +53,31 @@ class Decoding:
             raise ValueError("num_beams > 1 and do_sample=True exclude each other")
 
 
-class Context:
-    """The tokens so far, ids and mask (B, S), and what the model's cache holds of them.
+def aligned(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ids and mask with the pads of every row first, without columns of nothing else."""
+    order = attention_mask.long().argsort(dim=1, stable=True)
+    first = input_ids.size(1) - int(attention_mask.sum(dim=1).max())
+    return input_ids.gather(1, order)[:, first:], attention_mask.gather(1, order)[:, first:].long()
 
-    Rows may be padded on either side; they are moved so that all end in the last column.
+
+def next_token(settings: Decoding, logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Return the token that follows each row, (B, 1): drawn, or the most probable one."""
+    logits = penalize_repetition(logits, ids, mask, settings.repetition_penalty)
+    if settings.do_sample:
+        return draw(restrict(logits, settings).softmax(dim=-1), settings.generator)
+    return logits.argmax(dim=-1, keepdim=True)
+
+
+def penalize_repetition(scores: Tensor, ids: Tensor, mask: Tensor, penalty: float) -> Tensor:
+    """Return `scores` (B, vocab) with the tokens in `ids` (B, S), pads aside, made less likely.
+
+    Positive scores are divided by `penalty`, negative ones multiplied.
     """
-
-    def __init__(self, model, input_ids: Tensor, attention_mask: Tensor, capacity: int, use_cache):
-        self.model = model
-        # Pads first, the order of tokens unchanged; columns with nothing but pads are dropped.
-        order = attention_mask.long().argsort(dim=1, stable=True)
-        first = input_ids.size(1) - int(attention_mask.sum(dim=1).max())
-        self.ids = input_ids.gather(1, order)[:, first:]
-        self.mask = attention_mask.gather(1, order)[:, first:].long()
-        self.cache = None
-        if use_cache:
-            dtype = get_parameter_dtype(model)
-            if self.ids.device.type == "cpu" and dtype in (torch.bfloat16, torch.float16):
-                dtype = torch.float32  # attention of one new token is 5 times as fast on a CPU
-            self.cache = KeyValueCache(capacity, dtype)
-
-    def next_logits(self) -> Tensor:
-        """Return the logits of the token that follows, (B, vocab), from the model's own forward."""
-        read, cache = (0, ()) if self.cache is None else (self.cache.length, (self.cache,))
-        state = self.model(self.ids[:, read:], self.mask, *cache)["last_hidden_state"][:, -1]
-        return check_numbers(self.model.hidden_state_to_token(state).float())
-
-    def penalize_repetition(self, scores: Tensor, penalty: float) -> Tensor:
-        """Return `scores` (B, vocab) with the tokens so far, pads aside, made less likely.
-
-        Positive scores are divided by `penalty`, negative ones multiplied.
-        """
-        if penalty == 1.0:
-            return scores
-        tokens = self.mask.to(scores.dtype)
-        occurred = torch.zeros_like(scores).scatter_add_(1, self.ids, tokens) > 0
-        penalized = torch.where(scores > 0, scores / penalty, scores * penalty)
-        return torch.where(occurred, penalized, scores)
-
-    def append(self, tokens: Tensor) -> None:
-        """Add a column of tokens, (B, 1)."""
-        self.ids = torch.cat([self.ids, tokens], dim=1)
-        self.mask = F.pad(self.mask, (0, tokens.size(1)), value=1)
-
-    def select(self, rows: Tensor) -> None:
-        """Continue with these rows, which may repeat."""
-        self.ids, self.mask = self.ids[rows], self.mask[rows]
-        if self.cache is not None:
-            self.cache = self.cache.select(rows)
+    if penalty == 1.0:
+        return scores
+    occurred = torch.zeros_like(scores).scatter_add_(1, ids, mask.to(scores.dtype)) > 0
+    penalized = torch.where(scores > 0, scores / penalty, scores * penalty)
+    return torch.where(occurred, penalized, scores)
 
 
 def draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:

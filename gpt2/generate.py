@@ -1,16 +1,18 @@
 """Text from a model: greedy, sampling, beam search (handout section 4.1)."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from gpt2.beam import beam_search
-from gpt2.cache import reads_in_parts
-from gpt2.decoding import Context, Decoding, draw, restrict
+from gpt2.beam import BeamSearch
+from gpt2.cache import KeyValueCache, reads_in_parts
+from gpt2.decoding import Decoding, aligned, next_token
 from gpt2.fast import faster
 from gpt2.tokenizer import check_tokenizer
-from utils import in_evaluation_mode
+from utils import check_numbers, get_parameter_dtype, in_evaluation_mode
 
 
 @torch.no_grad()
@@ -56,32 +58,45 @@ def generate(
     if use_cache and longest > 1:
         text = input_ids[:1, attention_mask[0].bool()]
         use_cache = text.size(1) == 1 or reads_in_parts(model, text, text.size(1) - 1)
-    context = Context(model, input_ids, attention_mask, longest + max_new_tokens, use_cache)
+    ids, mask = aligned(input_ids, attention_mask)
+    cache = choose = None
+    if use_cache:
+        dtype = get_parameter_dtype(model)
+        if ids.device.type == "cpu" and dtype in (torch.bfloat16, torch.float16):
+            dtype = torch.float32  # attention of one new token is 5 times as fast on a CPU
+        cache = KeyValueCache(longest + max_new_tokens, dtype)
+    if settings.num_beams > 1:
+        ids, mask = (rows.repeat_interleave(settings.num_beams, dim=0) for rows in (ids, mask))
+        choose = BeamSearch(ids, cache, max_new_tokens, eos, settings)
+    elif settings.do_sample or settings.repetition_penalty != 1.0:
+        choose = partial(next_token, settings)
     with faster(model):
-        if settings.num_beams > 1:
-            return beam_search(context, max_new_tokens, eos, settings)
-        return _token_by_token(context, max_new_tokens, eos, settings)
+        new_tokens = token_by_token(model, ids, mask, max_new_tokens, eos, cache, choose)
+    return choose.best() if settings.num_beams > 1 else new_tokens
 
 
-def _token_by_token(context: Context, max_new_tokens: int, eos: int, settings: Decoding) -> Tensor:
+def token_by_token(model, ids, mask, max_new_tokens, eos, cache=None, choose=None) -> Tensor:
+    """Return what a model appends to `ids` (B, T), of which all rows end in the last column.
+
+    `cache` keeps what was read, if given; `choose(logits, ids, mask)` returns the next tokens
+    (B, 1), if given: greedy otherwise. A finished row is filled up with `eos`: (B, new).
+    """
     # BEGIN SOLUTION generation
-    finished = torch.zeros(len(context.ids), dtype=torch.bool, device=context.ids.device)
-    new_tokens = []
+    prompt, finished = ids.size(1), torch.zeros_like(ids[:, :1], dtype=torch.bool)
     for _ in range(max_new_tokens):
-        logits = context.next_logits()
-        logits = context.penalize_repetition(logits, settings.repetition_penalty)
-        if settings.do_sample:
-            probabilities = restrict(logits, settings).softmax(dim=-1)
-            next_token = draw(probabilities, settings.generator)
-        else:
-            next_token = logits.argmax(dim=-1, keepdim=True)
-        next_token = next_token.masked_fill(finished[:, None], eos)
-        new_tokens.append(next_token)
-        finished |= next_token[:, 0] == eos
+        mask = F.pad(mask, (0, ids.size(1) - mask.size(1)), value=1)  # new tokens are no pads
+        read, more = (0, ()) if cache is None else (cache.length, (cache,))
+        hidden = model(ids[:, read:], mask, *more)["last_hidden_state"][:, -1]
+        logits = check_numbers(model.hidden_state_to_token(hidden).float())  # (B, vocab)
+        token = logits.argmax(dim=-1, keepdim=True)
+        if choose is not None:  # sampling or beam search, which may reorder the rows of ids
+            token = choose(logits, ids, mask)
+        token = token.masked_fill(finished, eos)
+        ids = torch.cat([ids, token], dim=1)
+        finished |= token == eos
         if finished.all():
             break
-        context.append(next_token)
-    return torch.cat(new_tokens, dim=1)
+    return ids[:, prompt:]
     # END SOLUTION
 
 

@@ -153,7 +153,7 @@ class PromptDataset(Dataset):
     def answered(self, index: int) -> dict:
         """Return a row's prompt with its answer, as a train item."""
         prompt, answer = self.prompt(index), torch.tensor(self.answers[index])
-        # BEGIN SOLUTION fine-tuning step
+        # BEGIN SOLUTION labels
         input_ids = torch.cat([prompt, answer])
         labels = torch.full_like(input_ids, IGNORED)
         labels[-len(answer) :] = answer

@@ -327,7 +327,11 @@ def _executed(
 def _item(name: str, rubric: Rubric, findings: Findings, kind: str) -> dict:
     worth = float((rubric.exercises if kind == "exercise" else rubric.results)[name])
     share = {"passed": 1.0, "not evidenced": rubric.recomputed["unevidenced"]}
-    section = exercises()[name]["section"] if name in exercises() else SECTIONS.get(name, "")
+    section = (
+        exercises()[name]["where"].removeprefix("handout section ")
+        if name in exercises()
+        else SECTIONS.get(name, "")
+    )
     return {
         "id": name,
         "title": name[0].upper() + name[1:],

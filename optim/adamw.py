@@ -23,8 +23,8 @@ class AdamW(Optimizer):
 
     The decay comes last and takes the updated θ, as in the course's code. (The handout's formula
     has θ of the step before there, which is what `torch.optim.AdamW` computes; the two differ by
-    lr²·λ·m̂/(√v̂ + ε) a step.) Parameters for which torch's fused kernel computes the same take
-    that, in less time (`optim.fused`).
+    lr²·λ·m̂/(√v̂ + ε) a step.) `optim.fused` updates parameters itself where it can do the same in
+    less time.
 
     Numbers may be Python's, NumPy's or tensors with one element. Raises ValueError for a
     hyper-parameter out of range, RuntimeError for a sparse gradient.

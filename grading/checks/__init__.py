@@ -11,6 +11,7 @@ is imported only where a check calls it.
 
 from collections.abc import Callable
 
+from grading.checks.by_hand import check_finetuning, check_parameters, check_training_costs
 from grading.checks.findings import Findings, Report, run
 from grading.checks.model import (
     check_add,
@@ -22,9 +23,10 @@ from grading.checks.model import (
 )
 from grading.checks.optimizer import check_optimizer
 from grading.checks.places import CANNOT, NEEDS, file_by_file
+from grading.checks.stale import changed_files
 from grading.checks.training import (
-    check_finetuning_step,
     check_generation,
+    check_labels,
     check_loss,
     check_pretraining_step,
 )
@@ -40,7 +42,10 @@ CHECKS: dict[str, Callable[[Findings], None]] = {
     "next_token_loss": check_loss,
     "pretraining step": check_pretraining_step,
     "generation": check_generation,
-    "fine-tuning step": check_finetuning_step,
+    "fine-tuning step": check_finetuning,
+    "labels": check_labels,
+    "parameter count": check_parameters,
+    "training costs": check_training_costs,
 }
 
 
@@ -52,6 +57,8 @@ def check(*exercises: str, config=None) -> Report:
     """
     if unknown := [name for name in exercises if name not in CHECKS]:
         raise ValueError(f"no exercise {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    for file in changed_files():
+        print(f"{file} has changed since it was imported; restart the kernel to use what it says")
     found: dict[str, Findings] = {}
 
     def judged(name: str) -> Findings:

@@ -21,11 +21,14 @@ FILES = {
     "next_token_loss": "gpt2/loss.py",
     "pretraining step": "gpt2/train.py",
     "generation": "gpt2/generate.py",
-    "fine-tuning step": "gpt2/tasks.py",
+    "fine-tuning step": "exercises/finetuning.py",
+    "labels": "gpt2/tasks.py",
+    "parameter count": "exercises/accounting.py",
+    "training costs": "exercises/accounting.py",
 }
 COMPANIONS = {  # files that serve one exercise alone
     "generation": ("gpt2/decoding.py", "gpt2/beam.py", "gpt2/cache.py"),
-    "fine-tuning step": ("gpt2/xnli.py", "gpt2/prompts.py"),
+    "labels": ("gpt2/xnli.py", "gpt2/prompts.py"),
 }
 PARTS = ("attention", "add", "layer forward", "embed")  # of the model
 WHOLE = (*PARTS, "hidden_state_to_token")
@@ -35,7 +38,8 @@ NEEDS = {  # a wrong one of these may be why the check fails
     "next_token_loss": WHOLE,
     "pretraining step": (*WHOLE, "next_token_loss"),
     "generation": WHOLE,
-    "fine-tuning step": (*WHOLE, "next_token_loss"),
+    "fine-tuning step": WHOLE,
+    "labels": (*WHOLE, "next_token_loss"),
 }
 SAYS = {  # what an error's text means in an exercise
     ("layer forward", "mat1 and mat2 shapes"): "self.add applies the dense layer itself",

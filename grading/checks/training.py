@@ -175,7 +175,7 @@ def _sampled(words: Words, row: Tensor) -> list[str]:
         return []
 
 
-def check_finetuning_step(findings: Findings) -> None:
+def check_labels(findings: Findings) -> None:
     """The training items: the prompt, its digit, and a label at the digit alone (4.2, 4.3)."""
     from gpt2.tokenizer import load_tokenizer
 

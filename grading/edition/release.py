@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -20,38 +22,34 @@ from utils import atomic_write
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = "default_final_project.ipynb"
-OVERLAY = (
-    Path(__file__).parent / "student"
-)  # files of the student edition alone, or instead of ours
+OVERLAY = Path(__file__).parent / "student"  # files of the edition alone, or instead of ours
 SHIPPED = (  # not: tests, benchmarks, results, the rest of grading/
     *("config.py", "console.py", "utils.py", "run_notebook.py", "pyproject.toml"),
     *("requirements.txt", "gpt2/vocabulary/*"),
     *("constraints.txt", "LICENSE", ".gitignore", "pretrain.txt", "optimizer_test.npy", NOTEBOOK),
-    *("gpt2/**/*.py", "optim/*.py", "experiments/**/*.py", "experiments/*.css", "data/*.py"),
-    *("data/sample/XNLI-1.0/*.tsv", "data/sample/XNLI-MT-1.0/multinli/*.tsv"),
+    *(
+        "gpt2/**/*.py",
+        "optim/*.py",
+        "exercises/*.py",
+        "experiments/**/*.py",
+        "experiments/*.css",
+        "data/*.py",
+    ),
+    *("data/*.py", "data/sample/XNLI-1.0/*.tsv", "data/sample/XNLI-MT-1.0/multinli/*.tsv"),
     *("data/miniature/*.py", "data/miniature/languages/*.toml", "data/miniature/model/*"),
     "results/real_data.json",
     *("grading/__init__.py", "grading/checks/*.py", "grading/checks/*.safetensors"),
 )
-PACKAGES = ("gpt2", "optim", "experiments", "data", "grading")
-FIXED = (
-    "grading/",
-    "tests/",
-    "data/sample/",
-    "data/miniature/",
-    "optimizer_test.npy",
-)  # what students do not change
-SHAPE = {  # of the model in the sanity check, as small as tells mistakes apart
-    "hidden_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "vocab_size": 500,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-}
+PACKAGES = ("gpt2", "optim", "exercises", "experiments", "data", "grading")
+FIXED = (  # what students do not change
+    *("grading/", "tests/", "data/sample/", "data/miniature/", "optimizer_test.npy"),
+)
+SHAPE = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 500}
+SHAPE |= {"max_position_embeddings": 40, "pad_token_id": 0}  # as small as tells mistakes apart
 PRELOADED = ["transformers", "accelerate", "pandas", "matplotlib.pyplot", "tyro"]
 PRELOADED += ["scipy.stats", "sklearn.linear_model", "sklearn.pipeline", "sklearn.metrics"]
-UNUSED = "# ruff: noqa: F401, F821, F841, RUF059, RUF100  while there is a TODO below"
+UNUSED = "# ruff: noqa: F821, F841, RUF059, RUF100  while there is a TODO below"
+AUTORELOAD = "# what you save counts in the next cell\n%load_ext autoreload\n%autoreload 2"
 ANSWER = "*What do these results show, and what do they not show? Two or three sentences.*"
 
 
@@ -69,28 +67,41 @@ def student_edition(stubbed: Sequence[str] | None = None) -> dict[str, bytes]:
     for name, content in files.items():
         if name.endswith(".py"):
             text = without_solutions(content.decode("utf-8"), name, stubbed)
-            files[name] = (f"{UNUSED}\n{text}" if "# TODO " in text else text).encode()
+            if "# TODO-" in text:
+                text = f"{UNUSED}\n{_without_unused_imports(text, name)}"
+            files[name] = text.encode()
         elif name.endswith(".ipynb"):
-            files[name] = (nbformat.writes(_for_students(content, name, stubbed)) + "\n").encode()
+            files[name] = (nbformat.writes(_for_students(content)) + "\n").encode()
     return dict(sorted(files.items()))
 
 
-def _for_students(content: bytes, name: str, stubbed: Sequence[str] | None):
+@cache
+def _without_unused_imports(text: str, name: str) -> str:
+    """Return a file's text without the imports that only a solution needs."""
+    for command in ("check --select F401,I001 --fix-only --quiet", "format"):
+        ruff = [sys.executable, "-m", "ruff", *command.split(), "--stdin-filename", name, "-"]
+        text = subprocess.run(
+            ruff, input=text, capture_output=True, cwd=ROOT, check=True, encoding="utf-8"
+        ).stdout
+    return text
+
+
+def _for_students(content: bytes):
     """Return a notebook without outputs and solutions.
 
     Cells tagged "solution" are left out; those tagged "answer" become ANSWER.
     """
     notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
-    notebook.cells = [
-        cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])
-    ]
+    kept = [cell for cell in notebook.cells if "solution" not in cell.metadata.get("tags", [])]
+    notebook.cells = kept
     for cell in notebook.cells:
         if "answer" in cell.metadata.get("tags", []):
             cell.source = ANSWER
         cell.metadata = nbformat.NotebookNode()
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.source = without_solutions(cell.source, f"{name}, {cell.id}", stubbed).rstrip()
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source += f"\n{AUTORELOAD}"
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     )
@@ -110,7 +121,8 @@ def release(out: Path, *, progress: bool = True) -> None:
     write(files, out)
     try:
         verify(files, progress=progress)
-        assert {p: f.read_bytes() for p, f in _found(out)} == files, "files changed meanwhile"
+        found = {p.relative_to(out).as_posix(): p for p in out.rglob("*") if p.is_file()}
+        assert {name: p.read_bytes() for name, p in found.items()} == files, "files have changed"
     except BaseException:
         shutil.rmtree(out)
         raise
@@ -121,12 +133,6 @@ def write(files: dict[str, bytes], folder: Path) -> None:
     for name, content in files.items():
         with atomic_write(Path(folder) / name) as path:
             path.write_bytes(content)
-
-
-def _found(folder: Path) -> Iterable[tuple[str, Path]]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix(), path
 
 
 # ---- Verification ------------------------------------------------------------------------------
@@ -194,35 +200,19 @@ def states(folder: Path) -> dict[str, tuple[str, str]]:
 
 def leaks(files: dict[str, bytes]) -> list[str]:
     """Return where these files have a line of a solution, a marker, an output or a cache."""
-    sources = {
-        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-        for pattern in SHIPPED
-        for path in ROOT.glob(pattern)
-        if path.suffix in (".py", ".ipynb")
-    }
-    secret: set[str] = set()
-    for name, text in sources.items():
-        for piece in _code(text, name):
-            secret |= solution_lines(piece, name)
+    sources = (path for pattern in SHIPPED for path in ROOT.glob(pattern) if path.suffix == ".py")
+    secret = set().union(*(solution_lines(p.read_text(encoding="utf-8"), p.name) for p in sources))
     found = []
     for name, content in files.items():
         if re.search(r"(^|/)(\.git|__pycache__|\.ipynb_checkpoints|runs|out)(/|$)", name):
             found.append(f"{name} is not for students")
         text = content.decode("utf-8", errors="replace")
-        for piece in _code(text, name):
-            for number, line in enumerate(piece.split("\n"), start=1):
-                marker = END.fullmatch(line) or "# BEGIN SOLUTION" in line
-                if line.strip() in secret or marker:
-                    found.append(f"{name}, line {number}: {line.strip()}")
-        if name.endswith(".ipynb"):
-            cells = json.loads(text)["cells"]
-            found += [f"{name}, {c['id']}: outputs" for c in cells if c.get("outputs")]
-            found += [f"{name}, {c['id']}: metadata" for c in cells if c["metadata"]]
+        cells = json.loads(text)["cells"] if name.endswith(".ipynb") else []
+        code = "\n".join("".join(cell["source"]) for cell in cells) if cells else text
+        for number, line in enumerate(code.split("\n"), start=1):
+            marker = END.fullmatch(line) or "# BEGIN SOLUTION" in line
+            if line.strip() in secret or marker:
+                found.append(f"{name}, line {number}: {line.strip()}")
+        found += [f"{name}, {cell['id']}: outputs" for cell in cells if cell.get("outputs")]
+        found += [f"{name}, {cell['id']}: metadata" for cell in cells if cell["metadata"]]
     return found
-
-
-def _code(text: str, name: str) -> list[str]:
-    """Return the pieces of a file that may hold a solution."""
-    if name.endswith(".ipynb"):
-        return ["".join(cell["source"]) for cell in json.loads(text)["cells"]]
-    return [text]

@@ -20,6 +20,7 @@ from gpt2 import weights
 from grading.checks.cases import CASES, SMALL
 from grading.checks.findings import distance
 from grading.checks.model import hugging_face_model
+from grading.submissions.expected_exercises import accounting, finetuning
 from grading.submissions.expected_training import adamw, generation, loss, steps
 from utils import atomic_write
 
@@ -98,6 +99,8 @@ def all_cases(seed: int = 0) -> Cases:
     loss(cases, reference)
     steps(cases, reference)
     generation(cases, reference)
+    finetuning(cases, reference)
+    accounting(cases)
     return cases
 
 

@@ -16,8 +16,14 @@ from grading.checks.places import COMPANIONS, PARTS
 from grading.edition.regions import BEGIN, exercises
 from grading.edition.release import ROOT, student_edition
 
-OWN = ("*.py", "gpt2/**/*.py", "optim/**/*.py")  # modules that students may add
+OWN = (
+    "*.py",
+    "gpt2/**/*.py",
+    "optim/**/*.py",
+    "exercises/**/*.py",
+)  # modules that students may add
 NEEDED = ("config.py", "console.py", "utils.py", "optimizer_test.npy", "gpt2/", "optim/")
+NEEDED += ("exercises/",)
 NEEDED += ("grading/", "data/sample/")
 LARGEST = 2**20  # bytes of one
 GRAFT = """
@@ -32,13 +38,13 @@ from {package} import {module} as _given
 def functions() -> dict[str, dict[str, set[str]]]:
     """Return the functions of each exercise, by file: qualified names such as GPT2Layer.add."""
     found: dict[str, dict[str, set[str]]] = {name: {} for name in exercises()}
-    for path in (*ROOT.glob("gpt2/**/*.py"), *ROOT.glob("optim/*.py")):
+    for path in [p for pattern in OWN[1:] for p in sorted(ROOT.glob(pattern))]:
         text = path.read_text(encoding="utf-8")
         for number, line in enumerate(text.split("\n"), start=1):
             if begins := BEGIN.fullmatch(line):
                 file = path.relative_to(ROOT).as_posix()
                 name = _function_at(ast.parse(text), number)
-                found[begins[1].strip()].setdefault(file, set()).add(name)
+                found[begins[1]].setdefault(file, set()).add(name)
     return found
 
 

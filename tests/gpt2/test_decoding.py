@@ -5,7 +5,7 @@ import torch
 import transformers
 from scipy.stats import chisquare
 
-from gpt2.decoding import Context, Decoding, restrict
+from gpt2.decoding import Decoding, penalize_repetition, restrict
 from gpt2.generate import generate
 from tests.gpt2.generation import EOS, prompts, theirs
 
@@ -42,8 +42,7 @@ def test_the_repetition_penalty_gives_transformers_tokens(penalty, settings, pai
 
 def test_pads_are_no_repetition():
     ids, mask = torch.tensor([[3, 1, 1]]), torch.tensor([[0, 1, 1]])
-    context = Context(None, ids, mask, capacity=0, use_cache=False)
-    penalized = context.penalize_repetition(torch.ones(1, 4), 2.0)
+    penalized = penalize_repetition(torch.ones(1, 4), ids, mask, 2.0)
     assert penalized.tolist() == [[1.0, 0.5, 1.0, 1.0]]
 
 

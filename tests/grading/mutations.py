@@ -6,7 +6,8 @@ edit is (old text, new text), where the old one stands once in the file.
 
 ATTENTION, LAYER, MODEL = "gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py"
 ADAMW, LOSS, TRAIN = "optim/adamw.py", "gpt2/loss.py", "gpt2/train.py"
-GENERATE, DECODING, CACHE = "gpt2/generate.py", "gpt2/decoding.py", "gpt2/cache.py"
+GENERATE, CACHE = "gpt2/generate.py", "gpt2/cache.py"
+FINETUNING, ACCOUNTING = "exercises/finetuning.py", "exercises/accounting.py"
 XNLI, PROMPTS, TASKS = "gpt2/xnli.py", "gpt2/prompts.py", "gpt2/tasks.py"
 
 ADD = "return input + dropout(dense_layer(output))"
@@ -189,37 +190,43 @@ MUTATIONS = [
      [("torch.cat([row[mask.bool()], new])", "new")], "the prompt belongs to the text"),
     ("generation", GENERATE, "end-of-text is passed over",
      [("        if finished.all():\n            break\n", ""),
-      ("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")], "nothing after end-of-text"),
+      ("token = token.masked_fill(finished, eos)", "pass")], "nothing after end-of-text"),
     ("generation", GENERATE, "the first row that ends stops all", [("finished.all()", "finished.any()")], "waits for the others"),
     ("generation", GENERATE, "rows go on after their end",
-     [("next_token = next_token.masked_fill(finished[:, None], eos)", "pass")], "waits for the others"),
-    ("generation", GENERATE, "greedy for every sampling row", [("if settings.do_sample:", "if False:")], "do_sample"),
-    ("generation", GENERATE, "the chosen token is not appended", [("context.append(next_token)", "pass")], "append each chosen token"),
+     [("token = token.masked_fill(finished, eos)", "pass")], "waits for the others"),
+    ("generation", GENERATE, "greedy for every sampling row", [("if choose is not None:", "if False:")], "do_sample"),
+    ("generation", GENERATE, "the chosen token is not appended", [("ids = torch.cat([ids, token], dim=1)", "ids = ids[:, : ids.size(1)]")], "append each chosen token"),
     ("generation", GENERATE, "dropout stays on", [("@in_evaluation_mode\ndef generate(", "def generate(")]),
-    ("generation", DECODING, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
-    ("generation", DECODING, "the newest token is not read",
-     [("self.mask = F.pad(self.mask, (0, tokens.size(1)), value=1)",
-       "self.mask = F.pad(self.mask, (0, tokens.size(1)), value=0)")]),
+    ("generation", GENERATE, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
+    ("generation", GENERATE, "the newest token is not read",
+     [("mask = F.pad(mask, (0, ids.size(1) - mask.size(1)), value=1)",
+       "mask = F.pad(mask, (0, ids.size(1) - mask.size(1)), value=0)")]),
     ("generation", CACHE, "the cache overwrites its last position",
      [("start, end = self.cache.length, self.cache.length + new.size(2)",
        "start, end = max(self.cache.length - 1, 0), max(self.cache.length - 1, 0) + new.size(2)")]),
 
-    ("fine-tuning step", TASKS, "all tokens are labels",
+    ("labels", TASKS, "all tokens are labels",
      [("labels = torch.full_like(input_ids, IGNORED)", "labels = input_ids.clone()")], "only the digit's token"),
-    ("fine-tuning step", XNLI, "another prompt", [('"Premise: {premise}', '"Premise:{premise}')]),
-    ("fine-tuning step", XNLI, "labels exchanged",
+    ("labels", XNLI, "another prompt", [('"Premise: {premise}', '"Premise:{premise}')]),
+    ("labels", XNLI, "labels exchanged",
      [('"contradictory": "1", "neutral": "2"}', '"contradictory": "2", "neutral": "1"}')]),
-    ("fine-tuning step", PROMPTS, "the label is cut off",
+    ("labels", PROMPTS, "the label is cut off",
      [("_shorten(ids, template, rows[i], tokenizer, room)", "ids[:room]")], "never the label"),
-    ("fine-tuning step", TASKS, "the answer is left out",
+    ("labels", TASKS, "the answer is left out",
      [("input_ids = torch.cat([prompt, answer])", "input_ids = prompt")]),
-    ("fine-tuning step", TASKS, "the label stands one place early",
+    ("labels", TASKS, "the label stands one place early",
      [("labels[-len(answer) :] = answer", "labels[-len(answer) - 1 : -1] = answer")], "only the digit's token"),
-    ("fine-tuning step", TASKS, "what is no label counts as token 0",
+    ("labels", TASKS, "what is no label counts as token 0",
      [("torch.full_like(input_ids, IGNORED)", "torch.zeros_like(input_ids)")]),
-    ("fine-tuning step", TASKS, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')], "padding must not count"),
-    ("fine-tuning step", PROMPTS, "a space before the digit",
+    ("labels", TASKS, "pads are labels", [('"labels": IGNORED}', '"labels": 0}')], "padding must not count"),
+    ("labels", PROMPTS, "a space before the digit",
      [("(prompt + text for text in texts)", '(prompt + " " + text for text in texts)')]),
+    ("fine-tuning step", FINETUNING, "not shifted", [("[:, :-1]", ""), ("[:, 1:]", "")]),
+    ("fine-tuning step", FINETUNING, "gradients pile up", [("    optimizer.zero_grad()\n", "")]),
+
+    ("parameter count", ACCOUNTING, "an untied projection", [("return V * d", "return 2 * V * d")]),
+    ("training costs", ACCOUNTING, "the forward pass alone", [("3 * forward", "forward")]),
+    ("training costs", ACCOUNTING, "no moments", [("4 * 4 * parameters", "4 * 2 * parameters")]),
 ]  # fmt: skip
 
 

@@ -90,15 +90,14 @@ COURSE = {  # einops, the starter's attributes, positions without a cache, loops
     ],
     "generation": [
         """
-        ids, mask, model = context.ids, context.mask, context.model
         prompt_len = ids.shape[1]
         done = torch.zeros(ids.shape[0], 1, dtype=torch.bool)
         for _ in range(max_new_tokens):
             hidden = model(ids, mask)["last_hidden_state"][:, -1]
             logits = model.hidden_state_to_token(hidden)
             token = torch.argmax(logits, dim=-1, keepdim=True)
-            if settings.do_sample:
-                token = draw(restrict(logits, settings).softmax(dim=-1), settings.generator)
+            if choose is not None:
+                token = choose(logits, ids, mask)
             token = torch.where(done, eos, token)
             ids = torch.cat([ids, token], dim=1)
             mask = torch.cat([mask, torch.ones_like(token)], dim=1)
@@ -109,6 +108,19 @@ COURSE = {  # einops, the starter's attributes, positions without a cache, loops
         """
     ],
     "fine-tuning step": [
+        """
+        hidden = model(batch["input_ids"], attention_mask=batch["attention_mask"])
+        logits = model.hidden_state_to_token(hidden["last_hidden_state"])
+        shift_logits = rearrange(logits[..., :-1, :], "b t v -> (b t) v")
+        shift_labels = rearrange(batch["labels"][..., 1:], "b t -> (b t)")
+        loss = F.cross_entropy(shift_logits, shift_labels, ignore_index=-100)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+        """
+    ],
+    "labels": [
         """
         input_ids = torch.cat([prompt, answer], dim=0)
         labels = torch.cat([torch.full((len(prompt),), -100), answer], dim=0)

@@ -3,12 +3,15 @@
 import builtins
 import json
 import os
+import re
 import subprocess
 import symtable
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import nbclient
 import nbformat
 import pytest
 
@@ -23,7 +26,7 @@ from grading.edition.release import (
     verify,
     write,
 )
-from tests import ROOT
+from tests import ROOT, few_pairs
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +52,13 @@ def test_it_verifies_itself_and_is_written_whole(tmp_path, edition):
 
 def test_it_holds_neither_tests_nor_programs_of_the_instructor(edition):
     assert [name for name in edition if name.startswith("tests/")] == ["tests/test_exercises.py"]
-    for kept in ("expected", "release", "grader", "sandbox", "regions", "recompute", "exercises"):
+    for kept in ("expected", "release", "grader", "sandbox", "regions", "recompute"):
         assert not [name for name in edition if Path(name).stem == kept]
     assert not [name for name in edition if name.split("/")[0] in ("benchmarks", ".git")]
     results = [name for name in edition if name.startswith("results/")]
     assert results == ["results/real_data.json"]  # what the notebook quotes
-    assert {"README.md", "Makefile", "pretrain.txt", "grading/checks/__init__.py"} <= set(edition)
+    there = {"README.md", "AGENTS.md", "Makefile", "pretrain.txt", "grading/checks/__init__.py"}
+    assert there <= set(edition) and "grading/edition/exercises.toml" not in edition
 
 
 def test_its_notebook_has_no_output_and_asks_where_ours_answers(cells):
@@ -85,7 +89,8 @@ def test_no_cell_needs_a_name_of_a_left_out_cell(cells):
     bound = set(dir(builtins))
     for cell in cells:
         if cell.cell_type == "code":
-            reads, binds = globals_of(symtable.symtable(cell.source, cell.id, "exec"))
+            code = "\n".join(line for line in cell.source.split("\n") if not line.startswith("%"))
+            reads, binds = globals_of(symtable.symtable(code, cell.id, "exec"))
             bound |= binds
             assert reads <= bound, f"{cell.id} reads {reads - bound}"
 
@@ -125,6 +130,27 @@ def test_it_is_clean_by_ruff(tmp_path, edition):
         assert outcome.returncode == 0, outcome.stdout
 
 
+def test_imports_that_only_a_solution_needs_are_not_there(edition):
+    """No name that the stub does not use, and no short cut to what an exercise asks for."""
+    for name, line in (
+        ("gpt2/attention.py", "import math\n"),
+        ("gpt2/attention.py", "import torch.nn.functional as F\n"),
+        ("gpt2/model.py", "import torch.nn.functional as F\n"),
+        ("gpt2/loss.py", "from gpt2.fast import in_chunks\n"),
+        ("gpt2/train.py", "from gpt2.fast import faster, "),
+        ("gpt2/generate.py", "from utils import check_numbers, "),
+        ("exercises/finetuning.py", "import "),
+    ):
+        assert line in (ROOT / name).read_text(encoding="utf-8"), (name, line)
+        assert line not in edition[name].decode(), (name, line)
+    for name in edition:
+        if re.fullmatch(r"(gpt2|optim|exercises|experiments)/.*\.py", name):
+            text = edition[name].decode()
+            short = r"(from|import) torch\.optim\S*(\.adam| import Adam)|modeling_gpt2|\.generate\("
+            assert not re.search(short, text), name
+            assert "next_logits" not in text and "def beam_search" not in text, name
+
+
 def test_it_imports_without_anything_of_ours(tmp_path, edition):
     """Every module, and the command line."""
     write(edition, tmp_path)
@@ -150,6 +176,75 @@ def test_a_stub_that_its_check_does_not_miss_is_an_error(monkeypatch):
         AssertionError, match=r"\['add'\] open, layer forward says: waits for embed"
     ):
         releasing._assert_as_expected(["add"], waiting)
+
+
+# ---- As a student drives it --------------------------------------------------------------------
+
+
+def first_open(error: nbclient.exceptions.CellExecutionError) -> str:
+    """The exercise that a cell's error names."""
+    if error.ename == "NotImplementedError":
+        return error.evalue
+    return re.search(r"\[TODO\] ([^:]+): not written yet", error.evalue)[1]
+
+
+@pytest.mark.slow
+def test_the_notebook_is_driven_from_one_open_exercise_to_the_next(tmp_path, edition):
+    """In one kernel: each stop names the first open exercise, whose solution then is put in."""
+    write(edition, tmp_path)
+    lines = (ROOT / "pretrain.txt").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "text.txt").write_text("\n".join(lines[:60]), encoding="utf-8")
+    few = {"PRETRAIN_TEXT": "text.txt", "XNLI_DIR": str(few_pairs(tmp_path / "xnli"))}
+    notebook = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=900, resources={"metadata": {"path": tmp_path}}
+    )
+    environment = {**os.environ, "PYTHONPATH": "", "TRAIN_ROWS": "12", **few}
+    left, stops = list(exercises()), {}
+    with client.setup_kernel(env=environment):
+        for index, cell in enumerate(notebook.cells):
+            while cell.cell_type == "code":
+                try:
+                    client.execute_cell(cell, index)
+                    break
+                except nbclient.exceptions.CellExecutionError as error:
+                    assert first_open(error) == left[0], f"{cell.id}: {error}"
+                stops.setdefault(cell.id, []).append(left.pop(0))
+                time.sleep(1.1)  # a second is what autoreload tells apart
+                for path, content in student_edition(left).items():
+                    if path.endswith(".py") and (tmp_path / path).read_bytes() != content:
+                        (tmp_path / path).write_bytes(content)
+    assert not left
+    ids = [cell.id for cell in notebook.cells]
+    tasks = {name: ids.index(id) < ids.index("task2") for id in stops for name in stops[id]}
+    assert [name for name, in_task_1 in tasks.items() if in_task_1] == list(exercises())[:8]
+
+
+def test_a_check_says_which_file_is_newer_than_what_is_imported(tmp_path, edition):
+    write(edition, tmp_path)
+    program = (
+        "from pathlib import Path; from grading.checks import check; check('add'); print('first')\n"
+        "path = Path('gpt2/layer.py'); text = path.read_text()\n"
+        "path.write_text(text.replace('raise NotImplementedError(\"add\")', 'return input'))\n"
+        "print(check('add'))"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    first, second = outcome.stdout.split("first\n")
+    assert first == "", outcome.stderr
+    assert second.startswith("gpt2/layer.py has changed since it was imported: restart the kernel")
+    assert "[TODO] add: not written yet" in second
+
+
+def test_make_test_tells_open_exercises_from_wrong_ones(tmp_path):
+    write(student_edition(["embed"]), tmp_path)
+    wrong = (tmp_path / "gpt2/layer.py").read_text().replace("return input + ", "return ")
+    (tmp_path / "gpt2/layer.py").write_text(wrong)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "add or embed"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "[TODO] embed: not written yet" in shown and "1 failed, 1 skipped" in shown
+    assert "[FAIL] add: " in shown and "Traceback" not in shown and "test_exercises.py:" in shown
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
