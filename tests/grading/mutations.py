@@ -195,7 +195,7 @@ MUTATIONS = [
     ("generation", GENERATE, "rows go on after their end",
      [("token = token.masked_fill(finished, eos)", "pass")], "waits for the others"),
     ("generation", GENERATE, "greedy for every sampling row", [("if choose is not None:", "if False:")], "do_sample"),
-    ("generation", GENERATE, "the chosen token is not appended", [("ids = torch.cat([ids, token], dim=1)", "ids = ids[:, : ids.size(1)]")], "append each chosen token"),
+    ("generation", GENERATE, "the chosen token is not appended", [("hidden = model(ids[:, read:], mask, *more)", "hidden = model(ids[:, :prompt], mask[:, :prompt])")], "must read the newest token"),
     ("generation", GENERATE, "dropout stays on", [("@in_evaluation_mode\ndef generate(", "def generate(")]),
     ("generation", GENERATE, "the first position decides", [('["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]')]),
     ("generation", GENERATE, "the newest token is not read",

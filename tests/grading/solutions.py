@@ -120,6 +120,26 @@ COURSE = {  # einops, the starter's attributes, positions without a cache, loops
         return loss.item()
         """
     ],
+    "parameter count": [
+        """
+        d, inner = config.hidden_size, config.intermediate_size
+        layer = 12 * d**2 if inner == 4 * d else 4 * d**2 + 2 * d * inner
+        layer += 9 * d + inner
+        embeddings = (config.vocab_size + config.max_position_embeddings) * d
+        return embeddings + config.num_hidden_layers * layer + 2 * d
+        """
+    ],
+    "training costs": [
+        """
+        d, multiplications = config.hidden_size, 0
+        for _ in range(config.num_hidden_layers):
+            for rows, columns in [(d, d)] * 4 + [(d, config.intermediate_size)] * 2:
+                multiplications += T * rows * columns
+            multiplications += 2 * T * T * d
+        multiplications += T * d * config.vocab_size
+        return 6 * multiplications, 16 * parameters
+        """
+    ],
     "labels": [
         """
         input_ids = torch.cat([prompt, answer], dim=0)
