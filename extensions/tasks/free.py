@@ -71,7 +71,8 @@ def generated_lines(model, tokenizer, dataset: FreeDataset, progress: bool) -> l
     settings = {"max_new_tokens": dataset.longest_answer, "eos": -1 if eos is None else eos}
     lines: dict[int, str] = {}
     with progress_bar(total=len(dataset), unit="prompt", disable=not progress) as bar:
-        for rows in _batches(dataset, device):
+        # Many rows on a CPU, too: each new token reads all weights, however many rows there are.
+        for rows in _batches(dataset, GPU_TOKEN_BUDGET):
             prompts = [dataset.prompt(row) for row in rows]
             masks = [torch.ones_like(prompt) for prompt in prompts]
             ids, mask = (pad_sequence(x, batch_first=True).to(device) for x in (prompts, masks))
@@ -88,7 +89,8 @@ def generated_lines(model, tokenizer, dataset: FreeDataset, progress: bool) -> l
 def answer_losses(model, dataset: FreeDataset) -> list[float]:
     """Return -log P of each row's right answer, in nats."""
     device, losses = next(model.parameters()).device, {}
-    for rows in _batches(dataset, device):
+    budget = TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
+    for rows in _batches(dataset, budget):
         batch = dataset.collate_fn([dataset.answered(row) for row in rows])
         batch = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
         parts = next_token_loss(model, batch, reduction="none").float().cpu()
@@ -97,6 +99,5 @@ def answer_losses(model, dataset: FreeDataset) -> list[float]:
     return [losses[row] for row in range(len(dataset))]
 
 
-def _batches(dataset: FreeDataset, device) -> BatchesByLength:
-    budget = TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
+def _batches(dataset: FreeDataset, budget: int) -> BatchesByLength:
     return BatchesByLength(dataset.lengths + dataset.longest_answer, budget)
