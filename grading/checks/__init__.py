@@ -58,7 +58,7 @@ def check(*exercises: str, config=None) -> Report:
     if unknown := [name for name in exercises if name not in CHECKS]:
         raise ValueError(f"no exercise {unknown[0]!r}; there are {', '.join(CHECKS)}")
     for file in changed_files():
-        print(f"{file} has changed since it was imported; restart the kernel to use what it says")
+        print(f"{file} has changed since it was imported: restart the kernel to use what it says")
     found: dict[str, Findings] = {}
 
     def judged(name: str) -> Findings:

@@ -77,8 +77,12 @@ def all_checked(folder: Path, jobs: list[tuple[dict[str, bytes], tuple[str, ...]
         return pool.starmap(checked, jobs, chunksize=1)
 
 
-def test_every_mutation_costs_its_own_points_and_says_why(tmp_path, edition):
-    """It fails its own check, with the hint that fits; what else is in its file passes."""
+@pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_mutation_costs_its_own_points_and_says_why(share, tmp_path, edition):
+    """It fails its own check, with the hint that fits; what else is in its file passes.
+
+    One of four, or all of them.
+    """
     jobs, whose = [], []
 
     def job(package: dict[str, bytes], name: str, wrong: str = "", hint: str = "") -> None:
@@ -86,7 +90,7 @@ def test_every_mutation_costs_its_own_points_and_says_why(tmp_path, edition):
             jobs.append((package, (name,)))
             whose.append((name, wrong, hint))
 
-    for exercise, file, wrong, edits, *hint in MUTATIONS:
+    for exercise, file, wrong, edits, *hint in MUTATIONS[::share]:
         theirs = edition | {file: edited(edition[file].decode(), edits).encode()}
         own = alone if exercise in functions() else lambda _, theirs: together(WHOLE, theirs)
         job(own(exercise, theirs), exercise, wrong, *hint)

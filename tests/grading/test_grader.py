@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +57,11 @@ def graded_alone(folder: Path, rubric: Rubric | None = None, **settings) -> dict
     return grade(submission, Settings(rubric or Rubric.load(), seed=11, **settings))
 
 
+def only(*exercises: str) -> Rubric:
+    """The rubric without the other exercises, each of which is one more process."""
+    return replace(Rubric.load(), exercises=dict.fromkeys(exercises, 1.0))
+
+
 def items(found: dict) -> dict[str, dict]:
     return {item["id"]: item for item in found["items"]}
 
@@ -70,23 +74,24 @@ def states(found: dict) -> dict[str, str]:
 
 
 def test_harmful_code_fails_its_own_check_alone(tmp_path):
-    limits = Limits(wall_seconds=300, cpu_seconds=8, memory=4 * 2**30, processes=40)
-    began = time.perf_counter()
-    found = graded_alone(solved(tmp_path, harmful()), replace(Rubric.load(), limits=limits))
+    limits = Limits(wall_seconds=300, cpu_seconds=10, memory=4 * 2**30, processes=40)
+    names = (*HOSTILE, "layer forward", "next_token_loss")
+    found = graded_alone(solved(tmp_path, harmful()), replace(only(*names), limits=limits))
     assert {n: s for n, s in states(found).items() if n in CHECKS} == {
-        name: "failed" if name in HOSTILE else "passed" for name in CHECKS
+        name: "failed" if name in HOSTILE else "passed" for name in names
     }
     problems = {name: items(found)[name]["problem"] for name in HOSTILE}
     assert "processor time" in problems["attention"] and "SystemExit" in problems["add"]
     assert "exit code 0" in problems["embed"]
     assert "processes" in problems["AdamW.step"]
-    assert found["problem"] == "" and time.perf_counter() - began < 280
+    assert found["problem"] == ""
 
 
 def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
     if REAL.problem:
         pytest.skip("without a sandbox the solution itself can be read")
-    found = graded_alone(solved(tmp_path, CHEATING))
+    rubric = only("attention", "AdamW.step", "sanity check")
+    found = graded_alone(solved(tmp_path, CHEATING), rubric)
     assert states(found)["attention"] == "failed" and states(found)["sanity check"] == "passed"
     assert states(found)["AdamW.step"] == "passed"
     edited = [flag["where"] for flag in found["flags"] if flag["kind"] == "edited"]
@@ -100,9 +105,10 @@ def test_a_file_that_cannot_be_imported_fails_its_own_exercises_alone(tmp_path):
         "utils.py": [("import torch\n", "import torch, no_such_module\n")],
         "gpt2/attention.py": [("import math\n", "import math, einops.layers.torch\n")],
     }
-    found = graded_alone(solved(tmp_path, edits))
+    files = ("add", "layer forward", "embed", "hidden_state_to_token")
+    found = graded_alone(solved(tmp_path, edits), only("attention", *files, "sanity check"))
     failed = {name for name, state in states(found).items() if name in CHECKS and state == "failed"}
-    assert failed == {"add", "layer forward", "embed", "hidden_state_to_token", "sanity check"}
+    assert failed == {*files, "sanity check"}
     problems = {name: items(found)[name]["problem"] for name in failed}
     assert "exit code 3" in problems["embed"] and "SyntaxError" in problems["add"]
     assert problems["add"].startswith("gpt2/layer.py cannot be imported: SyntaxError: ")
@@ -110,7 +116,7 @@ def test_a_file_that_cannot_be_imported_fails_its_own_exercises_alone(tmp_path):
 
 def test_unwritten_code_is_to_do_and_the_others_are_judged_with_ours(tmp_path):
     write(student_edition(["add"]), tmp_path)
-    found = graded_alone(tmp_path)
+    found = graded_alone(tmp_path, only("attention", "add", "layer forward", "sanity check"))
     assert states(found)["add"] == "to do" and states(found)["layer forward"] == "passed"
     assert states(found)["attention"] == "passed" and found["points"] < found["max_points"]
     assert items(found)["sanity check"]["found"][0]["what"] == "with the grader's own add"
