@@ -145,5 +145,8 @@ def plot_tasks(scores: pd.DataFrame, premiums: pd.Series, note: str = "") -> Fig
         ax.set(title=name, xscale="log", xlabel="premium", ylim=(0, 1.05))
         ax.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
     axes.flat[0].set_ylabel("test score, 95 % interval")
-    axes.flat[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    shown = [zip(*ax.get_legend_handles_labels()[::-1], strict=True) for ax in axes.flat]
+    of_label = {label: handle for pairs in shown for label, handle in pairs}
+    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    axes.flat[-1].legend(of_label.values(), of_label.keys(), **place)
     return finish(fig, note)
