@@ -88,7 +88,8 @@ def test_the_relation_is_over_all_and_over_the_shared_languages():
     assert table.loc[("b", "all", "premium"), "rho"] == pytest.approx(1)
     assert table.loc[("b", "shared", "premium"), "languages"] == 2
     baseline = scores[scores["task"] == "a"].assign(setting="majority")
-    axes = plot_tasks(pd.concat([baseline, scores]), premiums).axes
+    both = pd.concat([baseline, scores], ignore_index=True)
+    axes = plot_tasks(both, premiums).axes
     assert [ax.get_title() for ax in axes] == ["a", "b"]
     legend = [text.get_text() for text in axes[1].get_legend().get_texts()]
     assert legend == ["majority", ENGLISH]  # of every panel
