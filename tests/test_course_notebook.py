@@ -202,7 +202,9 @@ def weights(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("place", ["in the project folder", "elsewhere"])
+@pytest.mark.parametrize(
+    "place", ["in the project folder", pytest.param("elsewhere", marks=pytest.mark.all)]
+)
 def test_a_course_notebook_runs_on_imports_alone(place, data, weights, tmp_path):
     install_tokenizer_files()  # as setup does
     elsewhere = place == "elsewhere"

@@ -144,6 +144,7 @@ def test_a_wrong_settings_file_is_one_sentence(text, message, tmp_path, capsys):
     assert "my.toml: " in error and re.search(message, error)
 
 
+@pytest.mark.all
 def test_the_environment_means_what_it_means_in_the_notebook(weights, tmp_path):
     """XNLI_DIR, GPT2_WEIGHTS, TRAIN_ROWS and GPT2_RUNS; in a log file a bar has lines."""
     settings = {"XNLI_DIR": str(SAMPLE), "GPT2_WEIGHTS": weights, "TRAIN_ROWS": "8",

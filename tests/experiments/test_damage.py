@@ -60,6 +60,7 @@ def test_a_lost_last_line_of_the_metrics_is_named(finished, tmp_path):
         finetune(QUICK, runs=tmp_path, **where).dev()
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("flips", FLIPS)
 def test_a_flipped_bit_of_a_run_is_refused_or_repaired(finished, tmp_path, flips):
     where, path = finished
