@@ -367,12 +367,13 @@ def test_without_a_sandbox_nothing_is_graded_unless_that_is_asked_for(
 
 
 def test_an_error_of_the_grader_concerns_one_submission(tmp_path, few, monkeypatch):
-    monkeypatch.setattr("grading.grader.unpack", lambda *_: 1 / 0)
-    (found,) = grade_all([solved(tmp_path / "ada")], tmp_path / "out", rubric=few, progress=False)
+    where, quiet = (solved(tmp_path / "ada"),), {"rubric": few, "progress": False}
+    with monkeypatch.context() as patched:
+        patched.setattr("grading.grader.unpack", lambda *_: 1 / 0)
+        (found,) = grade_all(where, tmp_path / "out", **quiet)
     assert "ZeroDivisionError: division by zero (test_grader.py, line" in found["problem"]
     assert found["points"] == 0 and found["max_points"] == 6
-    monkeypatch.undo()
-    (found,) = grade_all([tmp_path / "ada"], tmp_path / "out", rubric=few, progress=False)
+    (found,) = grade_all(where, tmp_path / "out", **quiet)
     assert (found["problem"], found["points"]) == ("", 5)
 
 
