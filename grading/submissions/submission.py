@@ -41,8 +41,7 @@ PLATFORM = re.compile(  # a student's name and number in the names that Moodle a
     r"(?P<moodle>.+)_assignsubmission_|(?P<canvas>[^_]+)_(?P<late>LATE_)?(?P<id>\d{3,})_\d{4,}_."
 )
 GRADESCOPE = re.compile(r"^(\S+):\n  :submitters:\n((?:  [- ].*\n)+)", re.MULTILINE)
-# Beside the students in a folder of grades.
-TAKEN = ("index.html", "gradebook.csv", "moodle.csv", "canvas.csv", "seed.json")
+TAKEN = ("index.html", "gradebook.csv", "moodle.csv", "canvas.csv", "seed.json")  # not students
 PACKAGE, STARTER, CONFIG, NOTEBOOK = 8, 4, 2, 1  # what marks a project, the surest first
 MARK = re.compile(
     r"(?:(.+)/)?(?:(gpt2/[^/]+\.py)|((?:models/gpt2|modules/attention|sanity_check)\.py)|"
