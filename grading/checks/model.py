@@ -258,7 +258,7 @@ def hidden_states(reference, ids: Tensor, mask: Tensor | None, positions: Tensor
     return reference.transformer(ids, attention_mask=mask, position_ids=positions).last_hidden_state
 
 
-def hugging_face_model(config, spread: float = 0.1, seed: int = 0) -> transformers.GPT2LMHeadModel:
+def hugging_face_model(config, spread: float = 0.1, seed: int = 0) -> nn.Module:
     """Return transformers' GPT-2 of this shape, with random weights in which every mistake shows.
 
     `spread` is their standard deviation: above 0.02, so that a GELU is not linear.
