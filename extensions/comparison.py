@@ -17,7 +17,6 @@ from extensions import costs
 from extensions.frontier import Frontier
 from extensions.methods import FULL
 from gpt2.loss import mean_loss
-from gpt2.model import GPT2Model
 from utils import get_device
 
 
@@ -29,7 +28,6 @@ def measure(frontier: Frontier, name: str, seed: int) -> dict:
     run = frontier.trained(name, seed) if name in frontier.methods else None
     evaluations, model = frontier.evaluations(name, seed), frontier.model(name, seed)
     lang, device = frontier.languages[0], get_device()
-    base = GPT2Model.from_pretrained(frontier.where["weights"]).to(device)
     rows = frontier.rows("train", lang, subset=16.0)
     files = run.model_folder.glob("*.safetensors") if run else ()
     result = {
@@ -39,7 +37,7 @@ def measure(frontier: Frontier, name: str, seed: int) -> dict:
         "interval": {lang: e.interval for lang, e in evaluations.items()},
         "test_loss": evaluations[lang].loss,
         "text_loss": mean_loss(model, frontier.text),
-        "text_loss_before": mean_loss(base, frontier.text),
+        "text_loss_before": frontier.text_loss_before,
         "bytes": sum(f.stat().st_size for f in files) or costs.stored_bytes(model),
         "block_bytes": costs.stored_bytes(model.gpt_layers),
         "forward_flops": costs.forward_flops(model, round(float(rows.lengths.mean()))),

@@ -23,6 +23,7 @@ from experiments.runs import RUNS
 from extensions.distillation import student_of
 from extensions.methods import FULL, METHODS, Compression, Examples, Method
 from gpt2.evaluate import predict
+from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
@@ -113,6 +114,12 @@ class Frontier:
     def base_config(self) -> GPT2Config:
         """The pretrained model's configuration."""
         return GPT2Config.from_pretrained(self.where["weights"])
+
+    @cached_property
+    def text_loss_before(self) -> float:
+        """The pretrained model's mean loss on the text, in nats a token."""
+        base = GPT2Model.from_pretrained(self.where["weights"]).to(get_device())
+        return mean_loss(base, self.text)
 
     @cached_property
     def examples(self) -> Examples:
