@@ -1,5 +1,6 @@
 """What a person sees while something runs: bars, Ctrl-C, and errors in one line."""
 
+import os
 import signal
 import sys
 import threading
@@ -11,7 +12,12 @@ from tqdm import tqdm
 
 
 def progress_bar(*args, **settings) -> tqdm:
-    """Return a tqdm bar as wide as the terminal; in a log file it is a plain line a minute."""
+    """Return a tqdm bar as wide as the terminal; in a log file it is a plain line a minute.
+
+    Of the processes of a launcher one shows it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        settings["disable"] = True
     if sys.stderr.isatty():
         settings["dynamic_ncols"] = True
     elif "ipykernel" in sys.modules:

@@ -42,6 +42,7 @@ from experiments.options import (
     command,
     preset_first,
 )
+from experiments.processes import launched
 from experiments.profiles import find_data, find_weights
 from experiments.runs import RUNS, load_gpt2
 from gpt2.evaluate import predict
@@ -212,7 +213,7 @@ def main(args: list[str] | None = None, more: tuple[Callable[..., None], ...] = 
     `more` are commands of packages that this one may not import.
     """
     commands = (check, pretrain, finetune, evaluate, generate, fertility, languages, *more)
-    with errors_in_one_line():
+    with errors_in_one_line(), launched():
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands},
             prog="python -m gpt2",

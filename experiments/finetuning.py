@@ -31,6 +31,7 @@ from experiments.files import (
     write_toml,
 )
 from experiments.identity import code_identity, describe
+from experiments.processes import from_main, predict_together
 from experiments.runs import RUNS, Run, load_gpt2, new_optimizer
 from experiments.statistics import wilson_interval
 from gpt2.checkpoints import Checkpoints, Progress, preserved_random_state
@@ -118,7 +119,7 @@ def finetune(
         steps = math.ceil(len(loader) / Accelerator().num_processes / settings.accumulate)
         steps *= settings.epochs
         schedule = settings.schedule.replace("constant", "constant_with_warmup")
-        dev = _DevEvaluation(model, dev_sets, run)
+        dev = _DevEvaluation(model, dev_sets, run, is_main)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         history = train(
             model,
@@ -131,7 +132,7 @@ def finetune(
             precision=settings.precision,
             scheduler=get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps),
             # Metrics come first: they drop what a killed process wrote after its last checkpoint.
-            callbacks=[run.metrics, dev, *bar] if is_main else [],
+            callbacks=[run.metrics, dev, *bar] if is_main else [dev],
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),
         )
         last = [step for step in history if step.epoch == settings.epochs]
@@ -224,22 +225,27 @@ class FinetunedRun(Run):
     ) -> Evaluation:
         """Return the best model's predictions for a split; computed once, then read from
         `predictions/`. `subset` takes its first rows, as in FinetuningSettings; `model()` returns
-        that model where a caller has loaded it already."""
+        that model where a caller has loaded it already. Under a launcher every process calls it,
+        and predicts a part."""
         common = {"max_length": self.settings.max_length, "verbose": False, "subset": subset}
         rows = self.task.dataset(self.data, split, lang, tokenizer=self.tokenizer, **common)
         path = self._predictions(rows, subset)
         seal = path.with_suffix(".seal")
-        if path.is_file() and seal.is_file() and seal.read_bytes() == _seal(path, rows).encode():
+        saved = path.is_file() and seal.is_file()
+        if from_main(saved and seal.read_bytes() == _seal(path, rows).encode()):
             return Evaluation.load(path, self.task)
         evaluation = self.evaluate((model or self.model)(), rows, progress=progress)
-        self.save_evaluation(evaluation, rows, subset)
+        if Accelerator().is_main_process:
+            self.save_evaluation(evaluation, rows, subset)
         return evaluation
 
     def evaluate(self, model: GPT2Model, rows: PromptDataset, *, progress: bool) -> Evaluation:
         """Return a model's predictions, computed in the precision of the training."""
         device = next(model.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            predictions = self.task.predict(model, self.tokenizer, rows, progress=progress)
+            predictions = predict_together(
+                self.task, model, self.tokenizer, rows, progress=progress
+            )
         return Evaluation(predictions, self.task)
 
     def _predictions(self, rows: PromptDataset, subset: float) -> Path:
@@ -279,11 +285,11 @@ def _seal(path: Path, rows: PromptDataset) -> str:
 class _DevEvaluation:
     """A callback that evaluates on dev after each epoch and saves the best model.
 
-    Each evaluation is a line of the run's metrics.
+    Every process predicts a part; the main one saves, and writes a line of the run's metrics.
     """
 
-    def __init__(self, model, dev_sets: Sequence[PromptDataset], run: FinetunedRun):
-        self.model, self.dev_sets, self.run = model, dev_sets, run
+    def __init__(self, model, dev_sets: Sequence[PromptDataset], run: FinetunedRun, is_main: bool):
+        self.model, self.dev_sets, self.run, self.is_main = model, dev_sets, run, is_main
         self.score = "dev_" + run.task.measure.replace(" ", "_")
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
@@ -319,6 +325,8 @@ class _DevEvaluation:
             "dev_interval": interval,
             "dev_by_language": dict(zip(self.run.settings.languages, scores, strict=True)),
         }
+        if not self.is_main:
+            return
         if not self.best or score > self.best[self.score]:
             self.run.save_model(self.model)
             for rows, evaluation in zip(self.dev_sets, evaluations, strict=True):

@@ -20,6 +20,7 @@ from config import (
 )
 from console import errors_in_one_line
 from experiments.files import read_toml
+from experiments.processes import launched
 from experiments.profiles import EMBEDDED_TEXT, MINIATURE, train_rows
 from gpt2.xnli import LANGUAGES
 
@@ -136,5 +137,5 @@ def preset_first(args: Sequence[str] | None, position: int = 0) -> list[str]:
 
 def run_command(main, *, args: list[str] | None = None) -> None:
     """Run a command's function with the options that its signature says."""
-    with errors_in_one_line():
+    with errors_in_one_line(), launched():
         tyro.cli(main, args=preset_first(args))
