@@ -41,8 +41,7 @@ def test_blocks_of_rows_are_predicted_as_all_of_them(tiny_weights, tokenizer):
     whole = predict(model, tokenizer, rows, progress=False)
     ends = (0, 7, 8, len(rows))
     parts = [
-        predict(model, tokenizer, Block(rows, *block), progress=False)
-        for block in pairwise(ends)
+        predict(model, tokenizer, Block(rows, *block), progress=False) for block in pairwise(ends)
     ]
     pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
 
