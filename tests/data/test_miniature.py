@@ -195,12 +195,12 @@ def test_the_model_answers_new_questions(tokenizer):
     assert right / 300 >= 0.9
 
 
-@pytest.mark.parametrize("steps", [100, pytest.param(200, marks=pytest.mark.slow)])
-def test_the_documented_command_gives_the_documented_losses(steps):
+@pytest.mark.slow
+def test_the_documented_command_gives_the_documented_losses():
     command = [sys.executable, "-m", "data.miniature.pretrain", "--threads", "1"]
     environment = {**os.environ, "GPT2_FAST": "0"}
     done = subprocess.run(
-        [*command, "--steps", str(steps)], cwd=ROOT, env=environment, capture_output=True, text=True
+        [*command, "--steps", "200"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     losses = [float(loss) for loss in re.findall(r"step \d+, .*: loss (\S+)", done.stdout)]
-    assert losses == pytest.approx([0.546, 0.456][: steps // 100], abs=0.03), done.stderr
+    assert losses == pytest.approx([0.546, 0.456], abs=0.03), done.stderr
