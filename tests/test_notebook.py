@@ -6,7 +6,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import symtable
 import sys
 
 import nbclient
@@ -50,15 +49,19 @@ def test_its_cells_are_short_and_hold_no_plotting_or_classes(cells):
 
 def names(source: str) -> tuple[set[str], set[str]]:
     """Return the names that a cell reads before it binds them, and those that it binds."""
-    symbols = symtable.symtable(source, "cell", "exec").get_symbols()
-    bound = {
-        symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()
-    }
-    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name | ast.alias)]
+    tree = ast.parse(source)
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.alias)]
+    scopes = (ast.FunctionDef, ast.Lambda)  # what is bound inside stays inside
+    inner = [n.target for n in ast.walk(tree) if isinstance(n, ast.comprehension)]
+    inner += [n for n in ast.walk(tree) if isinstance(n, scopes)]
+    inner = {id(name) for node in inner for name in ast.walk(node)}
+    bound = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
     first = {}
     for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
         name = node.id if isinstance(node, ast.Name) else node.asname or node.name.split(".")[0]
         first.setdefault(name, node)
+        if id(node) not in inner and not isinstance(getattr(node, "ctx", None), ast.Load):
+            bound.add(name)
     read = {
         name for name, node in first.items() if isinstance(getattr(node, "ctx", None), ast.Load)
     }

@@ -1,5 +1,7 @@
 """Callbacks: a bar that shows the training, and metrics that lose no step."""
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +38,8 @@ def test_the_bar_shows_the_mean_loss_and_ends_full(capsys):
     assert "lr 1.0e-03" in last and "step/s" in last
 
 
-def test_the_bar_of_a_resumed_training_starts_at_its_step(capsys):
+def test_the_bar_of_a_resumed_training_starts_at_its_step(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # as in a plain terminal
     bar = ProgressBar("toy", note=lambda: "dev 0.5")
     for step in range(3, 6):
         bar(progress(step, total=5))
