@@ -76,14 +76,15 @@ def _check_attention_dropout(findings: Findings, implementation: str) -> None:
     got = findings.observe(_attend, shape, implementation, given)
     findings.close("no dropout in evaluation", got, given.expected, hint="dropout is for training")
     got = findings.observe(_attend, shape, implementation, given, True)
-    findings.shape("shape in training", got, given.expected.shape)
-    seen = given.expected > 0
     hint = "apply self.dropout to the weights, after the softmax"
-    _check_dropout(findings, got[seen], given.expected[seen], 0.5, hint)
+    _check_dropout(findings, got, given.expected, 0.5, hint)
 
 
-def _check_dropout(findings: Findings, got: Tensor, whole: Tensor, rate: float, hint: str) -> None:
-    """Note whether dropout took away about this share of the numbers, and scaled the others."""
+def _check_dropout(findings: Findings, got, whole: Tensor, rate: float, hint: str, to=0.0) -> None:
+    """Note that dropout took away about this share of what is added `to` something, and scaled
+    the rest."""
+    findings.shape("shape in training", got, whole.shape)
+    got, whole = (got - to)[whole != to], (whole - to)[whole != to]
     dropped = got.abs() < 1e-6
     share, expected = dropped.float().mean().item(), f"about {rate:.0%}"
     findings.true("dropout in training", 0 < share < 2 * rate, f"{share:.0%}", expected, hint)
@@ -107,9 +108,8 @@ def check_add(findings: Findings) -> None:
     hint = "an operation in place overwrites what the residual connection needs"
     findings.close("the input is left as it was", left, before, hint=hint, atol=0)
     got, _ = findings.observe(_add, given, True)
-    findings.shape("shape in training", got, before.shape)
     hint = "dropout applies to what is added, after the dense layer, and only to that"
-    _check_dropout(findings, got - before, given.expected - before, 0.5, hint)
+    _check_dropout(findings, got, given.expected, 0.5, hint, to=before)
 
 
 def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor]:
@@ -168,7 +168,6 @@ def check_embed(findings: Findings) -> None:
     if at_positions is not None:
         hint = "position_ids are rows of the position embedding, as they are"
         findings.case("positions that are given", at_positions, placed, hint=hint)
-    findings.shape("shape in training", in_training, given.expected.shape)
     hint = "apply self.embed_dropout to the sum"
     _check_dropout(findings, in_training, given.expected, 0.1, hint)
 
@@ -264,22 +263,17 @@ def hugging_face_model(config, spread: float = 0.1, seed: int = 0) -> nn.Module:
     `spread` is their standard deviation: above 0.02, so that a GELU is not linear.
     """
     torch.manual_seed(seed)
-    reference = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(
-            vocab_size=config.vocab_size,
-            n_embd=config.hidden_size,
-            n_layer=config.num_hidden_layers,
-            n_head=config.num_attention_heads,
-            n_inner=config.intermediate_size,
-            n_positions=config.max_position_embeddings,
-            layer_norm_epsilon=config.layer_norm_eps,
-            initializer_range=spread,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-    ).eval()
+    settings = hugging_face_config(config)
+    settings.initializer_range = spread
+    reference = transformers.GPT2LMHeadModel(settings).eval()
     with torch.no_grad():  # fresh biases are 0 and norms 1
         for parameter in reference.parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return reference
+
+
+def hugging_face_config(config) -> transformers.GPT2Config:
+    """Return transformers' configuration of this shape, without a padding token."""
+    no_pad = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    return transformers.GPT2Config(**config.to_dict() | no_pad)

@@ -1,4 +1,4 @@
-"""The checks of sections 3.4 to 4.3: the loss, steps of training, generation, fine-tuning."""
+"""The checks of sections 3.4 to 4.2: the loss, steps of training, generation, labels."""
 
 import tempfile
 from pathlib import Path
@@ -6,14 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from grading.checks.cases import NO_DROPOUT, SMALL, case, small_model
+from grading.checks.cases import BATCH, LEARNING_RATE, NO_DROPOUT, SMALL, case, small_model
 from grading.checks.findings import Findings
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 TRAIN_FILE = SAMPLE / "XNLI-MT-1.0" / "multinli" / "multinli.train.en.tsv"
 LOSSES = {"right": "mean", "left": "mean", "full length": "mean", "sum": "sum", "none": "none"}
 STEPS = {1: "1 batch", 2: "2 batches", 3: "3 batches"}
-LEARNING_RATE = 0.1  # of plain gradient descent, which hides no wrong factor of a gradient
 DIGITS = {"entailment": "0", "contradictory": "1", "neutral": "2"}
 
 
@@ -200,8 +199,7 @@ def check_labels(findings: Findings) -> None:
     hint = "padding must not count in the loss"
     findings.true("pads have no labels", (labels == -100).all(), "labels at pads", "-100", hint)
     given = case("loss: labels")
-    names = {"ids": "input_ids", "mask": "attention_mask", "labels": "labels"}
-    got, _ = findings.observe(_loss, {names[key]: x for key, x in given.inputs.items()})
+    got, _ = findings.observe(_loss, {BATCH[key]: x for key, x in given.inputs.items()})
     hint = "the mean over the labels of the batch, pads left out"
     findings.case("the loss of a batch", got, given, hint=hint, atol=1e-4)
     short = findings.observe(_pair_too_long)
