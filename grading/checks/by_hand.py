@@ -70,4 +70,4 @@ def _compare(findings: Findings, given: Case, got: list[list[int]], *columns: st
             one = got[i][column]
             slips = (text for text, wrong in given.mistakes if wrong[i, column] == one)
             name = f"{what} of {L} layers of width {d}"
-            findings.true(name, one == right, f"{one:,}", f"{right:,}", next(slips, ""))
+            findings.equal(name, one, right, hint=next(slips, ""), show="{:,}".format)

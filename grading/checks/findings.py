@@ -61,10 +61,14 @@ class Findings:
             raise Stopped
         return True
 
+    def equal(self, what: str, got, *right, hint: str = "", show: Callable = repr) -> bool:
+        """Note a value that is one of the right ones; Stopped for another one."""
+        return self.true(what, got in right, show(got), show(right[0]), hint)
+
     def shape(self, what: str, got, expected: tuple, hint: str = "") -> bool:
         """Note a tensor's shape; Stopped for another one."""
         found = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
-        return self.true(what, found == tuple(expected), f"{found}", f"{tuple(expected)}", hint)
+        return self.equal(what, found, tuple(expected), hint=hint, show=str)
 
     def close(
         self,

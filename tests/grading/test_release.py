@@ -142,15 +142,32 @@ def test_imports_that_only_a_solution_needs_are_not_there(edition):
             assert "next_logits" not in text and "def beam_search" not in text, name
 
 
-def test_its_command_line_starts_without_anything_of_ours(tmp_path, edition):
+def printed(folder: Path, *programs: str) -> list[str]:
+    """Return what these programs print, one after the other, with nothing of ours to import."""
+    enter(folder)
+    shown = []
+    for program in programs:
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+            exec(program, {})
+        shown.append(out.getvalue())
+    return shown
+
+
+@pytest.fixture
+def prints(tmp_path, edition):
+    """A function from programs to what they print in the edition's folder."""
     write(edition, tmp_path)
-    program = "import grading.checks, gpt2, runpy; print(gpt2.__file__); "
-    program += "runpy.run_module('gpt2', run_name='__main__')"
-    outcome = subprocess.run(
-        [sys.executable, "-c", program, "--help"], cwd=tmp_path, capture_output=True, text=True
+    with processes().Pool(1) as pool:
+        yield lambda *programs: pool.apply(printed, (tmp_path, *programs))
+
+
+def test_its_command_line_needs_nothing_of_ours(prints, tmp_path):
+    program = "import runpy, sys; sys.argv = ['gpt2', '--help']\n"
+    where, commands = prints(
+        "import gpt2, grading.checks as checks; print(gpt2.__file__, checks.__file__)",
+        program + "runpy.run_module('gpt2', run_name='__main__')",
     )
-    assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stdout.startswith(str(tmp_path)) and "pretrain" in outcome.stdout
+    assert where.count(str(tmp_path)) == 2 and "pretrain" in commands
 
 
 def test_a_stub_that_its_check_does_not_miss_is_an_error():
@@ -204,27 +221,13 @@ def test_the_notebook_is_driven_from_one_open_exercise_to_the_next(tmp_path, edi
     assert [name for name, in_task_1 in tasks.items() if in_task_1] == list(exercises())[:8]
 
 
-def checked_twice(folder: Path) -> tuple[str, str]:
-    """What `check` prints before and after its exercise's file is changed, and the report."""
-    enter(folder)
-    from grading.checks import check
-
-    shown = []
-    for changed in (False, True):
-        if changed:
-            path = folder / "gpt2/layer.py"
-            stub = 'raise NotImplementedError("add")'
-            path.write_text(path.read_text().replace(stub, "return input"))
-        with contextlib.redirect_stdout(io.StringIO()) as output:
-            print(check("add"))
-        shown.append(output.getvalue())
-    return tuple(shown)
-
-
-def test_a_check_says_which_file_is_newer_than_what_is_imported(tmp_path, edition):
-    write(edition, tmp_path)
-    with processes().Pool(1) as pool:
-        first, second = pool.apply(checked_twice, (tmp_path,))
+def test_a_check_says_which_file_is_newer_than_what_is_imported(prints):
+    first, _, second = prints(
+        "from grading.checks import check; print(check('add'))",
+        "from pathlib import Path; path = Path('gpt2/layer.py'); text = path.read_text()\n"
+        "path.write_text(text.replace('raise NotImplementedError(\"add\")', 'return input'))",
+        "from grading.checks import check; print(check('add'))",
+    )
     assert first.startswith("[TODO] add: not written yet")
     assert second.startswith("gpt2/layer.py has changed since it was imported: restart the kernel")
     assert second.endswith(first)

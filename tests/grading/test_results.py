@@ -199,17 +199,14 @@ def is_readable(findings):
     assert str(result) and "<table>" in result._repr_mimebundle_()["text/html"]
 
 
-@settings(max_examples=200)
-@given(st.sampled_from(list(RESULTS)) | anything, anything)
-def test_whatever_json_holds_is_a_finding_and_no_exception(name, claim):
-    findings = check_claim(name, claim)
-    is_readable(findings)
-    assert findings.state == "failed"
+@given(anything)
+def test_any_name_is_a_finding_and_no_exception(name):
+    is_readable(check_claim(name, {}))
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(st.data())
-def test_any_changed_claim_is_judged_without_an_exception(data):
+def test_any_claim_is_judged_without_an_exception(data):
     name = data.draw(st.sampled_from(list(RESULTS)))
     claim = FULL[name]
     for _ in range(data.draw(st.integers(1, 3))):
