@@ -189,14 +189,23 @@ MUTATIONS = {
         ("a space before the digit", "", "(prompt + text for text in texts)", '(prompt + " " + text for text in texts)'),
     ],
     ("fine-tuning step", FINETUNING): [
-        ("not shifted", "", "[:, :-1]", "", "[:, 1:]", ""),
-        ("gradients pile up", "", "    optimizer.zero_grad()\n", ""),
+        ("not shifted", "position i predicts token i \\+ 1", "[:, :-1]", "", "[:, 1:]", ""),
+        ("all tokens are labels", "only the labels count", 'batch["labels"]', 'batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)'),
+        ("answers that equal the pad are lost", "not the padding token", 'batch["labels"]', 'batch["labels"].masked_fill(batch["labels"] == 96, -100)'),
+        ("gradients pile up", "clear the gradients", "    optimizer.zero_grad()\n", ""),
+        ("uphill", "the loss grows", "loss.backward()", "(-loss).backward()"),
+        ("no step", "nothing is learned", "    optimizer.step()\n", ""),
+        ("the third step is missing", "token embedding after them", "    optimizer.step()\n",
+         "    optimizer.calls = getattr(optimizer, 'calls', 0) + 1\n    optimizer.calls == 3 or optimizer.step()\n"),
     ],
     ("parameter count", ACCOUNTING): [
-        ("an untied projection", "", "return V * d", "return 2 * V * d"),
+        ("an untied projection", "weights of its own", "return V * d", "return 2 * V * d"),
+        ("no final norm", "the final layer norm", "2 * norm) + norm", "2 * norm)"),
+        ("no biases", "has a bias", "4 * (d * d + d)", "4 * d * d", "(d * f + f) + (f * d + d)", "2 * d * f"),
     ],
     ("training costs", ACCOUNTING): [
-        ("the forward pass alone", "", "3 * forward", "forward"),
+        ("the forward pass alone", "takes twice as many", "3 * forward", "forward"),
+        ("one moment", "AdamW has two moments", "4 * 4 * parameters", "3 * 4 * parameters"),
         ("no moments", "", "4 * 4 * parameters", "4 * 2 * parameters"),
     ],
 }  # fmt: skip
