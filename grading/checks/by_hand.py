@@ -31,7 +31,7 @@ def _steps(given: Case) -> tuple[Tensor, Tensor]:
 
 
 def check_parameters(findings: Findings) -> None:
-    """count_parameters for the four sizes and two others, against transformers' models."""
+    """count_parameters for the four sizes and another, against transformers' models."""
     given = case("parameter count")
     _compare(findings, given, [[count] for count in findings.observe(_counts, given)], "parameters")
 

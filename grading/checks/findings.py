@@ -92,9 +92,14 @@ class Findings:
             what, off <= atol, f"largest difference {off:.1e}", f"at most {atol:.0e}", hint
         )
 
-    def case(self, what: str, got, given, *, hint: str, atol: float = 1e-5, at=...) -> bool:
+    def case(
+        self, what: str, got, given, *, hint: str, atol: float = 1e-5, at=None, shape_hint: str = ""
+    ) -> bool:
         """Compare with a Case, its other right results and its mistakes; only `at` positions."""
-        got = got[at] if isinstance(got, Tensor) else got
+        if at is not None:
+            shape = (*at.shape, *given.expected.shape[1:])
+            self.shape(f"{what}: shape", got, shape, shape_hint)
+            got = got[at]
         right = (given.expected, *given.also)
         return self.close(what, got, *right, hints=given.mistakes, hint=hint, atol=atol)
 

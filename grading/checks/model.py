@@ -30,16 +30,15 @@ def check_attention(findings: Findings) -> None:
     weights, real = findings.observe(_weights, given), given.inputs["real"]
     if weights is not None:
         findings.shape("weights: shape", weights, (2, 3, 5, 5), "keep the heads apart")
-        got = weights.transpose(1, 2)
-        findings.case("weights", got, given, hint=LINE_BY_LINE, at=real)
+        got = weights.transpose(1, 2)[real]
+        findings.case("weights", got, given, hint=LINE_BY_LINE)
     for implementation in ("eager", "sdpa"):
         for name in (*ATTENTION, *WITH_CACHE):
             given = case(f"attention: {name}")
-            real = given.inputs["real"]
-            shape = {**SMALL, **NO_DROPOUT, "hidden_size": 12}
+            shape, merge = {**SMALL, **NO_DROPOUT, "hidden_size": 12}, "merge the heads"
             got = findings.observe(_attend, shape, implementation, given)
-            findings.shape(f"{name}: shape", got, (*real.shape, 12), "merge the heads")
-            findings.case(name, got, given, hint=LINE_BY_LINE, at=real)
+            at = given.inputs["real"]
+            findings.case(name, got, given, hint=LINE_BY_LINE, at=at, shape_hint=merge)
             hint = "the softmax of a row that is -inf everywhere is NaN; a mask must stay finite"
             findings.true(f"{name}: no NaN", not got.isnan().any(), "NaN", "numbers", hint)
         _check_attention_dropout(findings, implementation)
@@ -130,18 +129,13 @@ def check_layer(findings: Findings) -> None:
         given = case(f"layer: {number}")
         x, mask, real = (given.inputs[name] for name in ("x", "mask", "real"))
         got = findings.observe(_layer, number, x, mask)
-        findings.shape(f"block {number}: shape", got, x.shape)
         hint = "norm, attention, add; norm, interm_dense, activation, add with out_dense"
         findings.case(f"block {number}", got, given, hint=hint, at=real, atol=1e-4)
     for name in ("attention_dropout", "out_dropout"):
         one, other = findings.observe(_layer_twice, name, x, mask)
-        findings.true(
-            f"{name} in training",
-            one.shape == other.shape and (one != other).any(),
-            "twice the same",
-            "two different outputs",
-            "each of the two additions has its own dropout",
-        )
+        differ = one.shape == other.shape and (one != other).any()
+        what, hint = f"{name} in training", "each of the two additions has its own dropout"
+        findings.true(what, differ, "twice the same", "two different outputs", hint)
 
 
 def _layer(number: int, x: Tensor, mask: Tensor) -> Tensor:
@@ -225,17 +219,12 @@ def check_model(findings: Findings, config=None) -> None:
         ]
         what = f"hidden states, padded on the {side}"
         findings.shape(what, got["last_hidden_state"], states[0].shape)
-        hint = "the checks of the parts say more"
         got_real, right = got["last_hidden_state"][real], [each[real] for each in states]
-        findings.close(what, got_real, *right, hint=hint, atol=1e-4)
-        columns = (torch.arange(width) * real).argmax(dim=1)
-        findings.close(
-            f"last_token, padded on the {side}",
-            got["last_token"],
-            *(each[torch.arange(3), columns] for each in states),
-            hint="the last token is the last one whose mask is 1",
-            atol=1e-4,
-        )
+        findings.close(what, got_real, *right, hint="the checks of the parts say more", atol=1e-4)
+        what, columns = f"last_token, padded on the {side}", (torch.arange(width) * real).argmax(1)
+        right = [each[torch.arange(3), columns] for each in states]
+        hint = "the last token is the last one whose mask is 1"
+        findings.close(what, got["last_token"], *right, hint=hint, atol=1e-4)
 
 
 @torch.no_grad()

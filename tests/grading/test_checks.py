@@ -13,7 +13,7 @@ from grading.checks.cases import CASES
 from grading.checks.findings import Findings, Report, run
 from grading.checks.places import FILES, PARTS, WHOLE, explain
 from grading.edition.release import checked, enter, processes, student_edition, write
-from grading.submissions.expected import all_cases
+from grading.submissions.expected import all_cases, fresh_cases
 from grading.submissions.package import alone, functions, own_files, together
 from tests import ROOT
 from tests.grading.mutations import MUTATIONS, edited
@@ -43,13 +43,17 @@ def lines_in(folder: Path, files: dict[str, bytes], *exercises: str) -> list[tup
     return [(each.state, *each.line()) for each in checked(*exercises)]
 
 
-def test_the_cases_are_what_the_formulas_give():
+def test_the_cases_are_what_the_formulas_give_and_others_for_another_seed():
     made = all_cases()
     with safe_open(CASES, framework="pt") as file:
         assert json.loads(file.metadata()["hints"]) == made.hints
         assert set(file.keys()) == made.tensors.keys()
         for name, tensor in made.tensors.items():
             torch.testing.assert_close(file.get_tensor(name), tensor, msg=name)
+    other = fresh_cases(1).tensors
+    kept = [name for name, t in made.tensors.items() if torch.equal(t, other[name])]
+    kept = [name for name in kept if name.endswith("|expected") and "causal mask" not in name]
+    assert kept == ["model|expected"]  # which holds nothing
 
 
 def test_our_own_code_passes_every_check():
