@@ -213,10 +213,7 @@ def check_model(findings: Findings, config=None) -> None:
     masks["left"] = masks["right"].flip(1)
     outputs = findings.observe(_read, reference, config, ids, [m.long() for m in masks.values()])
     for (side, real), got in zip(masks.items(), outputs, strict=True):
-        states = [
-            hidden_states(reference, ids, real, positions)
-            for positions in ((real.cumsum(dim=1) - 1).clamp(min=0), torch.arange(width)[None])
-        ]
+        states = [hidden_states(reference, ids, real, from_column=c) for c in (False, True)]
         what = f"hidden states, padded on the {side}"
         findings.shape(what, got["last_hidden_state"], states[0].shape)
         got_real, right = got["last_hidden_state"][real], [each[real] for each in states]
@@ -239,11 +236,17 @@ def _read(reference, config, ids: Tensor, masks: list[Tensor]) -> list[dict]:
 
 
 @torch.no_grad()
-def hidden_states(reference, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
-    """Return the states (B, T, hidden) of transformers' model."""
-    mask = None if mask is None else mask.long()
-    positions = positions.expand_as(ids)
-    return reference.transformer(ids, attention_mask=mask, position_ids=positions).last_hidden_state
+def hidden_states(
+    reference, ids: Tensor, mask: Tensor, *, from_column: bool = False, masked: bool = True
+) -> Tensor:
+    """Return the states (B, T, hidden) of transformers' model.
+
+    Positions count from a row's first token, or from its first column.
+    """
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    positions = torch.arange(ids.size(1)).expand_as(ids) if from_column else positions
+    seen = mask.long() if masked else None
+    return reference.transformer(ids, attention_mask=seen, position_ids=positions).last_hidden_state
 
 
 def hugging_face_model(config, spread: float = 0.1, seed: int = 0) -> nn.Module:

@@ -91,11 +91,11 @@ def loss(cases, reference) -> None:
     for name, reduction in LOSSES.items():
         ids, mask = _padded(texts, 40 if name == "full length" else 8, left=name == "left")
         reduce = {"mean": torch.mean, "sum": torch.sum, "none": torch.clone}[reduction]
-        logits = [
-            reference.lm_head(hidden_states(reference, ids, seen, positions))[:, :-1]
-            for seen in (mask, None)
-            for positions in ((mask.cumsum(1) - 1).clamp(min=0), torch.arange(ids.size(1))[None])
+        states = [
+            hidden_states(reference, ids, mask, masked=masked, from_column=column)
+            for masked, column in product((True, False), (False, True))
         ]
+        logits = [reference.lm_head(each[:, :-1]) for each in states]
         all_labels = [_cross_entropy(each, ids[:, 1:]) for each in logits]
         own, read = _cross_entropy(logits[0], ids[:, :-1]), mask[:, :-1].bool()
         after_a_token = read & F.pad(read[:, :-1], (1, 0))
@@ -268,11 +268,8 @@ def generation(cases, reference) -> None:
 
 def _greedy(reference, ids: Tensor, mask: Tensor, new: int, *, from_column=False) -> Tensor:
     for _ in range(new):
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        positions = torch.arange(ids.size(1))[None] if from_column else positions
-        with torch.no_grad():
-            logits = reference.lm_head(hidden_states(reference, ids, mask, positions)[:, -1])
-        top = logits.topk(2)
+        states = hidden_states(reference, ids, mask, from_column=from_column)
+        top = reference.lm_head(states[:, -1]).topk(2)
         assert (top.values[:, 0] - top.values[:, 1] > 1e-3).all(), "a tie"
         ids = torch.cat([ids, top.indices[:, :1]], dim=1)
         mask = F.pad(mask, (0, 1), value=1)
