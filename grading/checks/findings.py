@@ -135,14 +135,12 @@ class Report:
         )
         return [together.line()]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = []
         for mark, exercise, text, hint in self.lines():
             lines.append(f"[{mark:4s}] {exercise}: {text}")
             lines += [f"       hint: {hint}"] if hint else []
         return "\n".join(lines)
-
-    __repr__ = __str__
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         checks = [{**asdict(each), "state": each.state} for each in self.checks]

@@ -12,7 +12,7 @@ It uses nothing of the package whose results it checks.
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -20,13 +20,12 @@ from statistics import fmean
 from grading.checks.findings import MIME, Findings, Report, run
 from grading.checks.shapes import misfit, short
 
-RESULTS: dict[str, Callable[[Findings, dict], None]] = {}  # the check of each result's claim
-
 LANGUAGES = "en ar bg de el es fr hi ru sw th tr ur vi zh".split()  # noqa: SIM905
 PAIRS = {  # by what a note says of the data
     "dev": {"embedded NLI set": 60, "miniature world": 300, "": 2490},
     "test": {"embedded NLI set": 120, "miniature world": 1800, "": 5010},
 }
+ROW = {"language": str, "accuracy": float, "low": float, "high": float, "n": int}
 SETTINGS = ("English only (zero-shot)", "per language", "all together")
 LIMITS = r"embedded text|(toy|miniature) model|embedded NLI set|miniature world|[\d,]+ train rows"
 UNIFORM = math.log(50257)  # nats a token, of a model that knows nothing
@@ -42,28 +41,33 @@ class Result:
     claim: dict
     findings: Findings
 
-    @property
-    def report(self) -> Report:
-        return Report([self.findings])
-
-    def __str__(self) -> str:
-        return str(self.report)
-
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(Report([self.findings]))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         found = [asdict(finding) for finding in self.findings.found]
         payload = {"kind": "result", "name": self.name, "claim": self.claim}
         payload |= {"state": self.findings.state, "found": found}
-        return self.report._repr_mimebundle_() | {MIME: payload}
+        return Report([self.findings])._repr_mimebundle_() | {MIME: payload}
 
 
 def check_claim(name, claim) -> Findings:
     """Return the findings on a claim; name and claim may be any JSON value."""
-    if isinstance(name, str) and name in RESULTS:
-        return run(name, lambda found: RESULTS[name](found, claim))
-    expected = f"one of {', '.join(RESULTS)}"
-    return run(short(name), lambda found: found.true("result", False, short(name), expected))
+    known = isinstance(name, str) and name in RESULTS
+
+    def check(found: Findings) -> None:
+        if not known:
+            found.true("result", False, short(name), f"one of {', '.join(RESULTS)}")
+        function, shape = RESULTS[name]
+        if wrong := misfit(claim, {"note": str, **shape}, "claim"):
+            found.true(*wrong, "leave the claim as the notebook's cell makes it")
+        note = claim["note"]
+        fits = re.fullmatch(rf"(sample run: ({LIMITS})(, ({LIMITS}))*)?", note)
+        expected = "nothing, or what a profile says of a sample run"
+        found.true("note", fits, repr(note) if fits else short(note), expected)
+        function(found, claim)
+
+    return run(name if known else short(name), check)
 
 
 # ---- Claims, from what a notebook has at hand --------------------------------------------------
@@ -142,32 +146,7 @@ def _plain(value):
 
 # ---- The checks ----------------------------------------------------------------------------------
 
-ROW = {"language": str, "accuracy": float, "low": float, "high": float, "n": int}
 
-
-def _result(name: str, **shape):
-    """A decorator: the check of the result `name`, whose claims have this shape and a note."""
-    shape = {"note": str, **shape}
-
-    def register(check: Callable[[Findings, dict], None]):
-        def checked(found: Findings, claim) -> None:
-            if wrong := misfit(claim, shape, "claim"):
-                found.true(*wrong, "leave the claim as the notebook's cell makes it")
-            note = claim["note"]
-            known = re.fullmatch(rf"(sample run: ({LIMITS})(, ({LIMITS}))*)?", note)
-            expected = "nothing, or what a profile says of a sample run"
-            found.true("note", known, repr(note) if known else short(note), expected)
-            check(found, claim)
-
-        RESULTS[name] = checked
-        return checked
-
-    return register
-
-
-@_result(
-    "toy curve", run=str, first_loss=float, train_loss=[float], held_out_loss=[float], unigram=float
-)
 def _toy_curve(found: Findings, claim: dict) -> None:
     """Check that the losses fall from a uniform guess to below the unigram entropy, and not
     further than any model can come.
@@ -211,14 +190,12 @@ def _toy_curve(found: Findings, claim: dict) -> None:
     )
 
 
-@_result("dev accuracy", run=str, **ROW)
 def _dev_accuracy(found: Findings, claim: dict) -> None:
     found.true("language", claim["language"] == "en", short(claim["language"]), "'en'")
     _figures(found, [claim], "dev", claim["note"])
     _above_chance(found, "above chance", [claim], claim["note"])
 
 
-@_result("fifteen accuracies", run=str, rows=[ROW])
 def _fifteen_accuracies(found: Findings, claim: dict) -> None:
     _fifteen_languages(found, claim["rows"])
     _figures(found, claim["rows"], "test", claim["note"])
@@ -226,7 +203,6 @@ def _fifteen_accuracies(found: Findings, claim: dict) -> None:
     _above_chance(found, "English above chance", english, claim["note"])
 
 
-@_result("fertility", rows=[{"language": str, "fertility": float}])
 def _fertility(found: Findings, claim: dict) -> None:
     _fifteen_languages(found, claim["rows"])
     lowest = min(claim["rows"], key=lambda row: row["fertility"])
@@ -239,7 +215,6 @@ def _fertility(found: Findings, claim: dict) -> None:
     )
 
 
-@_result("selection", chosen=[str], by_rule=[str], rows=[{**ROW, "fertility": float}])
 def _selection(found: Findings, claim: dict) -> None:
     chosen, by_rule, rows = claim["chosen"], claim["by_rule"], claim["rows"]
     got = f"{short(chosen)}, by the rule {short(by_rule) if by_rule else 'none'}"
@@ -257,7 +232,6 @@ def _selection(found: Findings, claim: dict) -> None:
     _above_chance(found, "one or more above chance", rows, claim["note"])
 
 
-@_result("comparison", rows=[{**ROW, "setting": str, "seeds": int}])
 def _comparison(found: Findings, claim: dict) -> None:
     there = [(row["language"], row["setting"]) for row in claim["rows"]]
     languages = list(dict(there))
@@ -338,3 +312,17 @@ def _figure(row: dict) -> str:
 
 def _numbers(values: list[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
+
+
+LOSSES = {"first_loss": float, "train_loss": [float], "held_out_loss": [float], "unigram": float}
+RESULTS = {  # the check of each result's claim, and the claim's shape beside its note
+    "toy curve": (_toy_curve, {"run": str, **LOSSES}),
+    "dev accuracy": (_dev_accuracy, {"run": str, **ROW}),
+    "fifteen accuracies": (_fifteen_accuracies, {"run": str, "rows": [ROW]}),
+    "fertility": (_fertility, {"rows": [{"language": str, "fertility": float}]}),
+    "selection": (
+        _selection,
+        {"chosen": [str], "by_rule": [str], "rows": [{**ROW, "fertility": float}]},
+    ),
+    "comparison": (_comparison, {"rows": [{**ROW, "setting": str, "seeds": int}]}),
+}
