@@ -144,6 +144,8 @@ class Report:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         checks = [{**asdict(each), "state": each.state} for each in self.checks]
+        for each in checks:
+            del each["state_if_stopped"]
         payload = {"kind": "exercises", "checks": checks}
         return {"text/plain": str(self), "text/html": self._repr_html_(), MIME: payload}
 
