@@ -36,19 +36,12 @@ def check_optimizer(findings: Findings) -> None:
         got = findings.observe(_steps, given.inputs["gradients"], hyper)
         hint = "compare with section 3.3, line by line"
         findings.case(name, got, given, hint=hint, atol=1e-9)
-    findings.close(
-        "groups, and a parameter without a gradient",
-        findings.observe(_two_groups),
-        torch.tensor([0.75, 1.0, 0.5], dtype=torch.float64),
-        hint="every group has its own hyper-parameters; without a gradient, no change",
-    )
-    findings.close(
-        "optimizer_test.npy",
-        findings.observe(regression_weights),
-        torch.from_numpy(np.load(OPTIMIZER_TEST)),
-        hint="right for a few steps but not for 1,000: check what the state holds between steps",
-        atol=1e-4,
-    )
+    got, right = findings.observe(_two_groups), torch.tensor([0.75, 1.0, 0.5], dtype=torch.float64)
+    hint = "every group has its own hyper-parameters; without a gradient, no change"
+    findings.close("groups, and a parameter without a gradient", got, right, hint=hint)
+    got, right = findings.observe(regression_weights), torch.from_numpy(np.load(OPTIMIZER_TEST))
+    hint = "right for a few steps but not for 1,000: check what the state holds between steps"
+    findings.close("optimizer_test.npy", got, right, hint=hint, atol=1e-4)
 
 
 def _adamw(parameters, **hyper):

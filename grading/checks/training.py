@@ -131,13 +131,9 @@ def check_generation(findings: Findings) -> None:
         findings.equal(what, got, *right, hint=hint)
     greedy = words.decode(texts[2].expected[: lengths[2] + 6].tolist())
     sampled = findings.observe(_sampled, words, texts[2].inputs["prompt"][None])
-    findings.true(
-        "do_sample draws",
-        not sampled or set(sampled) != {greedy},
-        "the greedy text every time",
-        "different texts",
-        "with settings.do_sample draw(...) from the probabilities, or refuse it",
-    )
+    drawn = not sampled or set(sampled) != {greedy}
+    hint = "with settings.do_sample draw(...) from the probabilities, or refuse it"
+    findings.true("do_sample draws", drawn, "the greedy text every time", "different texts", hint)
 
 
 def _until(words: Words, row: list[int], prompt: int) -> str:
@@ -195,13 +191,10 @@ def check_labels(findings: Findings) -> None:
     findings.case("the loss of a batch", got, given, hint=hint, atol=1e-4)
     cut = findings.observe(_pair_too_long)
     text = tokenizer.decode(cut)
-    findings.true(
-        "a pair that is too long",
-        len(cut) <= 64 and text.endswith("\nLabel:2"),
-        f"{len(cut)} tokens ending in {text[-20:]!r}",
-        f"at most 64 ending in {chr(10) + 'Label:2'!r}",
-        "cut premise and hypothesis, never the label",
-    )
+    end, hint = "\nLabel:2", "cut premise and hypothesis, never the label"
+    got, expected = f"{len(cut)} tokens ending in {text[-20:]!r}", f"at most 64 ending in {end!r}"
+    fits = len(cut) <= 64 and text.endswith(end)
+    findings.true("a pair that is too long", fits, got, expected, hint)
 
 
 def _one_of_each_label() -> list[list[str]]:
@@ -231,14 +224,9 @@ def _pair_too_long() -> Tensor:
     from gpt2.tokenizer import load_tokenizer
     from gpt2.xnli import XNLIDataset
 
+    settings = {"tokenizer": load_tokenizer("gpt2"), "max_length": 64, "verbose": False}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.tsv"
         path.write_text(f"premise\thypo\tlabel\n{'word ' * 300}\t{'word ' * 300}\tneutral\n")
-        return XNLIDataset(
-            "train",
-            "en",
-            train_path_template=str(path),
-            tokenizer=load_tokenizer("gpt2"),
-            max_length=64,
-            verbose=False,
-        )[0]["input_ids"]
+        rows = XNLIDataset("train", "en", train_path_template=str(path), **settings)
+        return rows[0]["input_ids"]
