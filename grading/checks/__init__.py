@@ -78,7 +78,6 @@ def check_function(exercise: str, config=None) -> Callable[[Findings], None]:
     """Return the check of an exercise; the sanity check is for a model of this shape."""
 
     def function(findings: Findings) -> None:
-        findings.stops = True
         settings = {"config": config} if exercise == "sanity check" else {}
         with file_by_file():
             CHECKS[exercise](findings, **settings)

@@ -24,6 +24,8 @@ SMALL = {
     "pad_token_id": 96,
 }
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+LEARNING_RATE = 0.1  # of plain gradient descent, so that AdamW has its own check
+BATCH = {"ids": "input_ids", "mask": "attention_mask", "labels": "labels"}  # of a case, ours
 
 
 @dataclass(frozen=True)

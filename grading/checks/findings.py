@@ -36,13 +36,11 @@ class Findings:
     found: list[Finding] = field(default_factory=list)
     problem: str = ""  # why it stopped early
     state_if_stopped: str = ""
-    stops: bool = False  # whether the first failure ends the check
 
     @property
     def state(self) -> str:
-        if self.state_if_stopped:
-            return self.state_if_stopped
-        return "passed" if self.found and all(f.passed for f in self.found) else "failed"
+        passed = self.found and not self.first_failure
+        return self.state_if_stopped or ("passed" if passed else "failed")
 
     @property
     def first_failure(self) -> Finding | None:
@@ -57,17 +55,20 @@ class Findings:
         return produce(*arguments)
 
     def true(self, what: str, passed: bool, got: str, expected: str, hint: str = "") -> bool:
-        """Note whether something holds; return it."""
-        passed = bool(passed)
-        self.found.append(Finding(what, got, expected, passed, "" if passed else hint))
-        if self.stops and not passed:
+        """Note that something holds; Stopped where it does not."""
+        self.found.append(Finding(what, got, expected, bool(passed), "" if passed else hint))
+        if not passed:
             raise Stopped
-        return passed
+        return True
+
+    def equal(self, what: str, got, *right, hint: str = "", show: Callable = repr) -> bool:
+        """Note a value that is one of the right ones; Stopped for another one."""
+        return self.true(what, got in right, show(got), show(right[0]), hint)
 
     def shape(self, what: str, got, expected: tuple, hint: str = "") -> bool:
-        """Note whether a tensor has a shape."""
+        """Note a tensor's shape; Stopped for another one."""
         found = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
-        return self.true(what, found == tuple(expected), f"{found}", f"{tuple(expected)}", hint)
+        return self.equal(what, found, tuple(expected), hint=hint, show=str)
 
     def close(
         self,
@@ -78,43 +79,38 @@ class Findings:
         hint: str = "",
         atol: float = 1e-5,
     ) -> bool:
-        """Note the largest difference to the nearest of the right results, or that there is none.
+        """Note the largest difference to the nearest of the right results; Stopped above `atol`.
 
         `hints` are pairs of what to say and the value that a common mistake gives.
         """
-        if not isinstance(got, Tensor):
-            return self.shape(what, got, right[0].shape, hint)
-        got = got.detach().double()
-        distances = [distance(got, each) for each in right if each.shape == got.shape]
-        least = min(distances, default=None)
-        passed = any(each <= atol for each in distances)  # false for a NaN, too
-        if not passed:
-            near = [
-                (distance(got, wrong), text) for text, wrong in hints if wrong.shape == got.shape
-            ]
-            hint = min([each for each in near if each[0] <= 10 * atol], default=(0, hint))[1]
-        if least is None:
+        off, _ = _nearest(got, [("", each) for each in right])
+        slip, text = _nearest(got, hints)
+        hint = text if slip is not None and slip <= 10 * atol else hint
+        if off is None:
             return self.shape(what, got, right[0].shape, hint)
         return self.true(
-            what, passed, f"largest difference {least:.1e}", f"at most {atol:.0e}", hint
+            what, off <= atol, f"largest difference {off:.1e}", f"at most {atol:.0e}", hint
         )
 
-    def case(self, what: str, got, given, *, hint: str, atol: float = 1e-5, at=...) -> bool:
+    def case(
+        self, what: str, got, given, *, hint: str, atol: float = 1e-5, at=None, shape_hint: str = ""
+    ) -> bool:
         """Compare with a Case, its other right results and its mistakes; only `at` positions."""
-        got = got[at] if isinstance(got, Tensor) else got
+        if at is not None:
+            shape = (*at.shape, *given.expected.shape[1:])
+            self.shape(f"{what}: shape", got, shape, shape_hint)
+            got = got[at]
         right = (given.expected, *given.also)
         return self.close(what, got, *right, hints=given.mistakes, hint=hint, atol=atol)
 
     def line(self) -> tuple[str, str, str, str]:
         """Return mark, exercise, result beside what was expected, and hint."""
-        mark = MARKS[self.state]
-        if self.problem:
-            return mark, self.exercise, self.problem, ""
-        worst = self.first_failure
-        if worst is None:
-            return mark, self.exercise, f"{len(self.found)} of {len(self.found)} as expected", ""
-        text = f"{worst.what}: got {worst.got}, expected {worst.expected}"
-        return mark, self.exercise, text, worst.hint
+        text, hint = self.problem, ""
+        if not text and (worst := self.first_failure):
+            text = f"{worst.what}: got {worst.got}, expected {worst.expected}"
+            hint = worst.hint
+        text = text or f"{len(self.found)} of {len(self.found)} as expected"
+        return MARKS[self.state], self.exercise, text, hint
 
 
 @dataclass(frozen=True)
@@ -126,53 +122,42 @@ class Report:
 
     checks: list[Findings]
 
-    @property
-    def passed(self) -> bool:
-        return all(each.state == "passed" for each in self.checks)
-
     def __bool__(self) -> bool:
-        return self.passed
+        return all(each.state == "passed" for each in self.checks)
 
     def lines(self) -> list[tuple[str, str, str, str]]:
         """Return mark, exercise, text and hint of every line."""
-        if not self.passed or not self.checks:
+        if not self:
             return [each.line() for each in self.checks]
-        names = ", ".join(each.exercise for each in self.checks)
-        count = sum(len(each.found) for each in self.checks)
-        return [(MARKS["passed"], names, f"{count} of {count} as expected", "")]
+        together = Findings(
+            ", ".join(each.exercise for each in self.checks),
+            [finding for each in self.checks for finding in each.found],
+        )
+        return [together.line()]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = []
         for mark, exercise, text, hint in self.lines():
             lines.append(f"[{mark:4s}] {exercise}: {text}")
-            if hint:
-                lines.append(f"       hint: {hint}")
+            lines += [f"       hint: {hint}"] if hint else []
         return "\n".join(lines)
 
-    __repr__ = __str__
-
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        checks = [
-            {
-                "exercise": each.exercise,
-                "state": each.state,
-                "problem": each.problem,
-                "found": [asdict(finding) for finding in each.found],
-            }
-            for each in self.checks
-        ]
+        checks = [{**asdict(each), "state": each.state} for each in self.checks]
+        for each in checks:
+            del each["state_if_stopped"]
         payload = {"kind": "exercises", "checks": checks}
         return {"text/plain": str(self), "text/html": self._repr_html_(), MIME: payload}
 
     def _repr_html_(self) -> str:
         colors = {"OK": "#1b7f3b", "FAIL": "#b3261e", "TODO": "#666666", "WAIT": "#666666"}
         rows = []
-        for mark, exercise, text, hint in self.lines():
-            text, hint = html.escape(text), html.escape(hint)
+        for mark, *texts in self.lines():
+            exercise, text, hint = map(html.escape, texts)
             hint = f"<br><i>Hint: {hint}</i>" if hint else ""
             rows.append(
                 f'<tr><td style="color:{colors[mark]}"><b>{mark}</b></td>'
-                f'<td style="text-align:left"><code>{html.escape(exercise)}</code></td>'
+                f'<td style="text-align:left"><code>{exercise}</code></td>'
                 f'<td style="text-align:left">{text}{hint}</td></tr>'
             )
         return f"<table>{''.join(rows)}</table>"
@@ -195,3 +180,12 @@ def run(
 def distance(one: Tensor, other: Tensor) -> float:
     """Return the largest difference of two tensors of the same shape."""
     return (one - other.double()).abs().max().item() if one.numel() else 0.0
+
+
+def _nearest(got, candidates: Iterable[tuple[str, Tensor]]) -> tuple[float | None, str]:
+    """Return the distance to the nearest candidate of this shape, and its text; or None."""
+    if not isinstance(got, Tensor):
+        return None, ""
+    got = got.detach().double()
+    near = ((distance(got, each), text) for text, each in candidates if each.shape == got.shape)
+    return min(near, default=(None, ""))

@@ -30,16 +30,15 @@ def check_attention(findings: Findings) -> None:
     weights, real = findings.observe(_weights, given), given.inputs["real"]
     if weights is not None:
         findings.shape("weights: shape", weights, (2, 3, 5, 5), "keep the heads apart")
-        got = weights.transpose(1, 2)
-        findings.case("weights", got, given, hint=LINE_BY_LINE, at=real)
+        got = weights.transpose(1, 2)[real]
+        findings.case("weights", got, given, hint=LINE_BY_LINE)
     for implementation in ("eager", "sdpa"):
         for name in (*ATTENTION, *WITH_CACHE):
             given = case(f"attention: {name}")
-            real = given.inputs["real"]
-            shape = {**SMALL, **NO_DROPOUT, "hidden_size": 12}
+            shape, merge = {**SMALL, **NO_DROPOUT, "hidden_size": 12}, "merge the heads"
             got = findings.observe(_attend, shape, implementation, given)
-            findings.shape(f"{name}: shape", got, (*real.shape, 12), "merge the heads")
-            findings.case(name, got, given, hint=LINE_BY_LINE, at=real)
+            at = given.inputs["real"]
+            findings.case(name, got, given, hint=LINE_BY_LINE, at=at, shape_hint=merge)
             hint = "the softmax of a row that is -inf everywhere is NaN; a mask must stay finite"
             findings.true(f"{name}: no NaN", not got.isnan().any(), "NaN", "numbers", hint)
         _check_attention_dropout(findings, implementation)
@@ -76,14 +75,15 @@ def _check_attention_dropout(findings: Findings, implementation: str) -> None:
     got = findings.observe(_attend, shape, implementation, given)
     findings.close("no dropout in evaluation", got, given.expected, hint="dropout is for training")
     got = findings.observe(_attend, shape, implementation, given, True)
-    findings.shape("shape in training", got, given.expected.shape)
-    seen = given.expected > 0
     hint = "apply self.dropout to the weights, after the softmax"
-    _check_dropout(findings, got[seen], given.expected[seen], 0.5, hint)
+    _check_dropout(findings, got, given.expected, 0.5, hint)
 
 
-def _check_dropout(findings: Findings, got: Tensor, whole: Tensor, rate: float, hint: str) -> None:
-    """Note whether dropout took away about this share of the numbers, and scaled the others."""
+def _check_dropout(findings: Findings, got, whole: Tensor, rate: float, hint: str, to=0.0) -> None:
+    """Note that dropout took away about this share of what is added `to` something, and scaled
+    the rest."""
+    findings.shape("shape in training", got, whole.shape)
+    got, whole = (got - to)[whole != to], (whole - to)[whole != to]
     dropped = got.abs() < 1e-6
     share, expected = dropped.float().mean().item(), f"about {rate:.0%}"
     findings.true("dropout in training", 0 < share < 2 * rate, f"{share:.0%}", expected, hint)
@@ -107,9 +107,8 @@ def check_add(findings: Findings) -> None:
     hint = "an operation in place overwrites what the residual connection needs"
     findings.close("the input is left as it was", left, before, hint=hint, atol=0)
     got, _ = findings.observe(_add, given, True)
-    findings.shape("shape in training", got, before.shape)
     hint = "dropout applies to what is added, after the dense layer, and only to that"
-    _check_dropout(findings, got - before, given.expected - before, 0.5, hint)
+    _check_dropout(findings, got, given.expected, 0.5, hint, to=before)
 
 
 def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor]:
@@ -130,18 +129,13 @@ def check_layer(findings: Findings) -> None:
         given = case(f"layer: {number}")
         x, mask, real = (given.inputs[name] for name in ("x", "mask", "real"))
         got = findings.observe(_layer, number, x, mask)
-        findings.shape(f"block {number}: shape", got, x.shape)
         hint = "norm, attention, add; norm, interm_dense, activation, add with out_dense"
         findings.case(f"block {number}", got, given, hint=hint, at=real, atol=1e-4)
     for name in ("attention_dropout", "out_dropout"):
         one, other = findings.observe(_layer_twice, name, x, mask)
-        findings.true(
-            f"{name} in training",
-            one.shape == other.shape and (one != other).any(),
-            "twice the same",
-            "two different outputs",
-            "each of the two additions has its own dropout",
-        )
+        differ = one.shape == other.shape and (one != other).any()
+        what, hint = f"{name} in training", "each of the two additions has its own dropout"
+        findings.true(what, differ, "twice the same", "two different outputs", hint)
 
 
 def _layer(number: int, x: Tensor, mask: Tensor) -> Tensor:
@@ -168,7 +162,6 @@ def check_embed(findings: Findings) -> None:
     if at_positions is not None:
         hint = "position_ids are rows of the position embedding, as they are"
         findings.case("positions that are given", at_positions, placed, hint=hint)
-    findings.shape("shape in training", in_training, given.expected.shape)
     hint = "apply self.embed_dropout to the sum"
     _check_dropout(findings, in_training, given.expected, 0.1, hint)
 
@@ -220,23 +213,15 @@ def check_model(findings: Findings, config=None) -> None:
     masks["left"] = masks["right"].flip(1)
     outputs = findings.observe(_read, reference, config, ids, [m.long() for m in masks.values()])
     for (side, real), got in zip(masks.items(), outputs, strict=True):
-        states = [
-            hidden_states(reference, ids, real, positions)
-            for positions in ((real.cumsum(dim=1) - 1).clamp(min=0), torch.arange(width)[None])
-        ]
+        states = [hidden_states(reference, ids, real, from_column=c) for c in (False, True)]
         what = f"hidden states, padded on the {side}"
         findings.shape(what, got["last_hidden_state"], states[0].shape)
-        hint = "the checks of the parts say more"
         got_real, right = got["last_hidden_state"][real], [each[real] for each in states]
-        findings.close(what, got_real, *right, hint=hint, atol=1e-4)
-        columns = (torch.arange(width) * real).argmax(dim=1)
-        findings.close(
-            f"last_token, padded on the {side}",
-            got["last_token"],
-            *(each[torch.arange(3), columns] for each in states),
-            hint="the last token is the last one whose mask is 1",
-            atol=1e-4,
-        )
+        findings.close(what, got_real, *right, hint="the checks of the parts say more", atol=1e-4)
+        what, columns = f"last_token, padded on the {side}", (torch.arange(width) * real).argmax(1)
+        right = [each[torch.arange(3), columns] for each in states]
+        hint = "the last token is the last one whose mask is 1"
+        findings.close(what, got["last_token"], *right, hint=hint, atol=1e-4)
 
 
 @torch.no_grad()
@@ -251,11 +236,17 @@ def _read(reference, config, ids: Tensor, masks: list[Tensor]) -> list[dict]:
 
 
 @torch.no_grad()
-def hidden_states(reference, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
-    """Return the states (B, T, hidden) of transformers' model."""
-    mask = None if mask is None else mask.long()
-    positions = positions.expand_as(ids)
-    return reference.transformer(ids, attention_mask=mask, position_ids=positions).last_hidden_state
+def hidden_states(
+    reference, ids: Tensor, mask: Tensor, *, from_column: bool = False, masked: bool = True
+) -> Tensor:
+    """Return the states (B, T, hidden) of transformers' model.
+
+    Positions count from a row's first token, or from its first column.
+    """
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    positions = torch.arange(ids.size(1)).expand_as(ids) if from_column else positions
+    seen = mask.long() if masked else None
+    return reference.transformer(ids, attention_mask=seen, position_ids=positions).last_hidden_state
 
 
 def hugging_face_model(config, spread: float = 0.1, seed: int = 0) -> nn.Module:
@@ -264,22 +255,17 @@ def hugging_face_model(config, spread: float = 0.1, seed: int = 0) -> nn.Module:
     `spread` is their standard deviation: above 0.02, so that a GELU is not linear.
     """
     torch.manual_seed(seed)
-    reference = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(
-            vocab_size=config.vocab_size,
-            n_embd=config.hidden_size,
-            n_layer=config.num_hidden_layers,
-            n_head=config.num_attention_heads,
-            n_inner=config.intermediate_size,
-            n_positions=config.max_position_embeddings,
-            layer_norm_epsilon=config.layer_norm_eps,
-            initializer_range=spread,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-    ).eval()
+    settings = hugging_face_config(config)
+    settings.initializer_range = spread
+    reference = transformers.GPT2LMHeadModel(settings).eval()
     with torch.no_grad():  # fresh biases are 0 and norms 1
         for parameter in reference.parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return reference
+
+
+def hugging_face_config(config) -> transformers.GPT2Config:
+    """Return transformers' configuration of this shape, without a padding token."""
+    no_pad = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    return transformers.GPT2Config(**config.to_dict() | no_pad)

@@ -54,21 +54,17 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 class Reported(Exception):
-    """An error of the code under test, explained by the process in which it happened."""
-
-    def __init__(self, state: str, problem: str):
-        super().__init__(problem)
-        self.state = state
+    """State and problem, as `explain` gave them in the process in which an error happened."""
 
 
 def explain(error: BaseException, exercise: str) -> tuple[str, str]:
     """Return the state in which an error leaves an exercise, and why, in one line."""
     if isinstance(error, Reported):
-        return error.state, str(error)
+        return error.args
     mine, text = FILES.get(exercise, ""), str(error)
+    elsewhere = {*FILES.values()} - {mine}
     frames = _own_frames(error)
     if isinstance(error, NotImplementedError) and (text in FILES or not text):
-        elsewhere = {*FILES.values()} - {mine}
         other = text or next((file for file, *_ in frames[-1:] if file in elsewhere), exercise)
         if other == exercise:
             return "to do", "not written yet"
@@ -81,7 +77,7 @@ def explain(error: BaseException, exercise: str) -> tuple[str, str]:
     if frames and frames[-1][2] == "<module>":
         file, line, _ = frames[-1]
         why = f"{CANNOT}: {type(error).__name__}: {text} (line {line})"
-        if file in {*FILES.values()} - {mine}:
+        if file in elsewhere:
             return "waits", f"waits for {file}, which {why}"
         return "failed", f"{file} {why}"
     frames = [frame for frame in frames if frame[0] == mine] or frames

@@ -12,7 +12,7 @@ It uses nothing of the package whose results it checks.
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -20,13 +20,12 @@ from statistics import fmean
 from grading.checks.findings import MIME, Findings, Report, run
 from grading.checks.shapes import misfit, short
 
-RESULTS: dict[str, Callable[[Findings, dict], None]] = {}  # the check of each result's claim
-
 LANGUAGES = "en ar bg de el es fr hi ru sw th tr ur vi zh".split()  # noqa: SIM905
 PAIRS = {  # by what a note says of the data
     "dev": {"embedded NLI set": 60, "miniature world": 300, "": 2490},
     "test": {"embedded NLI set": 120, "miniature world": 1800, "": 5010},
 }
+ROW = {"language": str, "accuracy": float, "low": float, "high": float, "n": int}
 SETTINGS = ("English only (zero-shot)", "per language", "all together")
 LIMITS = r"embedded text|(toy|miniature) model|embedded NLI set|miniature world|[\d,]+ train rows"
 UNIFORM = math.log(50257)  # nats a token, of a model that knows nothing
@@ -42,29 +41,33 @@ class Result:
     claim: dict
     findings: Findings
 
-    @property
-    def report(self) -> Report:
-        return Report([self.findings])
-
-    def __str__(self) -> str:
-        return str(self.report)
-
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(Report([self.findings]))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         found = [asdict(finding) for finding in self.findings.found]
         payload = {"kind": "result", "name": self.name, "claim": self.claim}
         payload |= {"state": self.findings.state, "found": found}
-        return {"text/plain": str(self), "text/html": self.report._repr_html_(), MIME: payload}
+        return Report([self.findings])._repr_mimebundle_() | {MIME: payload}
 
 
 def check_claim(name, claim) -> Findings:
     """Return the findings on a claim; name and claim may be any JSON value."""
-    if not isinstance(name, str) or name not in RESULTS:
-        found = Findings(short(name))
-        found.true("result", False, short(name), f"one of {', '.join(RESULTS)}")
-        return found
-    return run(name, lambda found: RESULTS[name](found, claim))
+    known = isinstance(name, str) and name in RESULTS
+
+    def check(found: Findings) -> None:
+        if not known:
+            found.true("result", False, short(name), f"one of {', '.join(RESULTS)}")
+        function, shape = RESULTS[name]
+        if wrong := misfit(claim, {"note": str, **shape}, "claim"):
+            found.true(*wrong, "leave the claim as the notebook's cell makes it")
+        note = claim["note"]
+        fits = re.fullmatch(rf"(sample run: ({LIMITS})(, ({LIMITS}))*)?", note)
+        expected = "nothing, or what a profile says of a sample run"
+        found.true("note", fits, repr(note) if fits else short(note), expected)
+        function(found, claim)
+
+    return run(name if known else short(name), check)
 
 
 # ---- Claims, from what a notebook has at hand --------------------------------------------------
@@ -143,33 +146,7 @@ def _plain(value):
 
 # ---- The checks ----------------------------------------------------------------------------------
 
-ROW = {"language": str, "accuracy": float, "low": float, "high": float, "n": int}
 
-
-def _result(name: str, **shape):
-    """A decorator: the check of the result `name`, whose claims have this shape and a note."""
-    shape = {"note": str, **shape}
-
-    def register(check: Callable[[Findings, dict], None]):
-        def checked(found: Findings, claim) -> None:
-            if wrong := misfit(claim, shape, "claim"):
-                found.true(*wrong, "leave the claim as the notebook's cell makes it")
-                return
-            note = claim["note"]
-            known = re.fullmatch(rf"(sample run: ({LIMITS})(, ({LIMITS}))*)?", note)
-            expected = "nothing, or what a profile says of a sample run"
-            found.true("note", known, repr(note) if known else short(note), expected)
-            check(found, claim)
-
-        RESULTS[name] = checked
-        return checked
-
-    return register
-
-
-@_result(
-    "toy curve", run=str, first_loss=float, train_loss=[float], held_out_loss=[float], unigram=float
-)
 def _toy_curve(found: Findings, claim: dict) -> None:
     """Check that the losses fall from a uniform guess to below the unigram entropy, and not
     further than any model can come.
@@ -181,11 +158,8 @@ def _toy_curve(found: Findings, claim: dict) -> None:
     """
     train, held_out = claim["train_loss"], claim["held_out_loss"]
     got = f"{len(train)} of training, {len(held_out)} held-out"
-    whole = len(train) == len(held_out) > 1
-    if not found.true(
-        "losses", whole, got, "one of each for two epochs or more", "is the run finished?"
-    ):
-        return
+    whole, expected = len(train) == len(held_out) > 1, "one of each for two epochs or more"
+    found.true("losses", whole, got, expected, "is the run finished?")
     found.true(
         "first step",
         abs(claim["first_loss"] - UNIFORM) < 0.5,
@@ -216,61 +190,54 @@ def _toy_curve(found: Findings, claim: dict) -> None:
     )
 
 
-@_result("dev accuracy", run=str, **ROW)
 def _dev_accuracy(found: Findings, claim: dict) -> None:
-    if found.true("language", claim["language"] == "en", short(claim["language"]), "'en'"):
-        _figures(found, [claim], "dev", claim["note"])
-        _above_chance(found, "above chance", [claim], claim["note"])
+    found.true("language", claim["language"] == "en", short(claim["language"]), "'en'")
+    _figures(found, [claim], "dev", claim["note"])
+    _above_chance(found, "above chance", [claim], claim["note"])
 
 
-@_result("fifteen accuracies", run=str, rows=[ROW])
 def _fifteen_accuracies(found: Findings, claim: dict) -> None:
-    if _fifteen_languages(found, claim["rows"]):
-        _figures(found, claim["rows"], "test", claim["note"])
-        english = [row for row in claim["rows"] if row["language"] == "en"]
-        _above_chance(found, "English above chance", english, claim["note"])
+    _fifteen_languages(found, claim["rows"])
+    _figures(found, claim["rows"], "test", claim["note"])
+    english = [row for row in claim["rows"] if row["language"] == "en"]
+    _above_chance(found, "English above chance", english, claim["note"])
 
 
-@_result("fertility", rows=[{"language": str, "fertility": float}])
 def _fertility(found: Findings, claim: dict) -> None:
-    if _fifteen_languages(found, claim["rows"]):
-        lowest = min(claim["rows"], key=lambda row: row["fertility"])
-        found.true(
-            "lowest fertility",
-            lowest["language"] == "en" and lowest["fertility"] >= 1,
-            f"{lowest['language']} {lowest['fertility']:.2f}",
-            "English, and at least 1 token a word",
-            "on which language was the tokenizer trained? Count the tokens of one pair by hand",
-        )
+    _fifteen_languages(found, claim["rows"])
+    lowest = min(claim["rows"], key=lambda row: row["fertility"])
+    found.true(
+        "lowest fertility",
+        lowest["language"] == "en" and lowest["fertility"] >= 1,
+        f"{lowest['language']} {lowest['fertility']:.2f}",
+        "English, and at least 1 token a word",
+        "on which language was the tokenizer trained? Count the tokens of one pair by hand",
+    )
 
 
-@_result("selection", chosen=[str], by_rule=[str], rows=[{**ROW, "fertility": float}])
 def _selection(found: Findings, claim: dict) -> None:
     chosen, by_rule, rows = claim["chosen"], claim["by_rule"], claim["rows"]
-    known = [row["language"] for row in rows]
     got = f"{short(chosen)}, by the rule {short(by_rule) if by_rule else 'none'}"
     expected = "different languages of XNLI other than English, one or more"
     fits = chosen and _others(chosen) and _others(by_rule)
-    if not found.true("chosen", fits, got, expected, "it is a list of codes such as 'sw'"):
-        return
+    found.true("chosen", fits, got, expected, "it is a list of codes such as 'sw'")
+    known = [row["language"] for row in rows]
     missing = [lang for lang in chosen if known.count(lang) != 1]
     got = f"{known.count(missing[0])} of {missing[0]}" if missing else short(known)
     fits = not missing and set(known) <= set(LANGUAGES)
     hint = "the choice of languages needs their zero-shot accuracies"
-    if found.true("zero-shot accuracies", fits, got, "one of each chosen language", hint):
-        _figures(found, rows, "test", claim["note"])
-        rows = [row for row in rows if row["language"] in chosen]
-        _above_chance(found, "one or more above chance", rows, claim["note"])
+    found.true("zero-shot accuracies", fits, got, "one of each chosen language", hint)
+    _figures(found, rows, "test", claim["note"])
+    rows = [row for row in rows if row["language"] in chosen]
+    _above_chance(found, "one or more above chance", rows, claim["note"])
 
 
-@_result("comparison", rows=[{**ROW, "setting": str, "seeds": int}])
 def _comparison(found: Findings, claim: dict) -> None:
     there = [(row["language"], row["setting"]) for row in claim["rows"]]
     languages = list(dict(there))
     chosen = [lang for lang in languages if lang != "en"]
     expected = "languages of XNLI, one or more other than English"
-    if not found.true("languages", chosen and _others(chosen), short(languages), expected):
-        return
+    found.true("languages", chosen and _others(chosen), short(languages), expected)
     wrong = [each for lang in chosen for s in SETTINGS if there.count(each := (lang, s)) != 1]
     found.true(
         "settings",
@@ -290,29 +257,28 @@ def _others(languages: list[str]) -> bool:
     return len(set(languages)) == len(languages) and set(languages) <= set(LANGUAGES) - {"en"}
 
 
-def _fifteen_languages(found: Findings, rows: list[dict]) -> bool:
+def _fifteen_languages(found: Findings, rows: list[dict]) -> None:
     languages = [row["language"] for row in rows]
     missing = [lang for lang in LANGUAGES if lang not in languages]
     got = f"{len(languages)} rows" + (f", none of {missing[0]}" if missing else "")
     fits = sorted(languages) == sorted(LANGUAGES)
-    return found.true("languages", fits, got, "each of the 15 languages of XNLI, once")
+    found.true("languages", fits, got, "each of the 15 languages of XNLI, once")
 
 
 def _figures(found: Findings, rows: list[dict], split: str, note: str) -> None:
-    """Note whether accuracies are shares of all pairs of the split, inside their intervals."""
+    """Note that accuracies are shares of all pairs of the split, inside their intervals."""
     pairs = next(count for data, count in PAIRS[split].items() if data in note)
 
-    def noted(what: str, fits, text, expected: str, hint: str) -> bool:
+    def noted(what: str, fits, text, expected: str, hint: str) -> None:
         wrong = next((row for row in rows if not fits(row)), None)
         shown = wrong or rows[0]
         more = f" and {len(rows) - 1} more" if len(rows) > 1 and not wrong else ""
-        got = f"{shown['language']} {text(shown)}{more}"
-        return found.true(what, not wrong, got, expected, hint)
+        found.true(what, not wrong, f"{shown['language']} {text(shown)}{more}", expected, hint)
 
     expected, hint = f"the {pairs:,} of the {split} set", "were rows left out or read twice?"
-    if noted("pairs", lambda row: row["n"] == pairs, lambda row: f"{row['n']:,}", expected, hint):
-        hint = "is it rounded, or an interval of something else?"
-        noted("accuracies", _consistent, _figure, "shares of the pairs, in their intervals", hint)
+    noted("pairs", lambda row: row["n"] == pairs, lambda row: f"{row['n']:,}", expected, hint)
+    hint = "is it rounded, or an interval of something else?"
+    noted("accuracies", _consistent, _figure, "shares of the pairs, in their intervals", hint)
 
 
 def _consistent(row: dict) -> bool:
@@ -323,7 +289,7 @@ def _consistent(row: dict) -> bool:
 
 
 def _above_chance(found: Findings, what: str, rows: list[dict], note: str) -> None:
-    """Note whether one row is more accurate than guesses, where that can be expected."""
+    """Note that one row is more accurate than guesses, where that can be expected."""
     limits = note.removeprefix("sample run: ").split(", ")
     known = {"embedded text", "miniature world"}  # which the miniature learns
     known |= {"miniature model", "600 train rows"} if "miniature world" in limits else set()
@@ -346,3 +312,17 @@ def _figure(row: dict) -> str:
 
 def _numbers(values: list[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
+
+
+LOSSES = {"first_loss": float, "train_loss": [float], "held_out_loss": [float], "unigram": float}
+RESULTS = {  # the check of each result's claim, and the claim's shape beside its note
+    "toy curve": (_toy_curve, {"run": str, **LOSSES}),
+    "dev accuracy": (_dev_accuracy, {"run": str, **ROW}),
+    "fifteen accuracies": (_fifteen_accuracies, {"run": str, "rows": [ROW]}),
+    "fertility": (_fertility, {"rows": [{"language": str, "fertility": float}]}),
+    "selection": (
+        _selection,
+        {"chosen": [str], "by_rule": [str], "rows": [{**ROW, "fertility": float}]},
+    ),
+    "comparison": (_comparison, {"rows": [{**ROW, "setting": str, "seeds": int}]}),
+}

@@ -1,4 +1,4 @@
-"""The checks of sections 3.4 to 4.3: the loss, steps of training, generation, fine-tuning."""
+"""The checks of sections 3.4 to 4.2: the loss, steps of training, generation, labels."""
 
 import tempfile
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from grading.checks.cases import NO_DROPOUT, SMALL, case, small_model
+from grading.checks.cases import BATCH, LEARNING_RATE, NO_DROPOUT, SMALL, case, small_model
 from grading.checks.findings import Findings
+from grading.checks.shapes import short
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 TRAIN_FILE = SAMPLE / "XNLI-MT-1.0" / "multinli" / "multinli.train.en.tsv"
 LOSSES = {"right": "mean", "left": "mean", "full length": "mean", "sum": "sum", "none": "none"}
 STEPS = {1: "1 batch", 2: "2 batches", 3: "3 batches"}
-LEARNING_RATE = 0.1  # of plain gradient descent, which hides no wrong factor of a gradient
 DIGITS = {"entailment": "0", "contradictory": "1", "neutral": "2"}
 
 
@@ -106,16 +106,16 @@ def check_generation(findings: Findings) -> None:
                 (text for text, ids in slips.items() if got == words.decode(ids)),
                 "the model must read the newest token before the next is chosen, with dropout off",
             )
-            _same_text(findings, f"{new} new after {length}", got, [expected], hint)
+            findings.equal(f"{new} new after {length}", got, expected, hint=hint)
     hint = "generation needs evaluation mode; restore training mode afterwards"
     what = "the model's mode is restored"
     findings.true(what, mode_kept, "evaluation", "training", hint)
-    whole, length = texts[0].expected.tolist(), len(texts[0].inputs["prompt"])
-    end = int(texts[0].inputs["end"])  # its third new token: what if that is end-of-text?
-    until = Words(eos=end)
-    got, _ = findings.observe(_generate, until, texts[0].inputs["prompt"][None], 12)
-    expected, hint = _until(until, whole, length), "generate nothing after end-of-text"
-    _same_text(findings, "the text ends at end-of-text", got, [expected], hint)
+    first = texts[0].inputs["prompt"]
+    until = Words(eos=int(texts[0].inputs["end"]))  # its third new token, as end-of-text
+    got, _ = findings.observe(_generate, until, first[None], 12)
+    expected = _until(until, texts[0].expected.tolist(), len(first))
+    hint = "generate nothing after end-of-text"
+    findings.equal("the text ends at end-of-text", got, expected, hint=hint)
     batch = case("generation: a padded batch")
     rows, mask = batch.inputs["ids"], batch.inputs["mask"]
     lengths = [len(text.inputs["prompt"]) for text in texts]
@@ -128,20 +128,12 @@ def check_generation(findings: Findings) -> None:
             for ids in (batch.expected, *batch.also)
         ]
         got, _ = findings.observe(_generate, tokenizer, rows, 6, mask)
-        _same_text(findings, what, got, right, hint)
+        findings.equal(what, got, *right, hint=hint)
     greedy = words.decode(texts[2].expected[: lengths[2] + 6].tolist())
     sampled = findings.observe(_sampled, words, texts[2].inputs["prompt"][None])
-    findings.true(
-        "do_sample draws",
-        not sampled or set(sampled) != {greedy},
-        "the greedy text every time",
-        "different texts",
-        "with settings.do_sample draw(...) from the probabilities, or refuse it",
-    )
-
-
-def _same_text(findings: Findings, what: str, got, right: list, hint: str) -> None:
-    findings.true(what, got in right, repr(got), repr(right[0]), hint)
+    drawn = not sampled or set(sampled) != {greedy}
+    hint = "with settings.do_sample draw(...) from the probabilities, or refuse it"
+    findings.true("do_sample draws", drawn, "the greedy text every time", "different texts", hint)
 
 
 def _until(words: Words, row: list[int], prompt: int) -> str:
@@ -186,33 +178,23 @@ def check_labels(findings: Findings) -> None:
         prompt = f"Premise: {premise}\nHypothesis: {hypothesis}\nLabel:"
         expected = [*tokenizer(prompt)["input_ids"], *tokenizer(DIGITS[label])["input_ids"]]
         got = item["input_ids"].tolist()
-        texts = (repr(tokenizer.decode(ids)) for ids in (got, expected))
-        findings.true(f"pair {number}", got == expected, *texts, "see section 4.2")
-        labelled = (item["labels"] != -100).nonzero().flatten().tolist()
-        findings.true(
-            f"labels of pair {number}",
-            labelled == [len(got) - 1] and item["labels"][-1] == got[-1],
-            f"labels at {labelled}",
-            f"at [{len(got) - 1}]",
-            "only the digit's token is a label",
-        )
-    labels = batch["labels"][batch["attention_mask"] == 0]
-    hint = "padding must not count in the loss"
-    findings.true("pads have no labels", (labels == -100).all(), "labels at pads", "-100", hint)
+        name, hint = f"pair {number}", "see section 4.2"
+        findings.equal(name, got, expected, hint=hint, show=lambda ids: repr(tokenizer.decode(ids)))
+        labels = [(i, token) for i, token in enumerate(item["labels"].tolist()) if token != -100]
+        what, hint = f"place and label in {name}", "only the digit's token is a label"
+        findings.equal(what, labels, [(len(got) - 1, got[-1])], hint=hint, show=short)
+    labels = batch["labels"][batch["attention_mask"] == 0].unique().tolist()
+    findings.equal("labels of pads", labels, [-100], hint="padding must not count in the loss")
     given = case("loss: labels")
-    names = {"ids": "input_ids", "mask": "attention_mask", "labels": "labels"}
-    got, _ = findings.observe(_loss, {names[key]: x for key, x in given.inputs.items()})
+    got, _ = findings.observe(_loss, {BATCH[key]: x for key, x in given.inputs.items()})
     hint = "the mean over the labels of the batch, pads left out"
     findings.case("the loss of a batch", got, given, hint=hint, atol=1e-4)
-    short = findings.observe(_pair_too_long)
-    text = tokenizer.decode(short)
-    findings.true(
-        "a pair that is too long",
-        len(short) <= 64 and text.endswith("\nLabel:2"),
-        f"{len(short)} tokens ending in {text[-20:]!r}",
-        f"at most 64 ending in {chr(10) + 'Label:2'!r}",
-        "cut premise and hypothesis, never the label",
-    )
+    cut = findings.observe(_pair_too_long)
+    text = tokenizer.decode(cut)
+    end, hint = "\nLabel:2", "cut premise and hypothesis, never the label"
+    got, expected = f"{len(cut)} tokens ending in {text[-20:]!r}", f"at most 64 ending in {end!r}"
+    fits = len(cut) <= 64 and text.endswith(end)
+    findings.true("a pair that is too long", fits, got, expected, hint)
 
 
 def _one_of_each_label() -> list[list[str]]:
@@ -242,14 +224,9 @@ def _pair_too_long() -> Tensor:
     from gpt2.tokenizer import load_tokenizer
     from gpt2.xnli import XNLIDataset
 
+    settings = {"tokenizer": load_tokenizer("gpt2"), "max_length": 64, "verbose": False}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.tsv"
         path.write_text(f"premise\thypo\tlabel\n{'word ' * 300}\t{'word ' * 300}\tneutral\n")
-        return XNLIDataset(
-            "train",
-            "en",
-            train_path_template=str(path),
-            tokenizer=load_tokenizer("gpt2"),
-            max_length=64,
-            verbose=False,
-        )[0]["input_ids"]
+        rows = XNLIDataset("train", "en", train_path_template=str(path), **settings)
+        return rows[0]["input_ids"]

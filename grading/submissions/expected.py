@@ -8,7 +8,8 @@ ours; models are transformers'.
 
 import json
 import math
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,26 @@ from gpt2 import weights
 from grading.checks.cases import CASES, SMALL
 from grading.checks.findings import distance
 from grading.checks.model import hugging_face_model
-from grading.submissions.expected_exercises import accounting, finetuning
-from grading.submissions.expected_training import adamw, generation, loss, steps
+from grading.submissions.expected_exercises import accounting
+from grading.submissions.expected_training import adamw, finetuning, generation, loss, steps
 from utils import atomic_write
 
 LOW = torch.finfo(torch.float32).min
+HIDING = {  # what goes wrong with the masks, as an argument of `hidden_by_hand`
+    "a position sees later ones": {"causal": False},
+    "a position sees the one after it": {"diagonal": 1},
+    "a position does not see itself": {"diagonal": -1},
+    "the queries are the last of the S positions, not the first": {"first": True},
+    "pads are seen": {"padding": False},
+}
+ATTENDING = {  # and with what follows, of `attention_weights_by_hand`
+    **HIDING,
+    "add both masks to the scores": {"causal": False, "padding": False},
+    "add the mask before the softmax, not after it": {"late": True},
+    "divide the scores by the square root of a head's width": {"scaled_by": 1},
+    "the width in the denominator is a head's, not the whole state's": {"scaled_by": 12},
+    "the softmax is over the keys, not over the queries": {"axis": -2},
+}
 
 
 class Cases:
@@ -37,36 +53,43 @@ class Cases:
     def add(
         self, name: str, inputs: dict, expected, mistakes=None, *, also=(), apart: float = 1e-3
     ) -> None:
-        """Add a case; AssertionError for a mistake whose result is nearly a right one.
+        """Add a case with the results of mistakes, one or a list of them for each hint.
 
-        A mistake's result is a tensor, or a list of them: what it comes to in several programs.
+        A mistake that makes no difference here is left out; AssertionError for one that makes
+        hardly any.
         """
-        pairs = [
-            (hint, torch.as_tensor(wrong).detach())
-            for hint, results in (mistakes or {}).items()
-            for wrong in (results if isinstance(results, list) else [results])
-        ]
         right = [torch.as_tensor(each).detach() for each in (expected, *also)]
-        for hint, wrong in pairs:
-            near = [distance(wrong, each) for each in right if each.shape == wrong.shape]
-            assert not near or min(near) > apart, (name, hint)
-        parts = {**inputs, "expected": expected}
-        parts |= {f"also {i}": other for i, other in enumerate(also)}
-        parts |= {f"mistake {i}": wrong for i, (_, wrong) in enumerate(pairs)}
+        parts = {**inputs, "expected": expected} | {f"also {i}": t for i, t in enumerate(also)}
+        self.hints[name] = hints = []
+        for hint, results in (mistakes or {}).items():
+            for wrong in results if isinstance(results, list) else [results]:
+                wrong = torch.as_tensor(wrong).detach()
+                near = [distance(wrong, each) for each in right if each.shape == wrong.shape]
+                if 0 not in near:
+                    assert not near or min(near) > apart, (name, hint)
+                    parts[f"mistake {len(hints)}"] = wrong
+                    hints.append(hint)
         for key, value in parts.items():
             tensor = torch.as_tensor(value).detach()
             self.tensors[f"{name}|{key}"] = tensor.contiguous().clone()
-        self.hints[name] = [hint for hint, _ in pairs]
+
+    def add_slips(
+        self, name: str, inputs: dict, compute: Callable, slips: Mapping[str, dict], **more
+    ) -> None:
+        """Add a case that expects `compute()`; `compute(**slip)` is what a mistake gives."""
+        mistakes = {hint: compute(**slip) for hint, slip in slips.items()}
+        self.add(name, inputs, compute(), mistakes, **more)
 
     def without_answers(self) -> "Cases":
         """Return the inputs alone: zeros for what is expected, nothing else right, no mistakes."""
         bare = Cases()
-        for name in self.hints:
-            parts = {k: t for k, t in self.tensors.items() if k.startswith(f"{name}|")}
-            answers = ("|mistake ", "|also ")
-            bare.tensors |= {k: t for k, t in parts.items() if not any(a in k for a in answers)}
-            bare.tensors[f"{name}|expected"] = torch.zeros_like(parts[f"{name}|expected"])
-            bare.hints[name] = []
+        bare.hints = {name: [] for name in self.hints}
+        for key, tensor in self.tensors.items():
+            part = key.split("|")[1]
+            if part == "expected":
+                bare.tensors[key] = torch.zeros_like(tensor)
+            elif not part.startswith(("also ", "mistake ")):
+                bare.tensors[key] = tensor
         return bare
 
     def save(self, path) -> None:
@@ -109,28 +132,19 @@ def all_cases(seed: int = 0) -> Cases:
 
 def masks(cases: Cases) -> None:
     """What each of T queries, the last of S positions, may not see: -1 there, else 0."""
-    pads = torch.tensor([[False] * 5, [True, True, False, False, False]]).view(2, 1, 1, 5)
-    for name, T in (("square", 5), ("a cache", 2), ("pads", 3)):
-        seen = torch.ones(T, 5, dtype=torch.bool)
-        future = ~seen.tril(5 - T)
-        mistakes = {
-            "a position sees later ones": torch.zeros_like(future),
-            "a position sees the one after it": ~seen.tril(5 - T + 1),
-            "a position does not see itself": ~seen.tril(5 - T - 1),
-            "0 and the smallest number are exchanged": seen.tril(5 - T),
-            "rows are queries, columns the positions that they see": ~seen.triu(),
+    S = 5
+    row_mask = torch.tensor([[0.0] * S, [LOW, LOW, 0.0, 0.0, 0.0]]).view(2, 1, 1, S)
+    for name, T, mask in (("square", S, None), ("a cache", 2, None), ("pads", 3, row_mask)):
+
+        def negative(T=T, mask=mask, exchanged=False, **slip) -> Tensor:
+            return -(hidden_by_hand(T, S, mask, **slip) != exchanged).float()
+
+        inputs = {"shape": torch.tensor([T, S])} | ({} if mask is None else {"padding_mask": mask})
+        slips = HIDING | {
+            "0 and the smallest number are exchanged": {"exchanged": True},
+            "rows are queries, columns the positions that they see": {"transposed": True},
         }
-        if T < 5:
-            mistakes["the T queries are the last of the S positions, not the first"] = ~seen.tril()
-        inputs = {"shape": torch.tensor([T, 5])}
-        if name == "pads":
-            inputs["padding_mask"] = LOW * pads
-            mistakes = {text: wrong | pads for text, wrong in mistakes.items()}
-            mistakes["the padding mask is missing"] = future.expand(2, 1, T, 5)
-            mistakes["the causal mask is missing"] = pads.expand(2, 1, T, 5)
-            future = future | pads
-        results = {text: -wrong.float() for text, wrong in mistakes.items()}
-        cases.add(f"causal mask: {name}", inputs, -future.float(), results)
+        cases.add_slips(f"causal mask: {name}", inputs, negative, slips)
 
 
 def attention(cases: Cases) -> None:
@@ -148,87 +162,58 @@ def attention(cases: Cases) -> None:
         "a cache and both masks": (left, 2, "both"),
         "one query": (no_pads, 1, None),
     }
-    slips = {
-        "divide the scores by the square root of a head's width": {"scale": 1.0},
-        "the width in the denominator is a head's, not the whole state's": {
-            "scale": 1 / math.sqrt(h * d)
-        },
-        "a position does not see itself": {"diagonal": -1},
-    }
-    later = {
-        "a position sees later ones": {"causal": False},
-        "a position sees the one after it": {"diagonal": 1},
-    }
-    mixed = {"the heads come out mixed: which axis belongs to them?": {"mixed": True}}
-    with_pads = {
-        "pads are seen": {"padding": False},
-        "add the mask before the softmax, not after it": {"late": True},
-        "add both masks to the scores": {"causal": False, "padding": False},
-    }
-    over_queries = {"the softmax is over the keys, not over the queries": {"axis": -2}}
+    slips = {**ATTENDING, "the heads come out mixed: which axis belongs to them?": {"mixed": True}}
     for name, (row, T, form) in forms.items():
         mask = torch.tensor([row, no_pads]).view(B, 1, 1, S)
         real, queries = (mask.view(B, S) == 0)[:, -T:], query[:, :, -T:]
-        mistakes = {**slips, **(later | mixed if T > 1 else {})}
-        mistakes |= with_pads if name == "pads on the left" else {}
-        if T < S:
-            mistakes["the queries are the last of the S positions, not the first"] = {
-                "diagonal": T - S
-            }
         inputs = {"key": key, "query": queries, "value": value, "real": real}
         if form == "both":
             inputs["mask"] = mask.masked_fill(~torch.ones(T, S).tril(S - T).bool(), LOW)
         elif form == "pads":
             inputs["mask"] = mask
-        arguments = (queries, key, value, mask)
-        cases.add(
-            f"attention: {name}",
-            inputs,
-            attention_by_hand(*arguments)[real],
-            {text: attention_by_hand(*arguments, **slip)[real] for text, slip in mistakes.items()},
-        )
+        compute = partial(attention_by_hand, queries, key, value, mask, real)
+        cases.add_slips(f"attention: {name}", inputs, compute, slips)
     mask = torch.tensor([left, no_pads]).view(B, 1, 1, S)
-    real = mask.view(B, S) == 0
-    slips |= later | with_pads | over_queries
-    cases.add(
-        "attention weights",
-        {"key": key, "query": query, "mask": mask, "real": real},
-        weights_by_hand(query, key, mask).transpose(1, 2)[real],
-        {
-            text: weights_by_hand(query, key, mask, **slip).transpose(1, 2)[real]
-            for text, slip in slips.items()
-        },
-    )
+    inputs = {"key": key, "query": query, "mask": mask, "real": mask.view(B, S) == 0}
+
+    def weights_of_real(**slip) -> Tensor:
+        return weights_by_hand(query, key, mask, **slip).transpose(1, 2)[inputs["real"]]
+
+    cases.add_slips("attention weights", inputs, weights_of_real, ATTENDING)
     T = 8
     key, query = torch.randn(1, 1, T, T), torch.randn(1, 1, T, T)
     value, mask = torch.eye(T).view(1, 1, T, T), torch.zeros(1, 1, 1, T)
-    cases.add(
-        "attention: dropout",
-        {"key": key, "query": query, "value": value, "mask": mask},
-        attention_by_hand(query, key, value, mask),
-    )
+    inputs = {"key": key, "query": query, "value": value, "mask": mask}
+    every = torch.ones(1, T, dtype=torch.bool)
+    expected = attention_by_hand(query, key, value, mask, every)[None]
+    cases.add("attention: dropout", inputs, expected)
 
 
-def weights_by_hand(
-    query, key, mask, *, scale=None, causal=True, diagonal=0, padding=True, late=False, axis=-1
+def hidden_by_hand(
+    T, S, mask=None, *, causal=True, padding=True, diagonal=0, first=False, transposed=False
 ) -> Tensor:
+    """Return what the queries may not see, [T, S], or [B, 1, T, S] with a mask of pads; or with
+    one of the usual mistakes."""
+    every = torch.ones(T, S, dtype=torch.bool)
+    later = ~(every.triu() if transposed else every.tril((0 if first else S - T) + diagonal))
+    return (later & causal) | (False if mask is None else (mask < 0) & padding)
+
+
+def weights_by_hand(query, key, mask, *, scaled_by=None, late=False, axis=-1, **slip) -> Tensor:
     """Return softmax(QKᵀ/√d + masks), [B, h, T, S]; or with one of the usual mistakes."""
     T, S, d = query.size(-2), key.size(-2), query.size(-1)
-    scores = query @ key.transpose(-1, -2) * (1 / math.sqrt(d) if scale is None else scale)
-    hidden = torch.zeros(1, 1, T, S, dtype=torch.bool)
-    if causal:
-        hidden = hidden | ~torch.ones(T, S, dtype=torch.bool).tril(S - T + diagonal)
-    if padding:
-        hidden = hidden | (mask < 0)
+    scores = query @ key.transpose(-1, -2) * (1 / math.sqrt(scaled_by or d))
+    hidden = hidden_by_hand(T, S, mask, **slip)
     if late:
         return scores.softmax(dim=axis).masked_fill(hidden, 0.0)
     return scores.masked_fill(hidden, -1e30).softmax(dim=axis)
 
 
-def attention_by_hand(query, key, value, mask, *, mixed=False, **slip) -> Tensor:
-    """Return the weighted values, heads merged, [B, T, h·d]; or with one of the usual mistakes."""
+def attention_by_hand(query, key, value, mask, real, *, mixed=False, **slip) -> Tensor:
+    """Return the weighted values of real positions, heads merged, [N, h·d]; or with one of the
+    usual mistakes."""
     merged = weights_by_hand(query, key, mask, **slip) @ value
-    return (merged if mixed else merged.transpose(1, 2)).reshape(len(query), query.size(2), -1)
+    return (merged if mixed else merged.transpose(1, 2)).reshape(*real.shape, -1)[real]
 
 
 def add(cases: Cases) -> None:
@@ -251,10 +236,8 @@ def add(cases: Cases) -> None:
 def layer(cases: Cases, reference) -> None:
     x = torch.randn(2, 7, SMALL["hidden_size"])
     mask = torch.tensor([[0.0] * 7, [LOW, LOW, *[0.0] * 5]]).view(2, 1, 1, 7)
+    full, unpadded = (LOW * hidden_by_hand(7, 7, mask, padding=p) for p in (True, False))
     real = mask.view(2, 7) == 0
-    future = torch.ones(7, 7, dtype=torch.bool).triu(1)
-    full = mask.expand(2, 1, 7, 7).masked_fill(future, LOW)
-    unpadded = torch.zeros_like(full).masked_fill(future, LOW)
     for number, block in enumerate(reference.transformer.h):
 
         def by_hand(norm1=block.ln_1, norm2=block.ln_2, bend=block.mlp.act, post=False, skip1=1,
@@ -293,40 +276,31 @@ def layer(cases: Cases, reference) -> None:
 def embedding(cases: Cases, state: dict[str, Tensor]) -> None:
     ids = torch.randint(SMALL["vocab_size"], (3, 6))
     words, places = state["word_embedding.weight"], state["pos_embedding.weight"]
+    token, right = words[ids], words[ids] + places[:6]
     cases.add(
         "embed",
         {"ids": ids},
-        words[ids] + places[:6],
+        right,
         {
-            "the positions are missing": words[ids],
+            "the positions are missing": token,
             "the tokens are missing": places[:6].expand(3, 6, -1),
-            "the first position is 0": words[ids] + places[1:7],
-            "the two embeddings are added, not multiplied": words[ids] * places[:6],
-            "GPT-2 does not scale the embeddings": (words[ids] + places[:6])
-            * math.sqrt(SMALL["hidden_size"]),
-            "positions count along a row, not along the batch": words[ids] + places[:3, None],
+            "the first position is 0": token + places[1:7],
+            "the two embeddings are added, not multiplied": token * places[:6],
+            "GPT-2 does not scale the embeddings": right * math.sqrt(SMALL["hidden_size"]),
+            "positions count along a row, not along the batch": token + places[:3, None],
         },
     )
     positions = torch.randperm(18).view(3, 6)
-    cases.add(
-        "embed: positions",
-        {"positions": positions},
-        words[ids] + places[positions],
-        {
-            "each row has positions of its own": words[ids] + places[positions[:1]],
-            "positions are taken as they are, from 0": words[ids] + places[positions + 1],
-        },
-        also=[words[ids] + places[:6]],
-    )
+    mistakes = {
+        "each row has positions of its own": token + places[positions[:1]],
+        "positions are taken as they are, from 0": token + places[positions + 1],
+    }
+    at_positions = token + places[positions]
+    cases.add("embed: positions", {"positions": positions}, at_positions, mistakes, also=[right])
     for name, shape in (("3 dimensions", (2, 5)), ("2 dimensions", (2,))):
         hidden = torch.randn(*shape, SMALL["hidden_size"])
+        norm = (state[f"final_layer_norm.{part}"] for part in ("weight", "bias"))
         logits = hidden @ words.T
-        normed = F.layer_norm(
-            hidden,
-            hidden.shape[-1:],
-            state["final_layer_norm.weight"],
-            state["final_layer_norm.bias"],
-        )
         cases.add(
             f"hidden_state_to_token: {name}",
             {"hidden": hidden},
@@ -335,7 +309,10 @@ def embedding(cases: Cases, state: dict[str, Tensor]) -> None:
                 "logits, not probabilities": logits.softmax(-1),
                 "logits, not log-probabilities": logits.log_softmax(-1),
                 "logits, not the most probable token": logits.argmax(-1),
-                "the state has been normalized already": normed @ words.T,
+                "the state has been normalized already": F.layer_norm(
+                    hidden, hidden.shape[-1:], *norm
+                )
+                @ words.T,
             },
         )
 

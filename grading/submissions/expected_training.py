@@ -1,5 +1,6 @@
 """Cases of sections 3.3 to 4.3: AdamW, the loss, steps of training, generation. For instructors."""
 
+from copy import deepcopy
 from itertools import product
 
 import numpy as np
@@ -7,57 +8,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from config import GPT2Config
-from grading.checks.cases import SMALL
-from grading.checks.model import hidden_states, hugging_face_model
+from grading.checks.cases import LEARNING_RATE, SMALL
+from grading.checks.model import hidden_states
 from grading.checks.optimizer import SETTINGS
-from grading.checks.training import LEARNING_RATE, LOSSES, STEPS
+from grading.checks.training import LOSSES, STEPS
 
 PAD = SMALL["pad_token_id"]
+SLIPS = {  # what goes wrong in AdamW, as arguments of `adamw_by_hand`
+    "epsilon is added outside the root": [{"eps_inside": True}],
+    "the root is missing": [{"root": False}],
+    "the second moment takes the squared gradient": [{"squared": False}],
+    "the bias is corrected twice: in m̂ and v̂, and again in the step size": [
+        *({"corrections": pair} for pair in ((2, 1), (2, 2), (2, 0))),
+        {"scaled": True},
+    ],
+    "m̂ is not corrected": [{"corrections": (0, 1)}],
+    "v̂ is not corrected": [{"corrections": (1, 0)}],
+    "correct the bias if, and only if, correct_bias": [
+        {"correct_bias": flag} for flag in (True, False)
+    ],
+    "the decay is decoupled: it is no part of the gradient": [{"coupled": True}],
+    "the decay is scaled by the learning rate": [{"decay_times_lr": False}],
+    "the weight decay is missing": [{"weight_decay": 0.0}],
+}
 
 
 def adamw(cases, seed: int) -> None:
     gradients = np.random.default_rng(seed).normal(size=(12, 3, 2))
     gradients *= np.geomspace(0.01, 10, 12)[:, None, None]
-    slips = {
-        "epsilon is added outside the root": [{"eps_inside": True}],
-        "the root is missing": [{"root": False}],
-        "the second moment takes the squared gradient": [{"squared": False}],
-    }
-    corrections = {  # how often (m, v) are
-        "the bias is corrected twice: in m̂ and v̂, and again in the step size": [
-            *({"corrections": pair} for pair in ((2, 1), (2, 2), (2, 0))),
-            {"scaled": True},
-        ],
-        "m̂ is not corrected": [{"corrections": (0, 1)}],
-        "v̂ is not corrected": [{"corrections": (1, 0)}],
-    }
-    decays = {
-        "the decay is decoupled: it is no part of the gradient": [{"coupled": True}],
-        "the decay is scaled by the learning rate": [{"decay_times_lr": False}],
-        "the weight decay is missing": [{"weight_decay": 0.0}],
-    }
     for name, hyper in SETTINGS.items():
-        mistakes = slips | (corrections if hyper["correct_bias"] else {})
-        mistakes |= decays if hyper["weight_decay"] else {}
-        mistakes["correct the bias if, and only if, correct_bias"] = [
-            {"correct_bias": not hyper["correct_bias"]}
-        ]
-        right = [
+        right, *also = (
             adamw_by_hand(gradients, **hyper, eps_corrected=eps, decay_first=first)
             for eps, first in product((True, False), (False, True))
-        ]
-        cases.add(
-            f"AdamW: {name}",
-            {"gradients": gradients},
-            right[0],
-            {
-                text: [adamw_by_hand(gradients, **{**hyper, **slip}) for slip in variants]
-                for text, variants in mistakes.items()
-            },
-            also=right[1:],
-            apart=1e-8,
         )
+        mistakes = {
+            hint: [adamw_by_hand(gradients, **hyper | slip) for slip in slips]
+            for hint, slips in SLIPS.items()
+        }
+        inputs = {"gradients": gradients}
+        cases.add(f"AdamW: {name}", inputs, right, mistakes, also=also, apart=1e-8)
 
 
 def adamw_by_hand(
@@ -86,58 +75,56 @@ def adamw_by_hand(
 # ---- Sections 3.4 to 4.3 -----------------------------------------------------------------------
 
 
+@torch.no_grad()
 def loss(cases, reference) -> None:
     """Three texts; the padding token ends each, as end-of-text, and is inside the first."""
     texts = [torch.randint(PAD, (length,)) for length in (8, 5, 3)]
     for text in texts:
         text[-1] = PAD
     texts[0][3] = PAD
-    log_p = [log_probabilities(reference, text) for text in texts]
-    following = list(zip(log_p, texts, strict=True))
-    each = [-p[:-1].gather(1, t[1:, None]).flatten() for p, t in following]
-    every, of_rows = torch.cat(each), torch.stack([losses.mean() for losses in each])
-    itself = [  # with or without the first token, which is no label
-        torch.cat([-p[a:].gather(1, t[a:, None]).flatten() for p, t in following]) for a in (0, 1)
-    ]
-    no_ends = every[torch.cat([t[1:] for t in texts]) != PAD]
+    alone = [(reference(text[None]).logits, text[None]) for text in texts]
+    each = [_cross_entropy(logits[:, :-1], text[:, 1:]) for logits, text in alone]
+    # With or without the first token, which is no label.
+    itself = [[_cross_entropy(x[:, a:], text[:, a:]) for x, text in alone] for a in (0, 1)]
+    every = torch.cat(each)
+    no_ends = every[torch.cat([text[1:] for text in texts]) != PAD]
     for name, reduction in LOSSES.items():
         ids, mask = _padded(texts, 40 if name == "full length" else 8, left=name == "left")
-        reduced = {"mean": torch.Tensor.mean, "sum": torch.Tensor.sum, "none": torch.clone}
-        reduce = reduced[reduction]
+        reduce = {"mean": torch.mean, "sum": torch.sum, "none": torch.clone}[reduction]
+        states = [
+            hidden_states(reference, ids, mask, masked=masked, from_column=column)
+            for masked, column in product((True, False), (False, True))
+        ]
+        logits = [reference.lm_head(each[:, :-1]) for each in states]
+        all_labels = [_cross_entropy(each, ids[:, 1:]) for each in logits]
+        own, read = _cross_entropy(logits[0], ids[:, :-1]), mask[:, :-1].bool()
+        after_a_token = read & F.pad(read[:, :-1], (1, 0))
+        shifted = [own[seen.flatten()] for seen in (read, after_a_token)]
         mistakes = {
             "labels that equal pad_token_id are lost, and with them every end of text: "
             "the mask says what is a pad": reduce(no_ends),
-            "position i predicts token i + 1, not token i": [reduce(each) for each in itself],
+            "position i predicts token i + 1, and not its own": [
+                reduce(losses) for losses in (*map(torch.cat, itself), *shifted)
+            ],
+            "pads are counted": [reduce(losses) for losses in all_labels],
+            "`reduction` says whether it is the mean of the labels' losses, their sum, or all": [
+                every.mean(),
+                every.sum(),
+            ],
         }
-        logits = [
-            reference.lm_head(hidden_states(reference, ids, seen, positions))
-            for seen in (mask, None)
-            for positions in ((mask.cumsum(1) - 1).clamp(min=0), torch.arange(ids.size(1))[None])
-        ]
-        all_labels = [_cross_entropy(each[:, :-1], ids[:, 1:]) for each in logits]
-        own, real = _cross_entropy(logits[0][:, :-1], ids[:, :-1]), mask[:, :-1].bool()
-        labelled = real & F.pad(real[:, :-1], (1, 0))
-        mistakes["position i predicts token i + 1, and not its own"] = [
-            reduce(own[seen.flatten()]) for seen in (real, labelled)
-        ]
-        mistakes["pads are counted"] = [reduce(each) for each in all_labels]
-        also = []
+        labelled, also = (mask[:, 1:] > 0).flatten(), []
         if name == "left":  # positions may count from a row's first column
-            real = (mask[:, 1:] * mask[:, :-1]).flatten().bool()
-            also = [reduce(all_labels[1][real])]
+            also = [reduce(all_labels[1][labelled & read.flatten()])]
         else:
-            after_a_token = mask[:, :-1].flatten().bool()
-            first_pads = all_labels[0][after_a_token]
+            first_pads = all_labels[0][read.flatten()]
             mistakes["the first pad after each text is counted"] = reduce(first_pads)
         if reduction == "mean":
-            mistakes["the mean over the tokens, not their sum"] = every.sum()
+            of_rows = torch.stack([losses.mean() for losses in each])
             mistakes["every token has the same weight, not every row"] = of_rows.mean()
             numbers = len(texts), mask.sum(), ids.numel(), ids[:, 1:].numel()
             mistakes["divide by the number of labels"] = [every.sum() / n for n in numbers]
-        elif reduction == "sum":
-            mistakes['reduction="sum" is the sum over the tokens, not their mean'] = every.mean()
-        else:
-            zeros = torch.where((mask[:, 1:] > 0).flatten(), all_labels[0], 0.0)
+        elif reduction == "none":
+            zeros = torch.where(labelled, all_labels[0], 0.0)
             mistakes["only real labels, one after the other: (N,)"] = zeros
         cases.add(f"loss: {name}", {"ids": ids, "mask": mask}, reduce(every), mistakes, also=also)
     # Fine-tuning: only the last token of each row has a label.
@@ -146,17 +133,15 @@ def loss(cases, reference) -> None:
     for row, text in enumerate(texts):
         labels[row, len(text) - 1] = text[-1]
     at_label = torch.stack([losses[-1] for losses in each])
-    at_itself = torch.stack([-p[-1, t[-1]] for p, t in following])
-    cases.add(
-        "loss: labels",
-        {"ids": ids, "mask": mask, "labels": labels},
-        at_label.mean(),
-        {
-            "only the label counts, not the whole text": every.mean(),
-            "a label is predicted from the position before it": at_itself.mean(),
-            "the mean over the labels, not their sum": at_label.sum(),
-        },
-    )
+    mistakes = {
+        "only the label counts, not the whole text": every.mean(),
+        "a label is predicted from the position before it": torch.stack(
+            [losses[-1] for losses in itself[0]]
+        ).mean(),
+        "the mean over the labels, not their sum": at_label.sum(),
+    }
+    inputs = {"ids": ids, "mask": mask, "labels": labels}
+    cases.add("loss: labels", inputs, at_label.mean(), mistakes)
 
 
 def _padded(texts: list[Tensor], width: int, left: bool = False) -> tuple[Tensor, Tensor]:
@@ -172,10 +157,11 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
 
 
-@torch.no_grad()
-def log_probabilities(reference, text: Tensor) -> Tensor:
-    """[T, vocab] of one text without pads."""
-    return reference(text[None]).logits[0].log_softmax(-1)
+NO_STEP = {
+    "clear the gradients of the step before": {"clear": "never"},
+    "nothing is learned: call the optimizer after the backward pass": {"update": "never"},
+    "the loss grows": {"sign": -1.0},
+}
 
 
 def steps(cases, reference) -> None:
@@ -183,63 +169,85 @@ def steps(cases, reference) -> None:
     texts = [[torch.randint(PAD, (n,)) for n in lengths] for lengths in ((9, 7, 2), (4, 3, 3))]
     pairs = zip(*(_padded(batch, 9) for batch in texts), strict=True)
     ids, masks = (torch.stack(both * 4)[:7] for both in pairs)  # again, with a lower loss
-
-    def losses(accumulate, *, share="label", clear="step", step="step", sign=1.0, reported=None,
-               scale="share") -> Tensor:  # fmt: skip
-        """Return the loss of each step; `clear` and `step` say after what."""
-        model = hugging_face_model(GPT2Config(**SMALL), spread=0.4)
-        model.load_state_dict(reference.state_dict())
-        optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-        results = []
-        for start in range(0, len(ids), accumulate):
-            batches = range(start, min(start + accumulate, len(ids)))
-            number = sum(int(masks[i][:, 1:].sum()) for i in batches)
-            parts = []
-            for i in batches:
-                if clear == "before each batch":
-                    optimizer.zero_grad()
-                each = _cross_entropy(model(ids[i]).logits[:, :-1], ids[i][:, 1:])
-                each = each[masks[i][:, 1:].flatten().bool()]
-                by = {
-                    "label": number,
-                    "batch": len(each),
-                    "mean of means": len(each) * len(batches),
-                }
-                part = each.sum() / by[share]
-                (sign * part * (number if scale == "sum" else 1.0)).backward()
-                parts.append(part.item())
-                if step == "batch":
-                    optimizer.step()
-                    optimizer.zero_grad()
-            if step == "step":
-                optimizer.step()
-            if clear == "step":
-                optimizer.zero_grad()
-            results.append(parts[-1] if reported == "last" else sum(parts))
-        return torch.tensor(results)
-
-    slips = {
-        "clear the gradients of the step before": {"clear": "never"},
-        "nothing is learned: call the optimizer after the backward pass": {"step": "never"},
-        "the loss grows": {"sign": -1.0},
-        "the gradient is that of the mean, not of the sum": {"scale": "sum"},
-    }
-    of_many = {
-        "a step is the mean over all its labels, not a sum of means": {"share": "batch"},
-        "every label has the same weight, not every batch": {"share": "mean of means"},
-        "clear the gradients once a step, not before each batch": {"clear": "before each batch"},
-        "one update for all batches of a step": {"step": "batch"},
-        "the loss of a step is that of all its batches, not of the last": {"reported": "last"},
+    batches = list(zip(ids, masks, ids.masked_fill(masks == 0, -100), strict=True))
+    slips = NO_STEP | {
+        "the gradient is that of the mean, not of the sum": {"scaled": True},
+        "a step is the mean over all its labels, not a sum of means": {"per": "batch"},
+        "every label has the same weight, not every batch": {"per": "mean of means"},
+        "clear the gradients once a step, not before each batch": {"clear": "before a batch"},
+        "one update for all batches of a step": {"update": "each batch"},
+        "the loss of a step is that of all its batches, not of the last": {"last": True},
     }
     for accumulate in STEPS:
-        mistakes = slips | (of_many if accumulate > 1 else {})
-        cases.add(
-            f"steps: {accumulate}",
-            {"ids": ids, "masks": masks},
-            losses(accumulate),
-            {text: losses(accumulate, **slip) for text, slip in mistakes.items()},
-            apart=2e-3,
-        )
+
+        def losses(accumulate=accumulate, **slip) -> Tensor:
+            return train_by_hand(reference, batches, accumulate, **slip)[0]
+
+        inputs = {"ids": ids, "masks": masks}
+        cases.add_slips(f"steps: {accumulate}", inputs, losses, slips, apart=2e-3)
+
+
+def finetuning(cases, reference) -> None:
+    """Three steps on two batches in which the pad also occurs as a token, and as an answer."""
+    ids = torch.randint(PAD, (2, 3, 9))
+    mask = (torch.arange(9) < torch.tensor([[9], [6], [4]])).long().expand(2, 3, 9)
+    ids[:, :, 2], ids[0, 2, 3] = PAD, PAD
+    ids = ids.masked_fill(mask == 0, PAD)
+    labels = torch.full_like(ids, -100)
+    for row, answer in enumerate((2, 1, 1)):  # so many tokens are labels, the last of the row
+        end = int(mask[0, row].sum())
+        labels[:, row, end - answer : end] = ids[:, row, end - answer : end]
+
+    def train(labels=labels, **slip) -> tuple[Tensor, Tensor]:
+        batches = [(ids[i], mask[i], labels[i]) for i in (0, 1, 0)]
+        return train_by_hand(reference, batches, **slip)
+
+    slips = NO_STEP | {
+        "position i predicts token i + 1, not token i": {"shift": 0},
+        "the mean over the labels, not their sum": {"per": "step"},
+        "only the labels count, not the whole text": {"labels": ids.masked_fill(mask == 0, -100)},
+        "-100 marks what is ignored, not the padding token": {
+            "labels": labels.masked_fill(labels == PAD, -100)
+        },
+    }
+    inputs = {"ids": ids, "mask": mask, "labels": labels}
+    cases.add_slips("fine-tuning: losses", inputs, lambda **slip: train(**slip)[0], slips)
+    cases.add("fine-tuning: weights", {}, train()[1])
+
+
+def train_by_hand(
+    reference, batches, accumulate=1, *, shift=1, per="label", clear="after a step", update="step",
+    sign=1.0, scaled=False, last=False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the loss of each step, and the token embedding in the end; or with one of the usual
+    mistakes.
+
+    A batch is ids, mask and labels, [B, T] each.
+    """
+    model, results = deepcopy(reference), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    for start in range(0, len(batches), accumulate):
+        step = batches[start : start + accumulate]
+        counts = [int((labels[:, 1:] != -100).sum()) for *_, labels in step]
+        parts = []
+        for (ids, mask, labels), count in zip(step, counts, strict=True):
+            if clear == "before a batch":
+                optimizer.zero_grad()
+            logits = model(ids, attention_mask=mask).logits[:, : ids.size(1) - shift]
+            total = _cross_entropy(logits, labels[:, shift:]).sum()  # 0 at -100
+            shares = {"label": sum(counts), "batch": count, "step": 1}
+            part = total / (shares | {"mean of means": count * len(step)})[per]
+            (sign * part * (sum(counts) if scaled else 1)).backward()
+            parts.append(part.item())
+            if update == "each batch":
+                optimizer.step()
+                optimizer.zero_grad()
+        if update == "step":
+            optimizer.step()
+        if clear == "after a step":
+            optimizer.zero_grad()
+        results.append(parts[-1] if last else sum(parts))
+    return torch.tensor(results), model.transformer.wte.weight
 
 
 def generation(cases, reference) -> None:
@@ -260,11 +268,8 @@ def generation(cases, reference) -> None:
 
 def _greedy(reference, ids: Tensor, mask: Tensor, new: int, *, from_column=False) -> Tensor:
     for _ in range(new):
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        positions = torch.arange(ids.size(1))[None] if from_column else positions
-        with torch.no_grad():
-            logits = reference.lm_head(hidden_states(reference, ids, mask, positions)[:, -1])
-        top = logits.topk(2)
+        states = hidden_states(reference, ids, mask, from_column=from_column)
+        top = reference.lm_head(states[:, -1]).topk(2)
         assert (top.values[:, 0] - top.values[:, 1] > 1e-3).all(), "a tie"
         ids = torch.cat([ids, top.indices[:, :1]], dim=1)
         mask = F.pad(mask, (0, 1), value=1)

@@ -1,33 +1,24 @@
 """The checks pass for right code in any style, and each catches the mistakes of its exercise."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import warnings
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from config import GPT2Config
 from grading.checks import CHECKS, check
 from grading.checks.cases import CASES
 from grading.checks.findings import Findings, Report, run
 from grading.checks.places import FILES, PARTS, WHOLE, explain
-from grading.edition.release import SHAPE, student_edition, write
-from grading.submissions.expected import all_cases
+from grading.edition.release import checked, enter, processes, student_edition, write
+from grading.submissions.expected import all_cases, fresh_cases
 from grading.submissions.package import alone, functions, own_files, together
 from tests import ROOT
 from tests.grading.mutations import MUTATIONS, edited
 from tests.grading.solutions import SOLUTIONS, solved
-from tests.killing import processes
 
-OURS = ("config", "console", "utils", "gpt2", "optim", "exercises", "experiments")
-OURS += ("grading", "data")
 ATTENTION, LAYER, TRAIN = "gpt2/attention.py", "gpt2/layer.py", "gpt2/train.py"
 
 
@@ -37,48 +28,44 @@ def edition():
     return student_edition([])
 
 
-def test_the_cases_are_what_the_formulas_give():
+@pytest.fixture(scope="module")
+def lines_of():
+    """A function from packages, each with the exercises to check, to their reports' lines."""
+    with processes().Pool(2) as pool:
+        yield lambda folder, *jobs: pool.starmap(
+            lines_in, [(folder / f"{i}", *job) for i, job in enumerate(jobs)], chunksize=1
+        )
+
+
+def lines_in(folder: Path, files: dict[str, bytes], *exercises: str) -> list[tuple]:
+    write(files, folder)
+    enter(folder)
+    return [(each.state, *each.line()) for each in checked(*exercises)]
+
+
+def test_the_cases_are_what_the_formulas_give_and_others_for_another_seed():
     made = all_cases()
     with safe_open(CASES, framework="pt") as file:
         assert json.loads(file.metadata()["hints"]) == made.hints
         assert set(file.keys()) == made.tensors.keys()
         for name, tensor in made.tensors.items():
             torch.testing.assert_close(file.get_tensor(name), tensor, msg=name)
+    other = fresh_cases(1).tensors
+    kept = [name for name, t in made.tensors.items() if torch.equal(t, other[name])]
+    kept = [name for name in kept if name.endswith("|expected") and "causal mask" not in name]
+    assert kept == ["model|expected"]  # which holds nothing
 
 
 def test_our_own_code_passes_every_check():
-    report = check(config=GPT2Config(**SHAPE))
+    report = Report(checked())
     assert report, str(report)
     assert "\n" not in str(report) and str(report).startswith("[OK  ] attention, add, ")
     assert str(check("add")) == "[OK  ] add: 5 of 5 as expected"
     assert [each.exercise for each in report.checks] == list(CHECKS)
 
 
-def checked(folder: Path, files: dict[str, bytes], exercises: tuple[str, ...]) -> list[tuple]:
-    """Write a package to a new folder; return the lines of a report on it."""
-    write(files, folder)
-    for name in list(sys.modules):
-        if name.split(".")[0] in OURS:
-            del sys.modules[name]
-    sys.path[:] = [str(folder), *(p for p in sys.path if "unpacked" not in p and Path(p) != ROOT)]
-    os.chdir(folder)
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    from config import GPT2Config as TheirConfig
-    from grading.checks import check as their_check
-
-    report = their_check(*exercises, config=TheirConfig(**SHAPE))
-    return [(each.state, *each.line()) for each in report.checks]
-
-
-def all_checked(folder: Path, jobs: list[tuple[dict[str, bytes], tuple[str, ...]]]) -> list:
-    jobs = [(folder / f"unpacked-{i}", *job) for i, job in enumerate(jobs)]
-    with processes().Pool(2) as pool:
-        return pool.starmap(checked, jobs, chunksize=1)
-
-
 @pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
-def test_every_mutation_costs_its_own_points_and_says_why(share, tmp_path, edition):
+def test_every_mutation_costs_its_own_points_and_says_why(share, tmp_path, edition, lines_of):
     """It fails its own check, with the hint that fits; what else is in its file passes.
 
     One of four, or all of them.
@@ -86,71 +73,74 @@ def test_every_mutation_costs_its_own_points_and_says_why(share, tmp_path, editi
     jobs, whose = [], []
 
     def job(package: dict[str, bytes], name: str, wrong: str = "", hint: str = "") -> None:
-        if (package, (name,)) not in jobs:
-            jobs.append((package, (name,)))
+        if (package, name) not in jobs:
+            jobs.append((package, name))
             whose.append((name, wrong, hint))
 
-    for exercise, file, wrong, edits, *hint in MUTATIONS[::share]:
-        theirs = edition | {file: edited(edition[file].decode(), edits).encode()}
-        own = alone if exercise in functions() else lambda _, theirs: together(WHOLE, theirs)
-        job(own(exercise, theirs), exercise, wrong, *hint)
+    mutations = [(*key, *each) for key, group in MUTATIONS.items() for each in group]
+    assert len(mutations) >= 113
+    for exercise, file, wrong, hint, *edits in mutations[::share]:
+        theirs = edition | {file: edited(edition[file].decode(), *edits).encode()}
+        own = alone(exercise, theirs) if exercise in functions() else together(WHOLE, theirs)
+        job(own, exercise, wrong, hint)
         for name in functions().keys() - {exercise}:
             if file in functions()[name]:
                 job(alone(name, theirs), name)
         if exercise in PARTS:
             job(together([name for name in WHOLE if name != exercise], theirs), "sanity check")
-    assert len(MUTATIONS) >= 90
     odd = []
-    for (name, wrong, hint), (line,) in zip(whose, all_checked(tmp_path, jobs), strict=True):
+    for (name, wrong, hint), (line,) in zip(whose, lines_of(tmp_path, *jobs), strict=True):
         if line[0] != ("failed" if wrong else "passed") or not re.search(hint, f"{line}"):
             odd.append((name, wrong, *line))
     assert not odd, "\n".join(map(str, odd))
 
 
-def test_every_exercise_has_mutations_in_its_file():
-    assert Counter(exercise for exercise, *_ in MUTATIONS).keys() == CHECKS.keys()
+def test_every_exercise_has_mutations_and_stands_in_its_file():
+    assert {exercise for exercise, _ in MUTATIONS} == CHECKS.keys()
     assert {name: {FILES[name]} for name in functions()} == {
         n: {*f} for n, f in functions().items()
     }
 
 
 @pytest.mark.parametrize("style", SOLUTIONS)
-def test_right_code_in_any_style_passes_every_check(style, tmp_path, edition):
-    changed = dict(edition)
-    for file in set(FILES.values()):
-        text = (ROOT / file).read_text(encoding="utf-8")
-        text = solved(text, SOLUTIONS[style], file)
-        changed[file] = f"import math\nimport einops\nfrom einops import rearrange\n{text}".encode()
-    (lines,) = all_checked(tmp_path, [(changed, ())])
-    assert len(lines) == len(CHECKS)
+def test_right_code_in_any_style_passes(style, tmp_path, edition, lines_of):
+    """In all checks, or in those of what the style has of its own."""
+    changed = {
+        file: solved((ROOT / file).read_text(encoding="utf-8"), style, file).encode()
+        for file in FILES.values()
+    }
+    own = dict.fromkeys(heading.rstrip(" 23") for heading in SOLUTIONS[style])
+    names = CHECKS if style == "course" else (*own, "sanity check")
+    (lines,) = lines_of(tmp_path, (edition | changed, *names))
+    assert len(lines) == len(names)
     assert [line for line in lines if line[0] != "passed"] == []
 
 
-def test_a_file_that_cannot_be_imported_fails_its_own_exercises_alone(tmp_path, edition):
-    train, layer = edition[TRAIN].decode(), edition[LAYER].decode()
-    broken = {TRAIN: f"import no_such_module\n{train}"}
-    broken[LAYER] = layer.replace("def add(", "def def add(")
-    (lines,) = all_checked(tmp_path, [(edition | {n: t.encode() for n, t in broken.items()}, ())])
-    states = dict(zip(CHECKS, lines, strict=True))
-    for name, (state, _, _, text, _) in states.items():
+def test_a_file_that_cannot_be_imported_fails_its_own_exercises_alone(tmp_path, edition, lines_of):
+    broken = {
+        TRAIN: b"import no_such_module\n" + edition[TRAIN],
+        LAYER: edition[LAYER].replace(b"def add(", b"def def add("),
+    }
+    (lines,) = lines_of(tmp_path, (edition | broken,))
+    for name, (state, _, _, text, _) in zip(CHECKS, lines, strict=True):
         if name in ("attention", "AdamW.step", "parameter count", "training costs"):
             assert state == "passed", text
         elif FILES[name] == LAYER:
             assert state == "failed", text
             assert text.startswith("gpt2/layer.py cannot be imported: SyntaxError: "), text
-        elif name != "pretraining step":
+        elif name == "pretraining step":
+            why = "ModuleNotFoundError: No module named 'no_such_module' (line 1)"
+            assert text == f"gpt2/train.py cannot be imported: {why}"
+        else:
             assert state == "waits", text
             assert text.startswith("waits for gpt2/layer.py, which cannot be imported: "), text
-    state, _, _, text, _ = states["pretraining step"]
-    why = "ModuleNotFoundError: No module named 'no_such_module' (line 1)"
-    assert text == f"gpt2/train.py cannot be imported: {why}"
 
 
-def test_what_fails_because_of_another_exercise_says_so(tmp_path, edition):
+def test_what_fails_because_of_another_exercise_says_so(tmp_path, edition, lines_of):
     wrong = edition[ATTENTION].replace(b".triu(S - T + 1)", b".triu(S - T + 2)")
     wrong = wrong.replace(b"is_causal = True", b"is_causal = False")
     names = ("attention", "add", "layer forward", "generation")
-    (lines,) = all_checked(tmp_path, [(edition | {ATTENTION: wrong}, names)])
+    (lines,) = lines_of(tmp_path, (edition | {ATTENTION: wrong}, *names))
     follows = ("waits", "WAIT")
     assert [line[:2] for line in lines] == [("failed", "FAIL"), ("passed", "OK"), follows, follows]
     assert lines[2][3] == "follows from attention, whose own check says why"
@@ -204,34 +194,18 @@ def test_an_error_names_the_line_of_the_code_under_test_and_none_of_torch():
 
 
 def test_the_first_failure_ends_a_check_and_shows_result_and_hint():
-    findings = Findings("add", stops=True)
-
     def two_failures(findings):
         right, wrong = torch.zeros(2), torch.ones(2)
         findings.close("sum", wrong, right, hints=[("far", right + 5), ("near", wrong)], hint="?")
         raise AssertionError
 
-    assert run("add", two_failures, findings).found[0].hint == "near"
-    assert str(Report([findings])) == (
+    assert str(Report([run("add", two_failures)])) == (
         "[FAIL] add: sum: got largest difference 1.0e+00, expected at most 1e-05\n       hint: near"
     )
 
 
-def test_make_test_shows_what_fails_apart_from_what_is_to_do(tmp_path):
-    files = student_edition(["embed"])
-    files[LAYER] = files[LAYER].replace(b"return input + dropout", b"return dropout")
-    write(files, tmp_path)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "add or embed"]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "1 failed, 1 skipped" in outcome.stdout.splitlines()[-1], outcome.stdout
-    assert "[TODO] embed: not written yet" in outcome.stdout
-    assert "[FAIL] add: the sum: got largest difference" in outcome.stdout
-    assert "hint: the input is missing" in outcome.stdout
-
-
 def test_the_table_escapes_what_code_says():
-    findings = Findings("add")
-    findings.true("<b>", False, "<script>", "x", "a & b")
+    findings = run("add", lambda found: found.true("<b>", False, "<script>", "x", "a & b"))
     table = Report([findings])._repr_html_()
     assert "<script>" not in table and "&lt;script&gt;" in table and "a &amp; b" in table
 

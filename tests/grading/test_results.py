@@ -25,10 +25,9 @@ from gpt2.text import TextDataset, unigram_entropy
 from gpt2.xnli import LANGUAGES, XNLIDataset
 from grading.checks import results as graded
 from grading.checks.results import MIME, RESULTS, SETTINGS, Result, check_claim
-from tests import ROOT
+from tests import ROOT, SAMPLE
 
-SAMPLE = ROOT / "data" / "sample"
-TOY_NOTE = "sample run: embedded text, toy model, embedded NLI set"
+NOTE = "sample run: embedded text, toy model, embedded NLI set"
 
 
 # ---- Claims ------------------------------------------------------------------------------------
@@ -144,7 +143,7 @@ def test_what_is_wrong_is_named_beside_what_was_expected(name, where, value, wha
 
 def test_chance_fails_the_official_model_and_not_a_toy():
     chance = {"run": "english-0b90e8c9", **row("en", 0.35, 60)}
-    sample = check_claim("dev accuracy", {**chance, "note": TOY_NOTE})
+    sample = check_claim("dev accuracy", {**chance, "note": NOTE})
     assert sample.state == "passed"
     expected = "not expected of a sample run (toy model, embedded NLI set)"
     assert sample.found[-1].expected.endswith(expected)
@@ -199,17 +198,14 @@ def is_readable(findings):
     assert str(result) and "<table>" in result._repr_mimebundle_()["text/html"]
 
 
-@settings(max_examples=200)
-@given(st.sampled_from(list(RESULTS)) | anything, anything)
-def test_whatever_json_holds_is_a_finding_and_no_exception(name, claim):
-    findings = check_claim(name, claim)
-    is_readable(findings)
-    assert findings.state == "failed"
+@given(anything)
+def test_any_name_is_a_finding_and_no_exception(name):
+    is_readable(check_claim(name, {}))
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(st.data())
-def test_any_changed_claim_is_judged_without_an_exception(data):
+def test_any_claim_is_judged_without_an_exception(data):
     name = data.draw(st.sampled_from(list(RESULTS)))
     claim = FULL[name]
     for _ in range(data.draw(st.integers(1, 3))):
@@ -226,8 +222,6 @@ def test_nested_lists_without_end_are_a_finding():
 
 
 # ---- Claims of real runs -----------------------------------------------------------------------
-
-NOTE = TOY_NOTE
 
 
 @pytest.fixture(scope="module")
