@@ -50,10 +50,8 @@ def anonymous(folder: Path) -> list[Grade]:
     Names of students and of what they handed in, and times, are taken out of all texts; what is
     written in answers is not read for other names.
     """
-    seed, grades = (
-        read_shared(folder).get("seed", ""),
-        [each for each in load(folder) if each.items],
-    )
+    seed = read_shared(folder).get("seed", "")
+    grades = [each for each in load(folder) if each.items]
     grades.sort(key=lambda each: hashlib.blake2b(f"{seed} {each.student}".encode()).digest())
     nameless = []
     for number, grade in enumerate(grades, start=1):
