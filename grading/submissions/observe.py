@@ -53,7 +53,7 @@ class Folder:
         with other_cases(cases.tensors, cases.hints):
             for name, number in numbers.items():
                 record = self.out / OBSERVED.format(number)
-                if record.is_file() and self._is_inside(record):
+                if is_inside(self.root, record):
                     found[name] = judge(name, check_function(name, GPT2Config(**SHAPE)), record)
         return found, outcome
 
@@ -84,11 +84,10 @@ class Folder:
         remove(self.out)
         self.out.mkdir()
 
-    def _is_inside(self, path: Path) -> bool:
-        """Whether this is a file of the copy, and no link out of it."""
-        return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(
-            self.root
-        )
+
+def is_inside(root: Path, path: Path) -> bool:
+    """Whether this is a file in the folder, and no link, nor below a link."""
+    return path.is_file() and path.resolve() == root.resolve() / path.relative_to(root)
 
 
 class Copy(Folder):
@@ -174,7 +173,7 @@ class Copy(Folder):
         outcome = self._run("predict", self.out, weights, file, limits=limits, hidden=answers)
         found = self.out / "predictions.safetensors"
         try:
-            if not self._is_inside(found) or found.stat().st_size > LARGEST:
+            if not is_inside(self.root, found) or found.stat().st_size > LARGEST:
                 raise ValueError
             tokens = load_file(found)["answers"]
             if tokens.shape != (len(prompts),) or tokens.dtype != torch.int64:
@@ -193,7 +192,7 @@ class Copy(Folder):
         longer = {"wall_seconds": 6 * limits.wall_seconds, "cpu_seconds": 6 * limits.cpu_seconds}
         outcome = self._sandboxed(command, replace(limits, **longer))
         path = folder / Path(notebook).name
-        return (path if self._is_inside(path) else None), _why(outcome)
+        return (path if is_inside(self.root, path) else None), _why(outcome)
 
 
 def _failed(name: str, why: str) -> Findings:
