@@ -21,7 +21,7 @@ from grading.checks import CHECKS
 from grading.checks.findings import Findings
 from grading.checks.results import RESULTS
 from grading.edition.regions import exercises
-from grading.edition.release import FIXED, NOTEBOOK, ROOT, student_edition
+from grading.edition.release import NOTEBOOK, ROOT, student_edition
 from grading.submissions import notebook as notebooks
 from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
@@ -162,7 +162,7 @@ def _graded(root: Path, settings: Settings, flags: list[Flag]) -> dict:
     rubric, edition = settings.rubric, student_edition()
     had_runs = any(root.glob("runs/*/result.json"))  # before any code of the submission runs
     tokens = own_tokens(root, edition)
-    copy = Copy(root, edition, FIXED, settings.sandboxed)
+    copy = Copy(root, settings.sandboxed)
     handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
     path, reading = notebooks.find(copy.root, handed_out, NOTEBOOK)
     edited = "not as handed out; the grader has used its own"

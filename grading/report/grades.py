@@ -4,13 +4,12 @@ Grades are plain data (see grading.grader). Much of their text and all of their 
 submissions: texts are made printable and short, claims are checked for their shape.
 """
 
-import reprlib
 import unicodedata
 from dataclasses import dataclass, field
 
 from grading.checks.findings import MARKS, Finding
 from grading.checks.results import ROW
-from grading.checks.shapes import misfit
+from grading.checks.shapes import misfit, short
 from grading.report.byhand import ByHand
 from grading.submissions.notebook import Flag
 
@@ -76,16 +75,6 @@ class Accuracy:
 
 
 @dataclass
-class Answer:
-    """A written answer, and what was given for it by hand."""
-
-    id: str
-    text: str
-    points: float | None
-    comment: str
-
-
-@dataclass
 class Grade:
     """One student's grade; the student's name is that of the folder, too."""
 
@@ -95,7 +84,7 @@ class Grade:
     worth: float = 0.0  # of a submission of which no item was graded
     flags: list[Flag] = field(default_factory=list)
     notes: list[Flag] = field(default_factory=list)  # that blame nobody
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[dict] = field(default_factory=list)  # id and text; points and comment by hand
     comment: str = ""
     late_days: int = 0
     penalty: float = 0.0
@@ -112,7 +101,7 @@ class Grade:
 
     @property
     def for_answers(self) -> float:
-        return sum(answer.points or 0.0 for answer in self.answers)
+        return sum(answer["points"] or 0.0 for answer in self.answers)
 
     @property
     def points(self) -> float:
@@ -144,7 +133,8 @@ class Grade:
             flags=[flag for flag in flags if flag.kind not in NO_FAULT],
             notes=[flag for flag in flags if flag.kind in NO_FAULT],
             answers=[
-                Answer(id, clean(text, LONGEST), hand.answers.get(id), _comment(hand, id))
+                {"id": id, "text": clean(text, LONGEST), "points": hand.answers.get(id)}
+                | {"comment": _comment(hand, id)}
                 for id, text in raw["answers"].items()
             ],
             comment=clean(hand.comment, LONGEST),
@@ -191,23 +181,9 @@ class Grade:
 
 def clean(value, longest: int = 400) -> str:
     """Any value in so many characters, all of which can be printed and go from left to right."""
-    if not isinstance(value, str):
-        try:
-            value = _SHORT.repr(value)
-        except (ValueError, RecursionError):  # a number of thousands of digits, for one
-            value = type(value).__name__
+    value = value if isinstance(value, str) else short(value)
     more = f" … ({len(value):,} characters)" if len(value) > longest else ""
     return "".join(map(_printed, value[:longest])).strip() + more
-
-
-class _Short(reprlib.Repr):
-    def repr_float(self, value: float, level: int) -> str:
-        return f"{value:.4g}"
-
-
-_SHORT = _Short()
-_SHORT.maxdict = _SHORT.maxlist = 16
-_SHORT.maxstring = _SHORT.maxother = 60
 
 
 def _printed(character: str) -> str:

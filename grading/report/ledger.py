@@ -73,10 +73,9 @@ def _replaced(value, names: re.Pattern, by: str):
     if isinstance(value, list):
         return [_replaced(each, names, by) for each in value]
     if isinstance(value, dict):
-        return {key: _replaced(each, names, by) for key, each in value.items()}
+        return {k: v if k in OURS else _replaced(v, names, by) for k, v in value.items()}
     if is_dataclass(value):
-        fields = {key: each for key, each in vars(value).items() if key not in OURS}
-        return replace(value, **_replaced(fields, names, by))
+        return replace(value, **_replaced(vars(value), names, by))
     return value
 
 

@@ -18,7 +18,7 @@ from grading.checks.cases import CASES, other_cases
 from grading.checks.findings import Finding, Findings
 from grading.checks.places import PARTS, WHOLE
 from grading.edition.regions import exercises
-from grading.edition.release import ROOT, SHAPE
+from grading.edition.release import FIXED, ROOT, SHAPE, student_edition
 from grading.submissions.expected import Cases
 from grading.submissions.package import alone, own_files, together
 from grading.submissions.recording import LARGEST, judge
@@ -96,23 +96,15 @@ class Copy(Folder):
     `edited` names the files that the student had changed there.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        handed_out: Mapping[str, bytes],
-        fixed: tuple[str, ...],
-        sandboxed: bool = True,
-    ):
+    def __init__(self, root: Path, sandboxed: bool = True):
         super().__init__(root, sandboxed)
-        self.edited = []
-        ours = {name: content for name, content in handed_out.items() if name.startswith(fixed)}
-        for name, content in ours.items():
-            path = self.root / name
-            if not path.is_file() or path.read_bytes() != content:
-                self.edited.append(name)
-        for name in {name.split("/")[0] for name in ours if "/" in name} - {"data"}:
+        edition = student_edition()
+        ours = {name: edition[name] for name in edition if name.startswith(FIXED)}
+        now = {name: self.root / name for name in ours}
+        now = {name: path.read_bytes() for name, path in now.items() if path.is_file()}
+        self.edited = [name for name, content in ours.items() if now.get(name) != content]
+        for name in FIXED:
             remove(self.root / name)
-        remove(self.root / "data" / "sample")
         for name, content in ours.items():
             self._put(name, content)
         self.theirs = own_files(self.root)

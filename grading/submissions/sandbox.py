@@ -37,9 +37,8 @@ from grading.submissions.processes import Watch, size
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CUDA_VISIBLE_DEVICES")
 VISIBLE = "/usr /bin /sbin /lib /lib32 /lib64 /libx32 /sys/devices/system /etc/alternatives "
 VISIBLE += "/etc/fonts /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime "
-VISIBLE += (
-    "/etc/ssl/certs /etc/ssl/openssl.cnf /etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf"
-)
+VISIBLE += "/etc/ssl/certs /etc/ssl/openssl.cnf /etc/passwd /etc/group /etc/hosts "
+VISIBLE += "/etc/nsswitch.conf"
 PREFIX = ("bin", "lib", "lib64", "share", "etc", "ssl", "pyvenv.cfg")  # of an interpreter's folder
 APART = "--unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --cap-drop ALL "
 APART += "--new-session --die-with-parent"

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 from grading.submissions import archives
@@ -321,10 +322,9 @@ def _examined(place: _Place, limits: Limits) -> Submission:
                 content.update(len(name).to_bytes(4, "big") + name + one.digest())
     except SubmissionError as error:
         return replace(found, problem=str(error), handed_in=_when([], place.entries))
-    if (match := PLATFORM.match(place.entries[0].parts[0])) and match["late"]:
-        notes += ("handed in late, by its name",)
-    digest, when = content.hexdigest(), _when(files, place.entries)
-    return replace(found, digest=digest, notes=notes, handed_in=when)
+    match, when = PLATFORM.match(place.entries[0].parts[0]), _when(files, place.entries)
+    notes += ("handed in late, by its name",) if match and match["late"] else ()
+    return replace(found, digest=content.hexdigest(), notes=notes, handed_in=when)
 
 
 def _when(files: list[Entry], holding: list[Entry]) -> str:
@@ -345,11 +345,9 @@ def _unique(found: list[Submission]) -> list[Submission]:
         if place in seen or same in seen:
             continue
         seen |= {place, same}
-        name = student = safe_name(submission.student)
-        count = 1
-        while student.casefold() in taken:
-            count += 1
-            student = f"{name.encode()[:94].decode(errors='ignore')}-{count}"
+        name = safe_name(submission.student)
+        names = chain((name,), (f"{name}-{number}" for number in count(2)))
+        student = next(each for each in names if each.casefold() not in taken)
         taken.add(student.casefold())
         unique.append(replace(submission, student=student))
     return unique

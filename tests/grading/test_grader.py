@@ -16,7 +16,7 @@ from grading.__main__ import main
 from grading.checks import CHECKS
 from grading.checks import results as graded
 from grading.checks.results import RESULTS
-from grading.edition.release import FIXED, NOTEBOOK, student_edition, write
+from grading.edition.release import NOTEBOOK, student_edition, write
 from grading.grader import RUBRIC, SAMPLE, Rubric, Settings, grade
 from grading.submissions import sandbox
 from grading.submissions.notebook import look, read
@@ -173,7 +173,7 @@ def test_claims_that_can_be_computed_again_count(complete_submission):
 
 
 def computed_again(folder: Path, claims: dict, **rules):
-    copy, rubric = Copy(folder, student_edition(), FIXED), Rubric.load()
+    copy, rubric = Copy(folder), Rubric.load()
     return recompute(copy, claims, [SAMPLE], rubric.recomputed | rules, rubric.limits)
 
 
@@ -285,7 +285,7 @@ def test_a_notebook_is_executed_again_in_the_sandbox(tmp_path):
     cells = [nbformat.v4.new_code_cell(source, id=id) for id, source in cells.items()]
     original, folder = nbformat.v4.new_notebook(cells=cells), handed_in(tmp_path, {})
     nbformat.write(original, folder / "small.ipynb")
-    path, why = Copy(folder, student_edition(), FIXED).execute("small.ipynb", Limits(120))
+    path, why = Copy(folder).execute("small.ipynb", Limits(120))
     assert path is not None, why
     found, (_, check, *_) = look(read(path), original), nbformat.read(path, as_version=4).cells
     assert found.results["fertility"].findings.state == "passed"

@@ -231,7 +231,6 @@ def test_texts_of_a_submission_stay_texts():
 def test_no_text_turns_others_around_or_breaks_a_file():
     text = "a\u202eb\x00c\ud800d\x1b[31me\u2028f"
     assert clean(text) == "ab\ufffdc\ufffdd\ufffd[31me f"
-    assert clean(10**5000) == "int" and clean(0.123456) == "0.1235"
     student_page(grade(problem=text)).encode()
     assert len(clean("x" * 10**7)) < 450
 
