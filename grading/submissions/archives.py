@@ -52,7 +52,6 @@ class Limits:
     """What one submission may have at most."""
 
     total: int = 2 * 2**30  # bytes unpacked
-    file: int = 2 * 2**30  # bytes of one file
     files: int = 20_000
     ratio: int = 200  # bytes unpacked from one byte of an archive
     contents: int = 8 * 2**20  # bytes of its table of contents, libraries included
@@ -124,7 +123,7 @@ def accepted(entries: list[Entry], limits: Limits) -> tuple[list[Entry], tuple[s
     size, packed = sum(entry.size for entry in files), sum(entry.packed for entry in files)
     if len(files) > limits.files:
         raise SubmissionError(f"there are more than {limits.files:,} files; leave out the data")
-    if size > limits.total or any(entry.size > limits.file for entry in files):
+    if size > limits.total:
         raise SubmissionError(f"it unpacks to {size / 2**20:,.0f} MiB; leave out data and old runs")
     if size > max(BOMB, limits.ratio * packed):
         raise SubmissionError("it unpacks to far more than its size; zip the project folder anew")
@@ -155,11 +154,11 @@ class Budget:
 
     def chunks(self, entry: Entry, most: float = float("inf")) -> Iterator[bytes]:
         """Yield a file's bytes; SubmissionError where they are more than `most` and BOMB."""
-        start, file_limit = self.spent, min(self.limits.file, max(most, BOMB))
+        limit = min(self.spent + max(most, BOMB), self.limits.total)
         with _reading(entry), entry.open() as file:
             while chunk := file.read(CHUNK):
                 self.spent += len(chunk)
-                if self.spent > min(start + file_limit, self.limits.total):
+                if self.spent > limit:
                     raise SubmissionError(f"{entry.name} is larger than it says; zip it anew")
                 yield chunk
 

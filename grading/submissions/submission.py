@@ -1,9 +1,5 @@
 """What students handed in: found by its content, told apart by its digest, unpacked safely.
 
-    for submission in find([Path("class_download.zip"), Path("late/alice")]):
-        if not submission.problem:
-            root = unpack(submission, scratch / submission.student)
-
 A project is a folder with a `gpt2` package, a `config.py` or a notebook. A submission is a folder
 or archive that holds one, some folders or archives further down, and is named by the outermost;
 several side by side are a class. `work (1).zip` is what browsers call a second download: in one
@@ -223,7 +219,7 @@ def _gradescope(entries: list[Entry]) -> dict[str, str]:
     names = {}
     for entry in entries:
         if entry.parts == ("submission_metadata.yml",) and entry.kind == "file":
-            content = b"".join(Budget(Limits(file=CONTENTS)).chunks(entry))
+            content = b"".join(Budget(Limits(total=CONTENTS)).chunks(entry))
             for folder, people in GRADESCOPE.findall(content.decode(errors="replace")):
                 found = re.findall(r":(?:name|sid): *['\"]?(.*?)['\"]?\n", people)
                 names[folder] = "_".join(found)

@@ -320,6 +320,8 @@ def test_only_changes_are_graded_again_whatever_is_broken(tmp_path, few, capsys)
     handed_in(class_ / "ada", {})
     (class_ / "bea.zip").write_bytes(b"PK no zip")
     write(student_edition(), class_ / "cleo")
+    out.mkdir()
+    (out / "seed.json").write_text('{"seed": 11}')  # whose cases other tests have made
     arguments = ["grade", str(class_), "--out", str(out), "--rubric", str(few)]
     main(arguments)
     said = capsys.readouterr().out

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import Subset
 
 from config import TOY_PRETRAINING
 from data.miniature import nli_folder
@@ -145,6 +146,7 @@ def toy(tmp_path_factory, tokenizer):
     (root / "few.txt").write_text("\n".join((ROOT / "pretrain.txt").read_text().split("\n")[:60]))
     few = TextDataset(root / "few.txt", tokenizer, settings.max_len)
     held_out, unigram = module._held_out()
+    held_out = Subset(held_out, range(40))
     run = pretrain(settings, few, held_out, runs=root / "runs", name="toy", progress=False)
     history = run.history()
     of_epoch = ([step.loss for step in history if step.epoch == epoch] for epoch in (1, 2))
@@ -153,7 +155,9 @@ def toy(tmp_path_factory, tokenizer):
         "train_loss": [sum(losses) / len(losses) for losses in of_epoch],
         "held_out_loss": run.held_out()["held_out_loss"].tolist(),
     }
-    return root, claim
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_held_out", lambda: (held_out, unigram))
+        yield root, claim
 
 
 def test_a_curve_follows_from_its_metrics_and_weights(toy):
