@@ -66,7 +66,7 @@ def grade(
         deadline: such as 2026-12-01T23:59, in local time; kept for later calls. When something was
             handed in, the newest file inside says, or, where files have no times, the archive's.
     """
-    if not without_sandbox and (problem := sandbox.available().problem):
+    if not without_sandbox and (problem := sandbox.missing()):
         raise RuntimeError(
             f"nothing was graded: submissions are unknown code, and {problem}; where nothing else "
             "lies on the machine, --without-sandbox grades with limits only"

@@ -134,7 +134,7 @@ def grade(submission: Submission, settings: Settings) -> dict:
         "claims": {},
         "recomputed": {},
         "answers": {},
-        "isolation": (sandbox.available() if settings.sandboxed else sandbox.NONE)._asdict(),
+        "sandboxed": settings.sandboxed,
         "problem": submission.problem,
     }
     try:

@@ -18,6 +18,7 @@ NO_FAULT = ("changed", "added", "ids")  # kinds of flags that blame nobody
 MOST_FLAGS, MOST_ACCURACIES = 200, 40
 LONGEST = 5000  # characters of an answer or a comment
 TOLERANCE = 1e-6  # between an accuracy and the same one recomputed
+NO_SANDBOX = "NONE: graded without a sandbox; it could read and change what the grader can"
 COMMON = 3  # items with the same problem, from which on it is said once
 CURVE = {"first_loss": float, "train_loss": [float], "held_out_loss": [float], "unigram": float}
 SHOWN = {"toy curve": CURVE, "dev accuracy": ROW, "fifteen accuracies": {"rows": [ROW]}}
@@ -141,7 +142,7 @@ class Grade:
             late_days=hand.days_late(raw["handed_in"], shared.get("deadline", "")),
             seconds=texts["seconds"],
             source=texts["source"],
-            sandboxed=bool(raw["isolation"]["sandbox"]),
+            sandboxed=raw["sandboxed"],
             facts=_facts(texts),
             held_out_loss=texts["recomputed"].get("held_out_loss"),
             tokens=frozenset(raw.get("tokens", ())),
@@ -215,14 +216,14 @@ def _comment(hand: ByHand, id: str) -> str:
 
 
 def _facts(raw: dict) -> dict[str, str]:
-    isolation, again = raw["isolation"], raw["recomputed"].get("predictions")
+    again = raw["recomputed"].get("predictions")
     facts = {
         "Submission": raw["source"],
         "Content": raw["digest"][:16],
         "Handed in": raw["handed_in"].replace("T", " "),
         "Graded": raw["graded_at"].replace("T", " "),
         "Seconds": f"{raw['seconds']:.0f}",
-        "Sandbox": isolation["sandbox"] or f"NONE: {isolation['problem']}",
+        "Sandbox": "bubblewrap" if raw["sandboxed"] else NO_SANDBOX,
     }
     if again:
         facts["Answers of its weights"] = (

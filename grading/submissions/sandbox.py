@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import psutil
 
@@ -63,16 +63,6 @@ class Limits:
     disk: int = 4 * 2**30  # of all that its folder and its /tmp hold
 
 
-class Isolation(NamedTuple):
-    """The sandbox that there is, or why there is none."""
-
-    sandbox: str
-    problem: str = ""
-
-
-NONE = Isolation("", "graded without a sandbox: it could read and change what the grader can")
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How a program ended. `returncode` is None if it was stopped; above 128 it is a signal's."""
@@ -85,17 +75,17 @@ class Outcome:
 
 
 @functools.cache
-def available() -> Isolation:
-    """Return what this system allows, found by trying it."""
+def missing() -> str:
+    """Return why this system has no sandbox, found by trying it, or ""."""
     if not shutil.which("bwrap"):
-        return Isolation("", "bubblewrap is not installed (apt install bubblewrap)")
+        return "bubblewrap is not installed (apt install bubblewrap)"
     try:
         with scratch_folder() as folder:
             trial = run([sys.executable, "-I", "-c", ""], folder)
         why = "" if trial.returncode == 0 else trial.stopped or trial.stderr
     except OSError as error:
         why = str(error)
-    return Isolation("", f"bubblewrap fails here ({why})") if why else Isolation("bubblewrap")
+    return f"bubblewrap fails here ({why})" if why else ""
 
 
 def run(

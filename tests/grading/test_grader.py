@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 
@@ -22,11 +23,11 @@ from grading.submissions import sandbox
 from grading.submissions.notebook import look, read
 from grading.submissions.observe import Copy
 from grading.submissions.recompute import recompute
-from grading.submissions.sandbox import Isolation, Limits, available
+from grading.submissions.sandbox import Limits, missing
 from grading.submissions.submission import find
 from tests.grading.hostile import CHEATING, HARMFUL
 
-REAL, RUN = available(), sandbox.run
+MISSING, RUN = missing(), sandbox.run
 NOTE = "sample run: toy model, embedded NLI set"
 
 
@@ -47,9 +48,9 @@ def limits_only_where_there_is_no_sandbox(monkeypatch):
     def run(*words, **named):
         return RUN(*words, **named | {"sandboxed": False})
 
-    if REAL.problem:
+    if MISSING:
         monkeypatch.setattr("grading.submissions.observe.run", run)
-        monkeypatch.setattr(sandbox, "available", lambda: Isolation("none"))
+        monkeypatch.setattr(sandbox, "missing", lambda: "")
 
 
 def graded_alone(folder: Path, rubric: Rubric | None = None, **settings) -> dict:
@@ -86,7 +87,7 @@ def test_harmful_code_fails_its_own_check_alone(tmp_path):
 
 
 def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
-    if REAL.problem:
+    if MISSING:
         pytest.skip("without a sandbox the solution itself can be read")
     names = ("attention", "add", "AdamW.step", "generation")
     found = graded_code(handed_in(tmp_path, CHEATING, ["generation"]), *names)
@@ -189,34 +190,20 @@ def predictions(folder: Path) -> Path:
     return path
 
 
-def test_predictions_improved_by_hand_are_flagged(submission):
-    path = predictions(submission)
-    lines = path.read_text().splitlines()
-    for i, line in enumerate(lines[1:], start=1):
-        pair, label, _, *rest = line.split(",")
-        lines[i] = ",".join([pair, label, label, *rest])
-    path.write_text("\n".join(lines) + "\n")
+@pytest.mark.parametrize(("column", "by"), [("prediction", "label"), ("label", "prediction")])
+def test_predictions_or_labels_improved_by_hand_are_flagged(column, by, submission):
+    table = pd.read_csv(predictions(submission), dtype=str)
+    table[column] = table[by]
+    table.to_csv(predictions(submission), index=False)
     claims = claims_of(submission)
+    honest = claims["dev accuracy"]["accuracy"] if by == "prediction" else 1.0
     claims["dev accuracy"]["accuracy"] = 1.0
-    found = computed_again(submission, claims)
-    assert found.accuracy["dev.en"] == {"claimed": 1.0, "recomputed": 1.0, "n": 60}
-    ((name, flag),) = found.flags
-    assert (name, flag.kind) == ("dev accuracy", "predictions")
-    assert found.predictions["agree"] < 30
-
-
-def test_labels_that_were_changed_in_the_file_are_not_believed(submission):
-    path = predictions(submission)
-    lines = [line.split(",") for line in path.read_text().splitlines()]
-    text = "\n".join(",".join([line[0], line[2], *line[2:]]) for line in lines)
-    path.write_text(text.replace("prediction,prediction", "label,prediction", 1) + "\n")
-    claims = claims_of(submission)
-    honest = claims["dev accuracy"]["accuracy"]
-    claims["dev accuracy"]["accuracy"] = 1.0
-    found = computed_again(submission, claims, pairs=0)
+    found = computed_again(submission, claims, pairs=40 if by == "label" else 0)
     assert found.accuracy["dev.en"] == {"claimed": 1.0, "recomputed": honest, "n": 60}
-    assert [(name, flag.kind) for name, flag in found.flags] == [("dev accuracy", "accuracy")]
-    assert f"make {honest:.4f} of 60" in found.flags[0][1].text
+    kind = "predictions" if by == "label" else "accuracy"
+    assert [(name, flag.kind) for name, flag in found.flags] == [("dev accuracy", kind)]
+    assert found.predictions.get("agree", 0) < 30
+    assert by == "label" or f"make {honest:.4f} of 60" in found.flags[0][1].text
 
 
 @pytest.mark.parametrize(
@@ -239,33 +226,26 @@ def test_a_claim_whose_predictions_cannot_be_read_is_in_doubt(tamper, text, subm
     assert (name, flag.kind) == ("dev accuracy", kind)
 
 
-def test_weights_that_were_not_handed_in_are_no_more_than_a_flag(submission):
+def test_weights_that_cannot_be_used_are_a_flag(submission):
     (weights,) = submission.glob("runs/*/best_model/model.safetensors")
-    weights.unlink()
-    found = computed_again(submission, claims_of(submission))
-    assert [flag.kind for _, flag in found.flags] == ["recomputed"]
-    assert found.accuracy["dev.en"]["n"] == 60
-
-
-@pytest.mark.parametrize("text", ['{"n_positions": 1e999}', "{}", "[" * 100_000])
-def test_a_damaged_configuration_is_a_flag(text, submission):
-    (config,) = submission.glob("runs/*/best_model/config.json")
-    config.write_text(text)
-    found = computed_again(submission, claims_of(submission))
-    assert "its config.json is damaged" in found.flags[0][1].text
-
-
-def test_a_model_that_holds_a_pickle_with_code_is_not_loaded(submission):
-    (weights,) = submission.glob("runs/*/best_model/model.safetensors")
+    config, honest = weights.with_name("config.json"), weights.with_name("config.json").read_text()
 
     class Harmful:
         def __reduce__(self):
             return Path.touch, (submission / "was loaded",)
 
+    def flag():
+        return computed_again(submission, claims_of(submission)).flags[0][1]
+
+    for text in ('{"n_positions": 1e999}', "{}", "[" * 100_000):
+        config.write_text(text)
+        assert "its config.json is damaged" in flag().text
+    config.write_text(honest)
     torch.save({"x": Harmful()}, weights)
-    found = computed_again(submission, claims_of(submission))
+    assert "its model gives no predictions" in flag().text
     assert not (submission / "was loaded").exists()
-    assert "its model gives no predictions" in found.flags[0][1].text
+    weights.unlink()
+    assert flag().kind == "recomputed"  # which costs nothing
 
 
 MADE = """
@@ -345,8 +325,7 @@ def test_only_changes_are_graded_again_whatever_is_broken(tmp_path, few, capsys)
 def test_without_a_sandbox_nothing_is_graded_unless_that_is_asked_for(
     tmp_path, few, monkeypatch, capsys
 ):
-    missing = Isolation("", "bubblewrap is not installed (apt install bubblewrap)")
-    monkeypatch.setattr(sandbox, "available", lambda: missing)
+    monkeypatch.setattr(sandbox, "missing", lambda: "bubblewrap is not installed")
     (tmp_path / "bea.zip").write_bytes(b"PK no zip")
     out = tmp_path / "out"
     arguments = ["grade", str(tmp_path / "bea.zip"), "--out", str(out), "--rubric", str(few)]
@@ -354,7 +333,7 @@ def test_without_a_sandbox_nothing_is_graded_unless_that_is_asked_for(
         main(arguments)
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.count("\n") == 1 and not out.exists()
-    assert "apt install bubblewrap" in error and "--without-sandbox" in error
+    assert "bubblewrap is not installed" in error and "--without-sandbox" in error
     main([*arguments, "--without-sandbox"])
     pages = [page.read_text() for page in out.rglob("index.html")]
     assert len(pages) == 2 and all("without a sandbox" in page.lower() for page in pages)

@@ -59,7 +59,7 @@ def raw(student="alice", **more):
             "accuracy": {"test.en": known},
             "predictions": {"compared": 40, "agree": 39, "split": "test.en"},
         },
-        "isolation": {"sandbox": "", "problem": "graded with limits only"},
+        "sandboxed": False,
         "answers": {"pretraining-read": "The loss falls.", "task3-read": ""},
         "handed_in": "2026-12-02T12:00:00 (newest file inside)",
         "problem": "",
@@ -180,7 +180,7 @@ def test_a_students_page_shows_everything_and_needs_nothing():
     for shown in (
         *("alice", "8 of 16", "To look at: 1 flag", "not executed in order", "no fault"),
         *("OK", "FAIL", "Hint: what should", "✗ differs", "not recomputed", "39 of 40"),
-        *("NONE: graded with limits only", "{'chosen': ['es', 'fr']}"),
+        *("NONE: graded without a sandbox", "{'chosen': ['es', 'fr']}"),
         *("pretraining-read not graded The loss falls.", "task3-read not graded nothing"),
     ):
         assert shown in " ".join(page.text.split()), shown

@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from grading.submissions import sandbox
-from grading.submissions.sandbox import Limits, available, run
+from grading.submissions.sandbox import Limits, missing, run
 from tests import ROOT as PROJECT
 from tests.grading.programs import BIG, DAEMON, FAMILY, FILL, LOOK, MIB, STOPPED
 
-need_sandbox = pytest.mark.skipif(bool(available().problem), reason=available().problem)
+need_sandbox = pytest.mark.skipif(bool(missing()), reason=missing())
 both = pytest.mark.parametrize("sandboxed", [pytest.param(True, marks=need_sandbox), False])
 
 
@@ -97,9 +97,9 @@ def test_what_is_no_fault_of_the_program_is_an_error(folder, tmp_path, monkeypat
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(OSError, match="bwrap: refused"):
         run(["true"], folder)
-    assert "bwrap: refused" in available.__wrapped__().problem
+    assert "bwrap: refused" in missing.__wrapped__()
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    assert "apt install bubblewrap" in available.__wrapped__().problem
+    assert "apt install bubblewrap" in missing.__wrapped__()
 
 
 @both
