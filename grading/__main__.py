@@ -23,7 +23,7 @@ from data.miniature import nli_folder
 from grading import grader
 from grading.edition.release import release as write_edition
 from grading.grader import RUBRIC, Rubric, Settings
-from grading.gradescope import write_autograder
+from grading.gradescope import gradescope
 from grading.report import ledger, load, write
 from grading.submissions import sandbox
 from grading.submissions.recompute import SAMPLE
@@ -128,17 +128,6 @@ def pages(grades: tyro.conf.Positional[Path], anonymous: Path | None = None) -> 
     else:
         write(ledger.anonymous(grades), anonymous)
     print(f"pages: {(anonymous or grades) / 'index.html'}")
-
-
-def gradescope(out: tyro.conf.Positional[Path], options: str = "") -> None:
-    """Write the autograder.zip that Gradescope takes.
-
-    Args:
-        out: the file.
-        options: of the command grade that it runs, such as "--rubric my.toml".
-    """
-    write_autograder(out, options)
-    print(f"autograder: {out}")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from config import GPT2Config
-from grading.checks import CHECKS, check_function
+from grading.checks import check_function
 from grading.checks.cases import CASES, other_cases
 from grading.checks.findings import Finding, Findings
 from grading.checks.places import PARTS, WHOLE
@@ -23,7 +23,6 @@ from grading.submissions.expected import Cases
 from grading.submissions.package import alone, own_files, together
 from grading.submissions.recording import LARGEST, judge
 from grading.submissions.sandbox import Limits, Outcome, remove, run
-from grading.submissions.worker import OBSERVED
 
 OURS = ("__init__", "recording", "worker")  # files of this folder that a submission's copy needs
 AGAIN = ("failed", "waits")  # states in which other code may have a part
@@ -47,12 +46,11 @@ class Folder:
         self._put(CASES.relative_to(ROOT).as_posix(), b"")
         cases.without_answers().save(self.root / CASES.relative_to(ROOT))  # the inputs alone
         self._clear()
-        numbers = {name: str(list(CHECKS).index(name)) for name in names}
-        outcome = self._run("record", self.out, json.dumps(SHAPE), *numbers.values(), limits=limits)
+        outcome = self._run("record", self.out, json.dumps(SHAPE), *names, limits=limits)
         found = {}
         with other_cases(cases.tensors, cases.hints):
-            for name, number in numbers.items():
-                record = self.out / OBSERVED.format(number)
+            for name in names:
+                record = self.out / f"{name}.safetensors"
                 if is_inside(self.root, record):
                     found[name] = judge(name, check_function(name, GPT2Config(**SHAPE)), record)
         return found, outcome
