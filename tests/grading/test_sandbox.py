@@ -245,7 +245,8 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
         for place in places[1:]:  # the private /tmp is not ours
             assert not (Path(place) / "made inside").exists()
     # A project under /tmp stands in the private one, where it may be added to and is forgotten.
-    private = [p for p in map(str, (sys.prefix, PROJECT)) if Path("/tmp") in Path(p).parents]
+    around = {sys.prefix, *map(str, Path(sys.prefix).parents)}  # of the interpreter in it
+    private = [p for p in {sys.prefix, str(PROJECT)} & around if Path("/tmp") in Path(p).parents]
     written = [str(folder), "/tmp", "/dev/shm", *(private if user == "as this user" else ())]
     interpreter = () if user == "as nobody" else (sys.prefix, sys.base_prefix, sys._base_executable)
     paths = [Path(p) for p in (*sandbox.VISIBLE.split(), *interpreter) if Path(p).exists()]
