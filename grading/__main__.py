@@ -9,16 +9,26 @@ python -m grading pages grades
 python -m grading gradescope autograder.zip
 """
 
+import json
+import secrets
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import tyro
 
-from console import errors_in_one_line
+from console import errors_in_one_line, progress_bar
+from data.miniature import nli_folder
+from grading import grader
 from grading.edition.release import release as write_edition
-from grading.grader import RUBRIC, grade_all
-from grading.gradescope import write_autograder
-from grading.report import load, write
-from grading.report.ledger import anonymous as under_pseudonyms
+from grading.grader import RUBRIC, Rubric, Settings
+from grading.gradescope import gradescope
+from grading.report import ledger, load, write
+from grading.submissions import sandbox
+from grading.submissions.recompute import SAMPLE
+from grading.submissions.submission import find
+from utils import atomic_write
 
 
 def release(out: tyro.conf.Positional[Path]) -> None:
@@ -56,24 +66,54 @@ def grade(
         deadline: such as 2026-12-01T23:59, in local time; kept for later calls. When something was
             handed in, the newest file inside says, or, where files have no times, the archive's.
     """
-    found = grade_all(
-        submissions,
-        out,
-        rubric=rubric,
-        data=data,
-        execute=execute,
-        sandboxed=not without_sandbox,
-        again=again,
-        jobs=jobs,
-        deadline=deadline,
-    )
-    graded = {each["student"] for each in found}
-    for each in [each for each in load(out) if each.student in graded]:
+    if not without_sandbox and (problem := sandbox.missing()):
+        raise RuntimeError(
+            f"nothing was graded: submissions are unknown code, and {problem}; where nothing else "
+            "lies on the machine, --without-sandbox grades with limits only"
+        )
+    for folder in data:
+        if not (folder / "XNLI-1.0").is_dir():
+            raise FileNotFoundError(f"{folder}: holds no XNLI-1.0; give the folder that does")
+    if deadline:
+        datetime.fromisoformat(deadline)  # ValueError before anything is graded
+    found, loaded = find(submissions), Rubric.load(rubric)
+    shared = {"seed": secrets.randbelow(10**9), **ledger.read_shared(out)}
+    shared |= {"points_a_day": loaded.points_a_day} | ({"deadline": deadline} if deadline else {})
+    _write(out / ledger.SHARED, json.dumps(shared))
+    folders = (*(folder.resolve() for folder in data), SAMPLE, nli_folder())
+    settings = Settings(loaded, folders, shared["seed"], execute, not without_sandbox)
+    todo = [each for each in found if again or _known_key(out, each) != settings.key(each)]
+    bar = progress_bar(total=len(found), initial=len(found) - len(todo))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"))
+    mapped = (pool.map if jobs > 1 else map)(grader.grade, todo, [settings] * len(todo))
+    try:
+        for submission, graded in zip(todo, mapped, strict=True):
+            _write(out / submission.student / "grade.json", json.dumps(graded, indent=1))
+            bar.set_postfix_str(f"{submission.student} {graded['points']:g}")
+            bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+    grades, students = load(out), {each.student for each in found}
+    write(grades, out)
+    for each in [each for each in grades if each.student in students]:
         flags = f", {len(each.flags)} flags" if each.flags else ""
         late = f", {each.late_days} days late" if each.late_days else ""
         problem = f": {each.problem}" if each.problem else ""
         print(f"{each.student}  {each.points:g} of {each.max_points:g}{late}{flags}{problem}")
     print(f"pages: {out / 'index.html'}, gradebook: {out / 'gradebook.csv'}")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _known_key(out: Path, submission) -> str | None:
+    try:
+        return json.loads((out / submission.student / "grade.json").read_text("utf-8"))["key"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def pages(grades: tyro.conf.Positional[Path], anonymous: Path | None = None) -> None:
@@ -86,19 +126,8 @@ def pages(grades: tyro.conf.Positional[Path], anonymous: Path | None = None) -> 
     if anonymous is None:
         write(load(grades), grades)
     else:
-        write(under_pseudonyms(grades), anonymous)
+        write(ledger.anonymous(grades), anonymous)
     print(f"pages: {(anonymous or grades) / 'index.html'}")
-
-
-def gradescope(out: tyro.conf.Positional[Path], options: str = "") -> None:
-    """Write the autograder.zip that Gradescope takes.
-
-    Args:
-        out: the file.
-        options: of the command grade that it runs, such as "--rubric my.toml".
-    """
-    write_autograder(out, options)
-    print(f"autograder: {out}")
 
 
 def main(args: list[str] | None = None) -> None:

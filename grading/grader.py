@@ -1,33 +1,27 @@
-"""Grades submissions: their code by the checks, their results by what the notebook claims.
+"""Grades a submission: its code by the checks, its results by what the notebook claims.
 
 A grade is a dictionary of plain data, kept as grades/<student>/grade.json; grading.report shows it.
 """
 
 import hashlib
-import json
 import re
-import secrets
 import time
 import tomllib
 import traceback
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from multiprocessing import get_context
+from functools import cache
 from pathlib import Path
 
 import nbformat
 
-from console import progress_bar
 from data.miniature import nli_folder
-from grading import report
 from grading.checks import CHECKS
 from grading.checks.findings import Findings
 from grading.checks.results import RESULTS
 from grading.edition.regions import exercises
-from grading.edition.release import FIXED, NOTEBOOK, ROOT, student_edition
-from grading.report import ledger
+from grading.edition.release import NOTEBOOK, ROOT, student_edition
 from grading.submissions import notebook as notebooks
 from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
@@ -35,13 +29,18 @@ from grading.submissions.notebook import Flag
 from grading.submissions.observe import Copy
 from grading.submissions.recompute import MISSING, SAMPLE, WRONG, recompute
 from grading.submissions.similar import own_tokens
-from grading.submissions.submission import Submission, find, unpack
-from grading.submissions.times import handed_in
-from utils import atomic_write
+from grading.submissions.submission import Submission, SubmissionError, unpack
 
 RUBRIC = Path(__file__).parent / "rubric.toml"
-EMBEDDED = re.compile("toy model, embedded NLI set|miniature model, miniature world")
+TABLES = {
+    "exercises": tuple(CHECKS),
+    "results": tuple(RESULTS),
+    "recomputed": ("pairs", "agree", "accuracy", "unevidenced"),
+    "late": ("points_a_day",),
+    "limits": ("wall_seconds", "cpu_seconds", "memory_gib", "processes"),
+}
 WHOLE = ("pairs", "cpu_seconds", "processes")
+EMBEDDED = re.compile("toy model, embedded NLI set|miniature model, miniature world")
 MACHINE = ("the machine had almost no memory left", "the disk was almost full")  # not theirs
 SECTIONS = {"sanity check": "3.2", "toy curve": "3.4", "dev accuracy": "4.3"}
 SECTIONS |= {"fifteen accuracies": "5.1", "fertility": "5.2", "selection": "5.2"}
@@ -60,37 +59,34 @@ class Rubric:
 
     @classmethod
     def load(cls, path: Path = RUBRIC) -> "Rubric":
-        """The rubric in a file; ValueError names what in it is no rubric."""
+        """The rubric in a file; ValueError names what in it is no rubric.
+
+        Limits and rules that the file leaves out are ours; what it does not list is not graded.
+        """
         try:
             tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"{path}: not TOML ({error})") from error
-        expected = {"exercises": CHECKS, "results": RESULTS}
-        expected |= {"recomputed": ("pairs", "agree", "accuracy", "unevidenced")}
-        expected |= {"late": ("points_a_day",)}
-        expected |= {"limits": ("wall_seconds", "cpu_seconds", "memory_gib", "processes")}
-        for table, names in expected.items():
-            for name, number in tables.get(table, {}).items():
-                if name not in names:
-                    raise ValueError(
-                        f"{path}: [{table}] has no {name!r}; there are {', '.join(names)}"
-                    )
-                whole, positive = name in WHOLE, table == "limits"
-                right = isinstance(number, int if whole else int | float) and number >= positive
-                if isinstance(number, bool) or not right:
-                    kind = "a whole number" if whole else "a number"
-                    least = f"{kind} of at least {int(positive)}"
-                    raise ValueError(f"{path}: [{table}] {name} must be {least}, got {number!r}")
-        if unknown := tables.keys() - expected.keys():
-            raise ValueError(f"{path}: no table [{unknown.pop()}]; there are {', '.join(expected)}")
-        ours = {} if Path(path) == RUBRIC else tomllib.loads(RUBRIC.read_text(encoding="utf-8"))
-        limits = {**ours.get("limits", {}), **tables.get("limits", {})}
+        ours = tomllib.loads(RUBRIC.read_text(encoding="utf-8"))
+        if unknown := tables.keys() - TABLES.keys():
+            raise ValueError(f"{path}: no table [{unknown.pop()}]; there are {', '.join(TABLES)}")
+        for table, name, number in ((t, *pair) for t in tables for pair in tables[t].items()):
+            if name not in TABLES[table]:
+                known = ", ".join(TABLES[table])
+                raise ValueError(f"{path}: [{table}] has no {name!r}; there are {known}")
+            kinds, least = (int,) if name in WHOLE else (int, float), int(table == "limits")
+            if type(number) not in kinds or not number >= least:
+                kind = f"a {'whole ' * (name in WHOLE)}number of at least {least}"
+                raise ValueError(f"{path}: [{table}] {name} must be {kind}, got {number!r}")
+        rules, late, limits = (
+            ours[table] | tables.get(table, {}) for table in ("recomputed", "late", "limits")
+        )
         memory = int(limits.pop("memory_gib") * 2**30)
         return cls(
             tables.get("exercises", {}),
             tables.get("results", {}),
-            {**ours.get("recomputed", {}), **tables.get("recomputed", {})},
-            tables.get("late", {}).get("points_a_day", 0),
+            rules,
+            late["points_a_day"],
             sandbox.Limits(memory=memory, **limits),
         )
 
@@ -108,120 +104,52 @@ class Settings:
 
     def key(self, submission: Submission) -> str:
         """What a grade follows from, as a digest: where it is the same, nothing is graded anew."""
-        digest = hashlib.blake2b(digest_size=16)
-        for path in sorted(ROOT.glob("grading/**/[a-z_]*.py")):
-            if "report" not in path.parts:  # from the pages no grade follows
-                digest.update(path.read_bytes())
-        for content in student_edition().values():
-            digest.update(content)
-        parts = (submission.digest, self.rubric, [str(p) for p in self.data], self.seed)
-        digest.update(repr((*parts, self.execute, self.sandboxed)).encode())
-        return digest.hexdigest()
+        return hashlib.blake2b(
+            repr((_code(), submission.digest, self)).encode(), digest_size=16
+        ).hexdigest()
 
 
-def grade_all(
-    paths: Sequence[Path],
-    out: Path,
-    *,
-    rubric: Path = RUBRIC,
-    data: Sequence[Path] = (),
-    execute: bool = False,
-    sandboxed: bool = True,
-    again: bool = False,
-    jobs: int = 1,
-    deadline: str = "",
-    progress: bool = True,
-) -> list[dict]:
-    """The grades of all submissions found in `paths`; pages in `out` are of all that are there.
-
-    What was graded before in the same way is read from there, unless `again`. What is the same for
-    all of a class is kept in `out`: the cases' random numbers, the deadline (such as
-    2026-12-01T23:59) and what a day after it costs. RuntimeError where there is no
-    sandbox, if it shall be `sandboxed`.
-    """
-    if sandboxed and (problem := sandbox.available().problem):
-        raise RuntimeError(
-            f"nothing was graded: submissions are unknown code, and {problem}; where nothing else "
-            "lies on the machine, --without-sandbox grades with limits only"
-        )
-    out = Path(out)
-    for folder in data:
-        if not (Path(folder) / "XNLI-1.0").is_dir():
-            raise FileNotFoundError(f"{folder}: holds no XNLI-1.0; give the folder that does")
-    if deadline:
-        datetime.fromisoformat(deadline)  # ValueError before anything is graded
-    submissions, loaded = find([Path(path) for path in paths]), Rubric.load(rubric)
-    shared = _shared(out / ledger.SHARED, deadline, loaded.points_a_day)
-    settings = Settings(
-        loaded,
-        (*(Path(folder).resolve() for folder in data), SAMPLE, nli_folder()),
-        shared["seed"],
-        execute,
-        sandboxed,
-    )
-    grades = {s.student: None if again else _kept(out, s, settings) for s in submissions}
-    todo = [submission for submission in submissions if grades[submission.student] is None]
-    done = len(submissions) - len(todo)
-    bar = progress_bar(total=len(submissions), initial=done, disable=not progress)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 and len(todo) > 1 else None
-    mapped = (pool.map if pool else map)(grade, todo, [settings] * len(todo))
-    for submission, found in zip(todo, mapped, strict=True):
-        grades[submission.student] = found
-        with atomic_write(_place(out, submission)) as path:
-            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        bar.set_postfix_str(f"{submission.student} {found['points']:g}")
-        bar.update()
-    bar.close()
-    if pool:
-        pool.shutdown()
-    report.write(report.load(out), out)
-    return list(grades.values())
-
-
-def _shared(path: Path, deadline: str, points_a_day: float) -> dict:
-    """What is the same for all of a class, as it was before but for what is given."""
-    known = ledger.read_shared(path.parent)
-    shared = {"seed": secrets.randbelow(10**9), **known, "points_a_day": points_a_day}
-    shared |= {"deadline": deadline} if deadline else {}
-    if shared != known:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(shared) + "\n", encoding="utf-8")
-    return shared
-
-
-def _place(out: Path, submission: Submission) -> Path:
-    return out / submission.student / "grade.json"
-
-
-def _kept(out: Path, submission: Submission, settings: Settings) -> dict | None:
-    try:
-        found = json.loads(_place(out, submission).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if found.get("key") == settings.key(submission) else None
+@cache
+def _code() -> str:
+    """A digest of what decides all grades: the grader, but for its pages, and the edition."""
+    paths = sorted(ROOT.glob("grading/**/[a-z_]*.py"))
+    parts = [path.read_bytes() for path in paths if "report" not in path.parts]
+    return hashlib.blake2b(b"".join([*parts, *student_edition().values()])).hexdigest()
 
 
 def grade(submission: Submission, settings: Settings) -> dict:
     """One submission's grade, whatever it holds."""
-    began = time.perf_counter()
-    found = _empty(submission, settings)
+    began, rubric = time.perf_counter(), settings.rubric
+    found = {
+        "student": submission.student,
+        "source": f"{submission.source.name}/{submission.inside}".rstrip("/"),
+        "handed_in": submission.handed_in,
+        "digest": submission.digest,
+        "key": settings.key(submission),
+        "graded_at": datetime.now().isoformat(timespec="seconds"),
+        "seed": settings.seed,
+        "max_points": float(sum([*rubric.exercises.values(), *rubric.results.values()])),
+        "items": [],
+        "flags": [],
+        "claims": {},
+        "recomputed": {},
+        "answers": {},
+        "sandboxed": settings.sandboxed,
+        "problem": submission.problem,
+    }
     try:
-        if submission.problem:
-            found["problem"] = submission.problem
-        else:
+        if not submission.problem:
             with sandbox.scratch_folder() as scratch:
-                folder = scratch / "submission"
-                folder.mkdir()
-                found |= _graded(unpack(submission, folder), settings)
-                left_out = [asdict(Flag("unpacked", "", note)) for note in submission.notes]
-                found["flags"] = left_out + found["flags"]
+                left_out = [Flag("unpacked", "", note) for note in submission.notes]
+                root = unpack(submission, scratch / "submission")
+                found |= _graded(root, settings, left_out)
+    except SubmissionError as error:
+        found["problem"] = str(error)
     except Exception as error:  # nothing in a submission may stop the others' grading
         place = traceback.extract_tb(error.__traceback__)[-1]
-        kind = "" if type(error).__name__ == "SubmissionError" else f"{type(error).__name__}: "
-        found["problem"] = f"{kind}{error}"
-        if kind:
-            found["problem"] += f" ({Path(place.filename).name}, line {place.lineno})"
-            found["key"] = ""  # the grader's fault, perhaps: try again next time
+        where = f"({Path(place.filename).name}, line {place.lineno})"
+        found["problem"] = f"{type(error).__name__}: {error} {where}"
+        found["key"] = ""  # the grader's fault, perhaps: try again next time
     if any(text in item["problem"] for item in found["items"] for text in MACHINE):
         found["key"] = ""
     found["seconds"] = round(time.perf_counter() - began, 1)
@@ -229,41 +157,16 @@ def grade(submission: Submission, settings: Settings) -> dict:
     return found
 
 
-def _empty(submission: Submission, settings: Settings) -> dict:
-    worth = {**settings.rubric.exercises, **settings.rubric.results}
-    return {
-        "student": submission.student,
-        "source": f"{submission.source.name}/{submission.inside}".rstrip("/"),
-        "handed_in": handed_in(submission.source, submission.inside),
-        "digest": submission.digest,
-        "key": settings.key(submission),
-        "graded_at": datetime.now().isoformat(timespec="seconds"),
-        "seed": settings.seed,
-        "points": 0.0,
-        "max_points": float(sum(worth.values())),
-        "items": [],
-        "flags": [],
-        "claims": {},
-        "recomputed": {},
-        "answers": {},
-        "isolation": (sandbox.available() if settings.sandboxed else sandbox.NONE)._asdict(),
-        "problem": "",
-    }
-
-
-def _graded(root: Path, settings: Settings) -> dict:
+def _graded(root: Path, settings: Settings, flags: list[Flag]) -> dict:
     """Items, flags, claims and what was computed again, of an unpacked submission."""
     rubric, edition = settings.rubric, student_edition()
     had_runs = any(root.glob("runs/*/result.json"))  # before any code of the submission runs
     tokens = own_tokens(root, edition)
-    copy = Copy(root, edition, FIXED, settings.sandboxed)
+    copy = Copy(root, settings.sandboxed)
     handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
     path, reading = notebooks.find(copy.root, handed_out, NOTEBOOK)
-    flags = [
-        *reading.flags,
-        *(Flag("edited", name, "not as handed out; the grader has used its own")
-          for name in copy.edited),
-    ]  # fmt: skip
+    edited = "not as handed out; the grader has used its own"
+    flags = [*flags, *reading.flags, *(Flag("edited", name, edited) for name in copy.edited)]
     claims = {name: each.claim for name, each in reading.results.items()}
     passed = [n for n, each in reading.results.items() if each.findings.state == "passed"]
     sound = {name: claims[name] for name in passed}
@@ -277,12 +180,12 @@ def _graded(root: Path, settings: Settings) -> dict:
     flags += [flag for _, flag in again.flags]
     if settings.execute and path is not None:
         different = _executed(copy, path, claims, handed_out, rubric)
-        sample = all(EMBEDDED.search(c.get("note", "")) for c in sound.values())
-        if had_runs and sample:
+        if had_runs and all(EMBEDDED.search(c.get("note", "")) for c in sound.values()):
             wrong |= different
         flags += [Flag("executed", path.name, text) for text in different.values()]
-    items = [_item(name, rubric, tested[name], "exercise") for name in rubric.exercises]
-    for name in rubric.results:
+    items = [_item("exercise", worth, tested[name], rubric)
+             for name, worth in rubric.exercises.items()]  # fmt: skip
+    for name, worth in rubric.results.items():
         if name not in claims:
             result = Findings(name, problem=reading.why_not(name), state_if_stopped="missing")
         else:
@@ -290,7 +193,7 @@ def _graded(root: Path, settings: Settings) -> dict:
             for texts, state in ((missing, "not evidenced"), (wrong, "failed")):
                 if name in texts:
                     result = Findings(name, result.found, texts[name], state)
-        items.append(_item(name, rubric, result, "result"))
+        items.append(_item("result", worth, result, rubric))
     return {
         "items": items,
         "flags": [asdict(flag) for flag in flags],
@@ -324,22 +227,18 @@ def _executed(
     return different
 
 
-def _item(name: str, rubric: Rubric, findings: Findings, kind: str) -> dict:
-    worth = float((rubric.exercises if kind == "exercise" else rubric.results)[name])
-    share = {"passed": 1.0, "not evidenced": rubric.recomputed["unevidenced"]}
-    section = (
-        exercises()[name]["where"].removeprefix("handout section ")
-        if name in exercises()
-        else SECTIONS.get(name, "")
-    )
+def _item(kind: str, worth: float, findings: Findings, rubric: Rubric) -> dict:
+    name, state = findings.exercise, findings.state
+    share = {"passed": 1.0, "not evidenced": rubric.recomputed["unevidenced"]}.get(state, 0.0)
+    where = exercises()[name]["where"] if name in exercises() else SECTIONS.get(name, "")
     return {
         "id": name,
         "title": name[0].upper() + name[1:],
-        "section": section,
+        "section": where.removeprefix("handout section "),
         "kind": kind,
-        "state": findings.state,
-        "points": worth * share.get(findings.state, 0.0),
-        "max_points": worth,
+        "state": state,
+        "points": worth * share,
+        "max_points": float(worth),
         "problem": findings.problem,
         "found": [asdict(finding) for finding in findings.found],
     }

@@ -3,6 +3,8 @@
 import zipfile
 from pathlib import Path
 
+import tyro
+
 from grading.edition.release import ROOT, SHIPPED
 from utils import atomic_write
 
@@ -23,19 +25,24 @@ cp /tmp/grades/*/results.json /autograder/results/results.json
 """
 
 
-def write_autograder(path: Path, options: str = "") -> None:
-    """Write the zip to upload; `options` are added to the command `grade`.
+def gradescope(out: tyro.conf.Positional[Path], options: str = "") -> None:
+    """Write the autograder.zip that Gradescope takes.
 
     It holds the solutions, as every autograder does, so Gradescope's own container must not be
     the only thing between them and what a submission runs: see the README on the sandbox.
+
+    Args:
+        out: the file.
+        options: of the command grade that it runs, such as "--rubric my.toml".
     """
     patterns = [*SHIPPED, "grading/**/*"]
     files = {file for each in patterns for file in ROOT.glob(each) if file.is_file()}
     files = {file for file in files if "__pycache__" not in file.parts}
-    with atomic_write(Path(path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(options=options))):
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o755 << 16
             archive.writestr(entry, text)
         for file in sorted(files):
             archive.write(file, file.relative_to(ROOT).as_posix(), zipfile.ZIP_DEFLATED)
+    print(f"autograder: {out}")

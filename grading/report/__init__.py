@@ -44,30 +44,24 @@ MOST_FLAGS = 500  # on the page of a class
 
 def gradescope(grade: Grade) -> dict:
     """A grade as Gradescope reads it from results.json (its "Autograder Specifications")."""
-    tests = []
-    for place, item in enumerate(grade.items, 1):
-        tests.append(
-            {
-                "name": item.title,
-                "number": str(place),
-                "score": item.points,
-                "max_score": item.max_points,
-                "status": "passed" if item.passed else "failed",
-                "output": _lines(item),
-                "output_format": "text",
-                "tags": [tag for tag in (item.kind, item.section) if tag],
-                "visibility": "visible",
-            }
-        )
+    tests = [
+        {
+            "name": item.title,
+            "score": item.points,
+            "max_score": item.max_points,
+            "status": "passed" if item.passed else "failed",
+            "output": _lines(item),
+            "tags": [item.kind, item.section],
+        }
+        for item in grade.items
+    ]
     if flags := grade.flags + grade.notes:
         lines = [f"{flag.kind}: {flag.where}: {flag.text}" for flag in flags]
         tests.append(
             {
                 "name": "Flags (instructors alone see this)",
-                "number": str(len(tests) + 1),
                 "status": "failed" if grade.flags else "passed",
                 "output": "\n".join([*lines, *grade.skipped]),
-                "output_format": "text",
                 "tags": ["flags"],
                 "visibility": "hidden",
             }
@@ -80,6 +74,7 @@ def gradescope(grade: Grade) -> dict:
         "execution_time": round(grade.seconds),
         "output": "\n".join([*lines, *filter(None, [grade.comment])]),
         "output_format": "text",
+        "test_output_format": "text",
         "visibility": "visible",
         "stdout_visibility": "hidden",
         "tests": tests,
@@ -92,10 +87,7 @@ def _lines(item: Item) -> str:
     for finding in item.found:
         mark = STATES["passed" if finding.passed else "failed"]
         lines.append(f"[{mark}] {finding.what}: got {finding.got}, expected {finding.expected}")
-        if finding.hint:
-            lines.append(f"     Hint: {finding.hint}")
-    if item.omitted:
-        lines.append(f"({item.omitted:,} more)")
+        lines += [f"     Hint: {finding.hint}"] if finding.hint else []
     return "\n".join(lines)
 
 
@@ -113,16 +105,14 @@ def class_page(grades: Sequence[Grade]) -> str:
     """The page of a class, in HTML that needs nothing but the students' pages beside it."""
     titles = {item.id: item.title for grade in grades for item in grade.items}
     states = {grade.student: {item.id: item for item in grade.items} for grade in grades}
-    graded = [grade for grade in grades if grade.items]
-    points = [grade.points for grade in graded]
+    points = [grade.points for grade in grades if grade.items]
     flags = [(grade, flag) for grade in grades for flag in grade.flags]
-    folders = {grade.student: grade.folder for grade in grades}
-    summary = {"students": len(grades), "not graded": len(grades) - len(graded)}
+    summary = {"students": len(grades), "not graded": len(grades) - len(points)}
     if apart := sum(not grade.sandboxed for grade in grades):
         summary["WITHOUT A SANDBOX"] = apart
     pictures, passed = {}, {}
     if points:
-        worth = max(grade.max_points for grade in graded)
+        worth = max(grade.max_points for grade in grades if grade.items)
         pictures["histogram"] = figures.histogram_figure(points, worth)
         summary |= {"mean": f"{fmean(points):.1f}", "median": f"{median(points):.1f}"}
         summary |= {"least": f"{min(points):g}", "most": f"{max(points):g}"}
@@ -141,7 +131,6 @@ def class_page(grades: Sequence[Grade]) -> str:
         summary=summary,
         leaders=leaderboard(grades),
         pairs=alike({grade.student: grade.tokens for grade in grades}),
-        folders=folders,
     )
 
 
@@ -154,14 +143,13 @@ def write(grades: Sequence[Grade], folder: Path) -> None:
     folder = Path(folder)
     code = b"".join(p.read_bytes() for p in sorted(HERE.iterdir()) if p.suffix in (".py", ".html"))
     for grade in grades:
-        own = folder / grade.folder
-        _write(
-            own / "results.json", json.dumps(gradescope(grade), indent=1, allow_nan=False) + "\n"
-        )
+        own, page = folder / grade.student, folder / grade.student / "index.html"
+        results = json.dumps(gradescope(grade), indent=1, allow_nan=False)
+        _write(own / "results.json", f"{results}\n")
         digest = hashlib.blake2b(code + repr(grade).encode(), digest_size=16)
         made_from = f"<!-- {digest.hexdigest()} -->\n"
-        if not _ends_with(own / "index.html", made_from):
-            _write(own / "index.html", student_page(grade) + made_from)
+        if not (page.is_file() and page.read_bytes().endswith(made_from.encode())):
+            _write(page, student_page(grade) + made_from)
     for name, table in {"gradebook.csv": gradebook(grades), **course_tables(grades)}.items():
         # With a mark of its encoding, without which Excel takes names for another one.
         _write(folder / name, "\ufeff" + table.to_csv(index=False))
@@ -171,10 +159,6 @@ def write(grades: Sequence[Grade], folder: Path) -> None:
 def _write(path: Path, content: str) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(content, encoding="utf-8", newline="")
-
-
-def _ends_with(path: Path, ending: str) -> bool:
-    return path.is_file() and path.read_bytes().endswith(ending.encode())
 
 
 def _page(kind: str, title: str, pictures: dict, **values) -> str:

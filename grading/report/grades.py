@@ -1,26 +1,27 @@
 """A grade as pages and tables show it: what the grader found, and what was added by hand.
 
 Grades are plain data (see grading.grader). Much of their text and all of their claims come from
-submissions: texts are made printable and short, claims are checked for their shape. What is no
-grade at all becomes one that says so.
+submissions: texts are made printable and short, claims are checked for their shape.
 """
 
-import reprlib
 import unicodedata
 from dataclasses import dataclass, field
 
 from grading.checks.findings import MARKS, Finding
 from grading.checks.results import ROW
-from grading.checks.shapes import misfit
+from grading.checks.shapes import misfit, short
 from grading.report.byhand import ByHand
-from grading.submissions.submission import safe_name
+from grading.submissions.notebook import Flag
 
 STATES = {**MARKS, "missing": "NONE", "not evidenced": "CLAIM"}
 NO_FAULT = ("changed", "added", "ids")  # kinds of flags that blame nobody
-MOST = {"items": 100, "findings": 40, "flags": 200, "claims": 20, "accuracies": 40}
+MOST_FLAGS, MOST_ACCURACIES = 200, 40
+LONGEST = 5000  # characters of an answer or a comment
 TOLERANCE = 1e-6  # between an accuracy and the same one recomputed
+NO_SANDBOX = "NONE: graded without a sandbox; it could read and change what the grader can"
 COMMON = 3  # items with the same problem, from which on it is said once
 CURVE = {"first_loss": float, "train_loss": [float], "held_out_loss": [float], "unigram": float}
+SHOWN = {"toy curve": CURVE, "dev accuracy": ROW, "fifteen accuracies": {"rows": [ROW]}}
 
 
 @dataclass
@@ -36,7 +37,6 @@ class Item:
     max_points: float
     problem: str
     found: list[Finding]
-    omitted: int  # how many findings more there were
     comment: str = ""
     by_hand: bool = False
 
@@ -57,15 +57,6 @@ class Item:
         return f"{worst.what}: got {worst.got}, expected {worst.expected}", worst.hint
 
 
-@dataclass(frozen=True)
-class Flag:
-    """Something to look at."""
-
-    kind: str
-    where: str
-    text: str
-
-
 @dataclass
 class Accuracy:
     """What the notebook claims of one, and what was computed from its predictions."""
@@ -74,8 +65,8 @@ class Accuracy:
     claimed: float | None = None
     low: float | None = None
     high: float | None = None
-    recomputed: float | None = None
     n: int | None = None
+    recomputed: float | None = None
 
     @property
     def agreement(self) -> str:
@@ -84,19 +75,9 @@ class Accuracy:
         return "agrees" if abs(self.claimed - self.recomputed) <= TOLERANCE else "differs"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A written answer, and what was given for it by hand."""
-
-    id: str
-    text: str
-    points: float | None
-    comment: str
-
-
 @dataclass
 class Grade:
-    """One student's grade."""
+    """One student's grade; the student's name is that of the folder, too."""
 
     student: str
     problem: str = ""
@@ -104,13 +85,14 @@ class Grade:
     worth: float = 0.0  # of a submission of which no item was graded
     flags: list[Flag] = field(default_factory=list)
     notes: list[Flag] = field(default_factory=list)  # that blame nobody
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[dict] = field(default_factory=list)  # id and text; points and comment by hand
     comment: str = ""
     late_days: int = 0
     penalty: float = 0.0
     seconds: float = 0.0
     source: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
+    sandboxed: bool = True
+    facts: dict[str, str] = field(default_factory=dict)  # of the grading itself
     accuracies: list[Accuracy] = field(default_factory=list)
     curve: dict | None = None
     held_out_loss: float | None = None  # of the toy model, recomputed
@@ -119,16 +101,8 @@ class Grade:
     tokens: frozenset = frozenset()  # see grading.submissions.similar
 
     @property
-    def sandboxed(self) -> bool:
-        return not self.facts.get("Sandbox", "").startswith("NONE")
-
-    @property
-    def folder(self) -> str:
-        return safe_name(self.student)
-
-    @property
     def for_answers(self) -> float:
-        return sum(answer.points or 0.0 for answer in self.answers)
+        return sum(answer["points"] or 0.0 for answer in self.answers)
 
     @property
     def points(self) -> float:
@@ -146,103 +120,71 @@ class Grade:
         return {text: n for text in texts if (n := texts.count(text)) >= COMMON}
 
     @classmethod
-    def of(cls, raw, by_hand: ByHand | None = None) -> "Grade":
-        """The grade in a value from JSON, whatever it is."""
-        try:
-            return cls._of(raw, by_hand or ByHand())
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            name = raw.get("student") if isinstance(raw, dict) else None
-            name = name if isinstance(name, str) else ""
-            return cls(clean(name, 120) or "unnamed", "the grade can't be read; grade it again")
-
-    @classmethod
-    def _of(cls, raw: dict, by_hand: ByHand) -> "Grade":
-        flags = [Flag(*(clean(each[key]) for key in ("kind", "where", "text")))
-                 for each in raw["flags"][: MOST["flags"]]]  # fmt: skip
+    def of(cls, raw: dict, by_hand: ByHand | None = None, shared: dict | None = None) -> "Grade":
+        """The grade in what a grade.json holds, and `shared`, what counts for the whole class."""
+        hand, shared = by_hand or ByHand(), shared or {}
+        long = ("claims", "answers", "tokens")
+        texts = _cleaned({key: value for key, value in raw.items() if key not in long})
+        flags = [Flag(**flag) for flag in texts["flags"][:MOST_FLAGS]]
         grade = cls(
-            student=clean(raw["student"], 120) or "unnamed",
-            problem=clean(raw["problem"]),
-            items=[_item(item, by_hand) for item in raw["items"][: MOST["items"]]],
-            worth=number(raw["max_points"]),
+            student=raw["student"],
+            problem=texts["problem"],
+            items=[_item(item, hand) for item in texts["items"]],
+            worth=texts["max_points"],
             flags=[flag for flag in flags if flag.kind not in NO_FAULT],
             notes=[flag for flag in flags if flag.kind in NO_FAULT],
-            seconds=number(raw["seconds"]),
-            source=clean(raw["source"], 200),
-            facts=_facts(raw),
-            comment=clean(by_hand.comment, 5000),
-            late_days=by_hand.days_late(raw.get("handed_in", "")),
+            answers=[
+                {"id": id, "text": clean(text, LONGEST), "points": hand.answers.get(id)}
+                | {"comment": _comment(hand, id)}
+                for id, text in raw["answers"].items()
+            ],
+            comment=clean(hand.comment, LONGEST),
+            late_days=hand.days_late(raw["handed_in"], shared.get("deadline", "")),
+            seconds=texts["seconds"],
+            source=texts["source"],
+            sandboxed=raw["sandboxed"],
+            facts=_facts(texts),
+            held_out_loss=texts["recomputed"].get("held_out_loss"),
             tokens=frozenset(raw.get("tokens", ())),
         )
-        if by_hand.problem:
-            grade.flags.insert(0, Flag("comments.toml", "", clean(by_hand.problem)))
-        grade.penalty = grade.late_days * by_hand.points_a_day
-        for id, text in raw.get("answers", {}).items():
-            given = by_hand.answers.get(id), clean(by_hand.comments.get(id, ""), 2000)
-            grade.answers.append(Answer(clean(id, 60), clean(text, 5000), *given))
-        for kind, kept in (("flags", MOST["flags"]), ("items", MOST["items"])):
-            if len(raw[kind]) > kept:
-                grade.skipped.append(f"{kind}: {len(raw[kind]) - kept:,} more are not shown")
-        grade._take_claims(raw["claims"], raw["recomputed"])
+        grade.penalty = grade.late_days * shared.get("points_a_day", 0)
+        if hand.problem:
+            grade.flags.insert(0, Flag("comments.toml", "", clean(hand.problem)))
+        if more := texts["flags"][MOST_FLAGS:]:
+            grade.skipped.append(f"flags: {len(more):,} more are not shown")
+        grade._take_claims(raw["claims"], texts["recomputed"].get("accuracy", {}))
         return grade
 
-    def _take_claims(self, claims: dict, recomputed: dict) -> None:
-        rows = []
-        for name, shape in (
-            *(("toy curve", CURVE), ("dev accuracy", ROW)),
-            ("fifteen accuracies", {"rows": [ROW]}),
-        ):
-            if name in claims and (wrong := misfit(claims[name], shape, name)):
+    def _take_claims(self, claims: dict, recomputed: dict[str, dict]) -> None:
+        rows, accuracies = [], {}
+        for name in [name for name in SHOWN if name in claims]:
+            if wrong := misfit(claims[name], SHOWN[name], name):
                 where, _, got, expected = wrong
-                self.skipped.append(f"{clean(where, 100)} is {clean(got, 100)}, not {expected}")
-            elif name == "toy curve" and name in claims:
+                self.skipped.append(f"{where} is {clean(got, 100)}, not {expected}")
+            elif name == "toy curve":
                 self.curve = {key: claims[name][key] for key in CURVE}
-            elif name in claims:
-                split = "dev" if name == "dev accuracy" else "test"
-                rows += [(split, row) for row in claims[name].get("rows", [claims[name]])]
-        accuracies = {}
-        for split, row in rows[: MOST["accuracies"]]:
-            name = f"{split}.{clean(row['language'], 12)}"
-            if 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1:
-                values = row["accuracy"], row["low"], row["high"]
-                accuracies[name] = Accuracy(name, *values, n=row["n"])
+            elif name == "dev accuracy":
+                rows.append(("dev", claims[name]))
+            else:
+                rows += [("test", row) for row in claims[name]["rows"]]
+        for split, row in rows[:MOST_ACCURACIES]:
+            name, values = f"{split}.{clean(row['language'], 12)}", [row[key] for key in ROW][1:]
+            share, low, high, _ = values
+            if 0 <= low <= share <= high <= 1:
+                accuracies[name] = Accuracy(name, *values)
             else:
                 self.skipped.append(f"{name}: its accuracy is not in its interval, or no share")
-        for name, row in list(recomputed.get("accuracy", {}).items())[: MOST["accuracies"]]:
-            name = clean(name, 18)
-            accuracies.setdefault(name, Accuracy(name)).recomputed = number(row["recomputed"])
+        for name, row in recomputed.items():
+            accuracies.setdefault(name, Accuracy(name)).recomputed = row["recomputed"]
         self.accuracies = list(accuracies.values())
-        loss = recomputed.get("held_out_loss")
-        self.held_out_loss = None if loss is None else number(loss)
-        shown = ("toy curve", "dev accuracy", "fifteen accuracies")
-        others = [(name, claim) for name, claim in claims.items() if name not in shown]
-        self.claims = {clean(name, 60): clean(claim) for name, claim in others[: MOST["claims"]]}
+        self.claims = {name: clean(claim) for name, claim in claims.items() if name not in SHOWN}
 
 
 def clean(value, longest: int = 400) -> str:
     """Any value in so many characters, all of which can be printed and go from left to right."""
-    if not isinstance(value, str):
-        try:
-            value = _SHORT.repr(value)
-        except (ValueError, RecursionError):  # a number of thousands of digits, for one
-            value = type(value).__name__
+    value = value if isinstance(value, str) else short(value)
     more = f" … ({len(value):,} characters)" if len(value) > longest else ""
     return "".join(map(_printed, value[:longest])).strip() + more
-
-
-def number(value) -> float:
-    """The value if it is a finite number of a size that a page can show, else 0."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
-    return float(value) if fits else 0.0
-
-
-class _Short(reprlib.Repr):
-    def repr_float(self, value: float, level: int) -> str:
-        return f"{value:.4g}"
-
-
-_SHORT = _Short()
-_SHORT.maxdict = _SHORT.maxlist = 16
-_SHORT.maxstring = _SHORT.maxother = 60
 
 
 def _printed(character: str) -> str:
@@ -253,46 +195,38 @@ def _printed(character: str) -> str:
     return " " if character.isspace() else "\ufffd"
 
 
-def _item(raw: dict, by_hand: ByHand) -> Item:
-    found = [
-        Finding(
-            *(clean(each[key]) for key in ("what", "got", "expected")),
-            each["passed"] is True,
-            clean(each["hint"]),
-        )
-        for each in raw["found"][: MOST["findings"]]
-    ]
-    id = clean(raw["id"], 60)
-    return Item(
-        id=id,
-        title=clean(raw["title"], 60),
-        section=clean(raw["section"], 20),
-        kind=clean(raw["kind"], 20),
-        state=raw["state"] if raw["state"] in STATES else "failed",
-        points=number(by_hand.points.get(id, raw["points"])),
-        max_points=number(raw["max_points"]),
-        problem=clean(raw["problem"]),
-        found=found,
-        omitted=len(raw["found"]) - len(found),
-        comment=clean(by_hand.comments.get(id, ""), 2000),
-        by_hand=id in by_hand.points,
-    )
+def _cleaned(value):
+    """Plain data with all of its texts cleaned."""
+    if isinstance(value, dict):
+        return {key: _cleaned(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(each) for each in value]
+    return clean(value) if isinstance(value, str) else value
+
+
+def _item(raw: dict, hand: ByHand) -> Item:
+    id = raw["id"]
+    given = {"points": hand.points[id], "by_hand": True} if id in hand.points else {}
+    given |= {"found": [Finding(**each) for each in raw["found"]]}
+    return Item(**{**raw, **given, "comment": _comment(hand, id)})
+
+
+def _comment(hand: ByHand, id: str) -> str:
+    return clean(hand.comments.get(id, ""), LONGEST)
 
 
 def _facts(raw: dict) -> dict[str, str]:
-    """What is said of the grading itself."""
-    isolation, again = raw["isolation"], raw["recomputed"].get("predictions")
+    again = raw["recomputed"].get("predictions")
     facts = {
-        "Submission": clean(raw["source"], 120),
-        "Content": clean(raw["digest"])[:16],
-        "Handed in": clean(raw.get("handed_in", ""), 120).replace("T", " "),
-        "Graded": clean(raw["graded_at"], 30).replace("T", " "),
-        "Seconds": f"{number(raw['seconds']):.0f}",
-        "Sandbox": clean(isolation.get("sandbox") or f"NONE: {isolation.get('problem', '')}", 150),
+        "Submission": raw["source"],
+        "Content": raw["digest"][:16],
+        "Handed in": raw["handed_in"].replace("T", " "),
+        "Graded": raw["graded_at"].replace("T", " "),
+        "Seconds": f"{raw['seconds']:.0f}",
+        "Sandbox": "bubblewrap" if raw["sandboxed"] else NO_SANDBOX,
     }
     if again:
         facts["Answers of its weights"] = (
-            f"{number(again['agree']):.0f} of {number(again['compared']):.0f} as its predictions "
-            f"for {clean(again['split'], 20)} say"
+            f"{again['agree']} of {again['compared']} as its predictions for {again['split']} say"
         )
     return {name: value for name, value in facts.items() if value}

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from time import mktime
 from typing import BinaryIO
 
 IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", "node_modules"}
@@ -51,7 +52,6 @@ class Limits:
     """What one submission may have at most."""
 
     total: int = 2 * 2**30  # bytes unpacked
-    file: int = 2 * 2**30  # bytes of one file
     files: int = 20_000
     ratio: int = 200  # bytes unpacked from one byte of an archive
     contents: int = 8 * 2**20  # bytes of its table of contents, libraries included
@@ -65,6 +65,7 @@ class Entry:
     kind: str  # "file", "folder", "link" or "environment"
     size: int = 0
     packed: int = 0  # bytes that it takes where it lies
+    time: float = 0  # seconds since 1970, by the file's or the archive's own word
     open: Callable[[], BinaryIO] | None = None
     problem: str = ""
 
@@ -86,7 +87,7 @@ def list_folder(folder: Path) -> list[Entry]:
         for path in (Path(at, name) for name in folders + files):
             status, name = path.lstat(), path.relative_to(folder).as_posix()
             size, opener = status.st_size, partial(open_plainly, path)
-            entries.append(_entry(name, status.st_mode, size, size, opener))
+            entries.append(_entry(name, status.st_mode, size, size, status.st_mtime, opener))
         folders[:] = [name for name in folders if not _is_ignored(name)]
     return _without_environments(entries)
 
@@ -122,7 +123,7 @@ def accepted(entries: list[Entry], limits: Limits) -> tuple[list[Entry], tuple[s
     size, packed = sum(entry.size for entry in files), sum(entry.packed for entry in files)
     if len(files) > limits.files:
         raise SubmissionError(f"there are more than {limits.files:,} files; leave out the data")
-    if size > limits.total or any(entry.size > limits.file for entry in files):
+    if size > limits.total:
         raise SubmissionError(f"it unpacks to {size / 2**20:,.0f} MiB; leave out data and old runs")
     if size > max(BOMB, limits.ratio * packed):
         raise SubmissionError("it unpacks to far more than its size; zip the project folder anew")
@@ -153,11 +154,11 @@ class Budget:
 
     def chunks(self, entry: Entry, most: float = float("inf")) -> Iterator[bytes]:
         """Yield a file's bytes; SubmissionError where they are more than `most` and BOMB."""
-        start, file_limit = self.spent, min(self.limits.file, max(most, BOMB))
+        limit = min(self.spent + max(most, BOMB), self.limits.total)
         with _reading(entry), entry.open() as file:
             while chunk := file.read(CHUNK):
                 self.spent += len(chunk)
-                if self.spent > min(start + file_limit, self.limits.total):
+                if self.spent > limit:
                     raise SubmissionError(f"{entry.name} is larger than it says; zip it anew")
                 yield chunk
 
@@ -193,7 +194,7 @@ def _of_tar(file: BinaryIO, stack: ExitStack, limits: Limits) -> list[Entry]:
         plain = info.isreg() and not info.issparse()
         mode = stat.S_IFREG if plain else stat.S_IFDIR if info.isdir() else link
         opener = partial(tar.extractfile, info)
-        entries.append(_entry(info.name, mode, info.size, info.size, opener))
+        entries.append(_entry(info.name, mode, info.size, info.size, info.mtime, opener))
         if len(entries) > limits.contents // 100:
             raise SubmissionError(CROWDED)
     bounded.most = 2 * CHUNK
@@ -212,8 +213,9 @@ def _of_zip(file: BinaryIO, stack: ExitStack) -> list[Entry]:
         elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             problem = "the zip is packed in an unusual way; zip the project folder with deflate"
         name = name.replace("\\", "/")  # PowerShell's
-        mode, size, packed = info.external_attr >> 16, info.file_size, info.compress_size
-        entries.append(_entry(name, mode, size, packed, opener, problem))
+        mode, when = info.external_attr >> 16, mktime((*info.date_time, 0, 0, -1))
+        sizes = info.file_size, info.compress_size
+        entries.append(_entry(name, mode, *sizes, when, opener, problem))
     return entries
 
 
@@ -260,7 +262,9 @@ def _plausibility(sample: bytes, page: str) -> float:
     return good / sum(not c.isascii() for c in text)
 
 
-def _entry(name: str, mode: int, size: int, packed: int, opener, problem: str = "") -> Entry:
+def _entry(
+    name: str, mode: int, size: int, packed: int, time: float, opener, problem: str = ""
+) -> Entry:
     """Return an entry of a folder or archive, whose name and mode may be anything."""
     raw = name.split("/")
     if not name.isprintable() and {"Cc", "Cs"} & set(map(unicodedata.category, name)):
@@ -278,7 +282,7 @@ def _entry(name: str, mode: int, size: int, packed: int, opener, problem: str = 
     parts = tuple(part for part in raw if part not in ("", "."))
     if not parts and kind != "folder":
         problem, parts = problem or "there is a file without a name; rename it", ("?",)
-    return Entry(parts, kind, size, packed, opener, problem)
+    return Entry(parts, kind, size, packed, time, opener, problem)
 
 
 def _without_environments(entries: list[Entry]) -> list[Entry]:
@@ -313,8 +317,7 @@ def _reading(entry: Entry) -> Iterator[None]:
 
 def open_plainly(path: Path) -> BinaryIO:
     """Open a plain file, and nothing else that may be there by now."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError("not a plain file")

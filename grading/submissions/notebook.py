@@ -13,12 +13,13 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
-from grading.checks.findings import MIME, Findings
+from grading.checks.findings import MIME
 from grading.checks.results import RESULTS, Result, check_claim
 from grading.checks.shapes import misfit, short
 from grading.edition.release import ANSWER
@@ -26,7 +27,7 @@ from grading.edition.release import ANSWER
 LARGEST = 32 * 2**20  # bytes of a notebook; a list of short texts takes 15 times as many
 MOST = 200_000  # brackets in it: each may begin an object, of 600 bytes in memory
 MOST_NOTEBOOKS, MOST_CELLS = 40, 5_000
-LONGEST_CLAIM = 50_000  # characters of JSON
+LONGEST_CLAIM, DEEPEST_CLAIM = 50_000, 20  # characters of JSON; open brackets
 LONGEST_ANSWER, LONGEST_SOURCE = 5_000, 2_000
 NO_PART = {"env", "venv", "site-packages", "node_modules", "__pycache__"}  # of what is handed in
 PAYLOAD = {"kind": str, "name": str, "claim": {}}
@@ -54,20 +55,11 @@ class Flag:
     text: str
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """A result that a cell shows."""
-
-    cell: str
-    findings: Findings
-    claim: dict
-
-
 @dataclass
 class Reading:
     """What a notebook shows."""
 
-    results: dict[str, Evidence] = field(default_factory=dict)  # by name, as in RESULTS
+    results: dict[str, Result] = field(default_factory=dict)  # by name, as in RESULTS
     answers: dict[str, str] = field(default_factory=dict)  # by the id of the handed-out cell
     flags: list[Flag] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)  # of results' cells, by the result
@@ -82,47 +74,40 @@ class Reading:
 def find(root: Path, handed_out, usual: str) -> tuple[Path | None, Reading]:
     """Return the notebook below a folder that shows most results, then most handed-out cells."""
     flags, readings = [], {}
-    paths = [path for path in sorted(root.rglob("*.ipynb")) if _handed_in(path.relative_to(root))]
-    for path in paths[:MOST_NOTEBOOKS]:
-        name = path.relative_to(root).as_posix()
+    names = [path.relative_to(root) for path in sorted(root.rglob("*.ipynb"))]
+    names = [path.as_posix() for path in names
+             if not any(part in NO_PART or part[0] == "." for part in path.parts)]  # fmt: skip
+    for name in names[:MOST_NOTEBOOKS]:
         try:
-            if path.is_symlink():
-                raise ValueError("a link, not a notebook")
-            readings[name] = look(read(path), handed_out)
+            readings[name] = look(read(root / name), handed_out)
         except (OSError, ValueError) as error:
-            flags.append(Flag("not read", name, str(error).replace(f"{path}: ", "")))
-    if not any(reading.known for reading in readings.values()):
+            flags.append(Flag("not read", name, str(error).replace(f"{root / name}: ", "")))
+    others = [name for name in readings if readings[name].known]
+    if not others:
         why = "; ".join(f"{flag.where}: {flag.text}" for flag in flags[:2])
         why = why or ("none of its notebooks is the one handed out" if readings else "")
         return None, Reading(flags=flags, problem=why or "no notebook was handed in")
-    name, found = max(
-        readings.items(), key=lambda each: (len(each[1].results), each[1].known, each[0] == usual)
-    )
-    if others := [each for each in readings if each != name and readings[each].known]:
+    name = max(others, key=lambda n: (len(readings[n].results), readings[n].known, n == usual))
+    others.remove(name)
+    if others:
         flags.append(Flag("notebook", name, f"it shows most; not used: {', '.join(others)}"))
     elif name != usual:
         flags.append(Flag("notebook", name, f"renamed; it was handed out as {usual}"))
-    found.flags = flags + found.flags
-    return root / name, found
-
-
-def _handed_in(path: Path) -> bool:
-    return not any(part in NO_PART or part.startswith(".") for part in path.parts)
+    readings[name].flags[:0] = flags
+    return root / name, readings[name]
 
 
 def read(path: Path) -> dict:
     """Return the notebook in a file; ValueError names what is wrong with it, and the fix."""
+    if path.is_symlink():
+        raise ValueError(f"{path}: a link, not a notebook")
+    fix = "clear what prints or draws so much, run it again and save it"
     if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(
-            f"{path}: {size / 2**20:.0f} MB, more than {LARGEST / 2**20:.0f}; "
-            "clear what prints or draws so much, run it again and save it"
-        )
+        much = f"{size / 2**20:.0f} MB, more than {LARGEST / 2**20:.0f}"
+        raise ValueError(f"{path}: {much}; {fix}")
     content = path.read_bytes()
     if (brackets := content.count(b"{") + content.count(b"[")) > MOST:
-        raise ValueError(
-            f"{path}: {brackets:,} brackets in it, more than {MOST:,}; "
-            "clear what prints so much, run it again and save it"
-        )
+        raise ValueError(f"{path}: {brackets:,} brackets in it, more than {MOST:,}; {fix}")
     try:
         raw = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -137,14 +122,13 @@ def look(notebook, handed_out) -> Reading:
 
     Both are as JSON has them; the notebook may be any value.
     """
-    originals = {cell.id: cell for cell in _cells(handed_out)}
-    cells, ids = _identified(_cells(notebook), originals)
-    known = [id for id in ids if id]
-    reading = Reading(known=len(set(known)), answers=_answers(cells, ids, originals))
-    reading.flags += _structure(cells, ids, originals)
-    promised = {id: name for id, cell in originals.items() if (name := _promise(cell))}
-    for cell, id in zip(cells, ids, strict=True):
-        name, where = promised.get(id), id or cell.where
+    originals, cells = _cells(handed_out), _cells(notebook)
+    _recognize(cells, originals)
+    reading = Reading(answers=_answers(cells, originals), flags=[*_structure(cells, originals)])
+    reading.known = len({cell.original.id for cell in cells if cell.original})
+    shown = set()
+    for cell in cells:
+        name = cell.original.promise if cell.original else None
         if not cell.code or not (name or cell.shows_result()):
             continue
         kind, fault, claim = "payload", "", {}
@@ -154,20 +138,19 @@ def look(notebook, handed_out) -> Reading:
             claim = cell.claim(name)
         except (ValueError, RecursionError) as error:
             fault = str(error)
-        if not fault and not cell.same(originals[id]):
+        if not fault and not cell.same(cell.original):
             kind, fault = "source", "it is to stay as handed out, so what it shows does not count"
         if fault:
             reading.faults.setdefault(name, fault if cell.count else "its cell was not run")
             if cell.count or cell.payloads():
-                reading.flags.append(Flag(kind, where, fault))
+                reading.flags.append(Flag(kind, cell.where, fault))
         elif name not in reading.results:
-            findings = check_claim(name, claim)
-            reading.results[name] = Evidence(where, findings, claim)
-            if cell.shown() != str(Result(name, claim, findings)):
+            shown.add(cell.where)
+            reading.results[name] = result = Result(name, claim, check_claim(name, claim))
+            if cell.text() != str(result):
                 text = "what stands there is not what the check of its claim says"
-                reading.flags.append(Flag("text", where, text))
+                reading.flags.append(Flag("text", cell.where, text))
     # A cell that is there twice has shown its result where one of them has.
-    shown = {each.cell for each in reading.results.values()}
     reading.flags = [f for f in reading.flags if f.kind != "payload" or f.where not in shown]
     return reading
 
@@ -175,16 +158,21 @@ def look(notebook, handed_out) -> Reading:
 # ---- Cells -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Cell:
     """A cell whose every field is of its type, whatever the file held."""
 
+    number: int
     id: str
-    where: str
     code: bool
     source: str
     count: int | None
     outputs: list[dict]
+    original: "_Cell | None" = None  # the handed-out cell that it is; None: it is the student's own
+
+    @property
+    def where(self) -> str:
+        return (self.original or self).id or f"cell {self.number}"
 
     @cached_property
     def form(self) -> str:
@@ -199,6 +187,18 @@ class _Cell:
     def same(self, other: "_Cell") -> bool:
         return self.code == other.code and self.form == other.form
 
+    @cached_property
+    def promise(self) -> str | None:
+        """The result that a handed-out cell is to show."""
+        called = re.search(r"^graded\.(\w+)\(", self.source, re.MULTILINE) if self.code else None
+        name = called[1].replace("_", " ") if called else None
+        return name if name in RESULTS else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether students are to write in this handed-out cell."""
+        return "raise NotImplementedError" in self.source or self.source == ANSWER
+
     def payloads(self) -> list[tuple[dict, dict]]:
         """Outputs that hold what a check shows to programs, and their data."""
         outputs = [(output, _dict(output.get("data"))) for output in self.outputs]
@@ -208,7 +208,7 @@ class _Cell:
         """Whether it shows a result, and not the report of exercises' checks."""
         return any(_dict(data[MIME]).get("kind") != "exercises" for _, data in self.payloads())
 
-    def shown(self) -> str:
+    def text(self) -> str:
         return "".join(_text(data.get("text/plain")) for _, data in self.payloads())
 
     def claim(self, name: str) -> dict:
@@ -217,9 +217,8 @@ class _Cell:
         if len(payloads) != 1:
             raise ValueError(f"it shows {len(payloads) or 'no'} results, and is to show one")
         ((output, data),) = payloads
-        if output.get("output_type") != "execute_result" or (
-            self.count is None or output.get("execution_count") not in (self.count, None)
-        ):
+        counted = self.count and output.get("execution_count") in (self.count, None)
+        if output.get("output_type") != "execute_result" or not counted:
             raise ValueError("its result was not left by a run of this cell")
         payload = data[MIME]
         if wrong := misfit(payload, PAYLOAD, "payload"):
@@ -227,7 +226,9 @@ class _Cell:
             raise ValueError(f"{where}: {got}, not {expected}")
         if (payload["kind"], payload["name"]) != ("result", name):
             raise ValueError(f"it shows {short(payload['name'])}, and is to show {name}")
-        if len(json.dumps(payload["claim"])) > LONGEST_CLAIM:
+        claim = json.dumps(payload["claim"])
+        depths = accumulate((c in "[{") - (c in "]}") for c in claim)
+        if len(claim) > LONGEST_CLAIM or max(depths) > DEEPEST_CLAIM:
             raise ValueError("payload.claim: not the few names and numbers of a claim")
         return payload["claim"]
 
@@ -238,16 +239,15 @@ def _cells(notebook) -> list[_Cell]:
     for number, cell in enumerate(cells[:MOST_CELLS] if isinstance(cells, list) else [], 1):
         cell = _dict(cell)
         id, count, outputs = (cell.get(key) for key in ("id", "execution_count", "outputs"))
-        id = id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else ""
         source = "\n".join(line.rstrip() for line in _text(cell.get("source")).splitlines())
         found.append(
             _Cell(
-                id=id,
-                where=id or f"cell {number}",
-                code=cell.get("cell_type") == "code",
-                source=source.strip(),
-                count=count if type(count) is int and count > 0 else None,
-                outputs=[_dict(each) for each in outputs] if isinstance(outputs, list) else [],
+                number,
+                id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else "",
+                cell.get("cell_type") == "code",
+                source.strip(),
+                count if type(count) is int and count > 0 else None,
+                [_dict(each) for each in outputs] if isinstance(outputs, list) else [],
             )
         )
     return found
@@ -264,81 +264,64 @@ def _text(value) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _identified(cells: list[_Cell], originals: Mapping[str, _Cell]) -> tuple[list, list[str]]:
-    """The cells and, of each, the id of the handed-out cell that it is; "" for the student's own.
+def _recognize(cells: list[_Cell], originals: list[_Cell]) -> None:
+    """Note of each cell which handed-out one it is.
 
     Of handed-out cells with the same source, those without their ids are taken in their order;
     of the cell of a result there may be copies.
     """
-    own = {cell.id for cell in cells}
-    waiting: dict[tuple, list[str]] = {}
-    for id, cell in originals.items():
-        waiting.setdefault((cell.code, cell.form), []).append(id)
-    ids = []
+    by_id, taken = {each.id: each for each in originals}, {cell.id for cell in cells}
     for cell in cells:
-        id = cell.id if cell.id in originals else ""
-        same = waiting.get((cell.code, cell.form), []) if cell.source and not id else []
-        if open := [each for each in same if each not in own]:
-            id = open[0]
-            own.add(id)
-        elif same and _promise(originals[same[0]]):
-            id = same[0]
-        ids.append(id)
-    return cells, ids
+        cell.original = by_id.get(cell.id)
+        if cell.original is None and cell.source:
+            same = [each for each in originals if each.same(cell)]
+            free = [each for each in same if each.id not in taken]
+            copied = [each for each in same if each.promise]
+            cell.original = next(iter(free + copied), None)
+            taken |= {each.id for each in free[:1]}
 
 
-def _promise(cell: _Cell) -> str | None:
-    """The result that a handed-out cell is to show."""
-    called = re.search(r"^graded\.(\w+)\(", cell.source, re.MULTILINE) if cell.code else None
-    name = called[1].replace("_", " ") if called else None
-    return name if name in RESULTS else None
-
-
-def _answers(cells: list[_Cell], ids: list[str], originals: Mapping[str, _Cell]) -> dict[str, str]:
+def _answers(cells: list[_Cell], originals: list[_Cell]) -> dict[str, str]:
     """What was written in place of each ANSWER, or in text cells below it."""
-    order = list(originals)
-    asked = [id for id in order if originals[id].source == ANSWER]
-    answers: dict[str, list[str]] = {id: [] for id in asked}
-    place = -1
-    for cell, id in zip(cells, ids, strict=True):
-        place = order.index(id) if id else place
+    order = ["", *(each.id for each in originals), ""]
+    answers: dict[str, list[str]] = {each.id: [] for each in originals if each.source == ANSWER}
+    place = 0
+    for cell in cells:
+        if cell.original:
+            place = order.index(cell.original.id)
         # Where ids were renewed an answer is the text above which stands the cell before it.
-        ahead = order[place + 1] if place + 1 < len(order) else ""
-        belongs = id or (order[place] if place >= 0 and order[place] in asked else ahead)
+        belongs = order[place if cell.original or order[place] in answers else place + 1]
         if not cell.code and belongs in answers:
             answers[belongs].append(cell.source.replace(ANSWER, "").strip())
     return {id: "\n\n".join(filter(None, texts))[:LONGEST_ANSWER] for id, texts in answers.items()}
 
 
-def _structure(cells: list[_Cell], ids: list[str], originals: Mapping) -> Iterator[Flag]:
+def _structure(cells: list[_Cell], originals: list[_Cell]) -> Iterator[Flag]:
     """What there is to say of the notebook as a whole, a flag for each kind of thing."""
-    renewed = [cell for cell, id in zip(cells, ids, strict=True) if id and cell.id != id]
-    lists: dict[str, list[str]] = {"missing": [id for id in originals if id not in ids]}
-    lists["duplicated"] = [id for id, times in Counter(filter(None, ids)).items() if times > 1]
-    lists |= {kind: [] for kind in ("not run", "order", "error", "changed", "added")}
+    times = Counter(cell.original.id for cell in cells if cell.original)
+    lists = {
+        "missing": [each.id for each in originals if not times[each.id]],
+        "duplicated": [id for id, count in times.items() if count > 1],
+        **{kind: [] for kind in ("not run", "order", "error", "changed", "added")},
+    }
     before = 0
-    for cell, id in zip(cells, ids, strict=True):
-        where, original = id or cell.where, originals.get(id)
+    for cell in cells:
+        original = cell.original
         if original is None and cell.code and cell.source:
-            lists["added"].append(where)
-        elif original and not (cell.same(original) or _promise(original) or _open(original)):
-            lists["changed"].append(where)
+            lists["added"].append(cell.where)
+        elif original and not (cell.same(original) or original.promise or original.is_open):
+            lists["changed"].append(cell.where)
         if cell.code and cell.source and cell.count is None:
-            lists["not run"].append(where)
+            lists["not run"].append(cell.where)
         elif cell.code and cell.count is not None:
             if cell.count != before + 1:
-                lists["order"].append(where)
+                lists["order"].append(cell.where)
             before = cell.count
         if any(output.get("output_type") == "error" for output in cell.outputs):
-            lists["error"].append(where)
-    if renewed:
+            lists["error"].append(cell.where)
+    if renewed := [cell for cell in cells if cell.original and cell.id != cell.original.id]:
         yield Flag("ids", "", f"{len(renewed)} cells were recognized by their source")
     for kind, found in lists.items():
         if found:
             more = f" and {len(found) - 20} more" if len(found) > 20 else ""
             yield Flag(kind, "", ", ".join(found[:20]) + more)
-
-
-def _open(original: _Cell) -> bool:
-    """Whether students are to write here."""
-    return "raise NotImplementedError" in original.source or original.source == ANSWER

@@ -13,17 +13,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from config import GPT2Config
-from grading.checks import CHECKS, check_function
+from grading.checks import check_function
 from grading.checks.cases import CASES, other_cases
 from grading.checks.findings import Finding, Findings
 from grading.checks.places import PARTS, WHOLE
 from grading.edition.regions import exercises
-from grading.edition.release import ROOT, SHAPE
+from grading.edition.release import FIXED, ROOT, SHAPE, student_edition
 from grading.submissions.expected import Cases
 from grading.submissions.package import alone, own_files, together
 from grading.submissions.recording import LARGEST, judge
 from grading.submissions.sandbox import Limits, Outcome, remove, run
-from grading.submissions.worker import OBSERVED
 
 OURS = ("__init__", "recording", "worker")  # files of this folder that a submission's copy needs
 AGAIN = ("failed", "waits")  # states in which other code may have a part
@@ -47,13 +46,12 @@ class Folder:
         self._put(CASES.relative_to(ROOT).as_posix(), b"")
         cases.without_answers().save(self.root / CASES.relative_to(ROOT))  # the inputs alone
         self._clear()
-        numbers = {name: str(list(CHECKS).index(name)) for name in names}
-        outcome = self._run("record", self.out, json.dumps(SHAPE), *numbers.values(), limits=limits)
+        outcome = self._run("record", self.out, json.dumps(SHAPE), *names, limits=limits)
         found = {}
         with other_cases(cases.tensors, cases.hints):
-            for name, number in numbers.items():
-                record = self.out / OBSERVED.format(number)
-                if record.is_file() and self._is_inside(record):
+            for name in names:
+                record = self.out / f"{name}.safetensors"
+                if is_inside(self.root, record):
                     found[name] = judge(name, check_function(name, GPT2Config(**SHAPE)), record)
         return found, outcome
 
@@ -84,11 +82,10 @@ class Folder:
         remove(self.out)
         self.out.mkdir()
 
-    def _is_inside(self, path: Path) -> bool:
-        """Whether this is a file of the copy, and no link out of it."""
-        return path.is_file() and path.resolve() == self.root.resolve() / path.relative_to(
-            self.root
-        )
+
+def is_inside(root: Path, path: Path) -> bool:
+    """Whether this is a file in the folder, and no link, nor below a link."""
+    return path.is_file() and path.resolve() == root.resolve() / path.relative_to(root)
 
 
 class Copy(Folder):
@@ -97,23 +94,15 @@ class Copy(Folder):
     `edited` names the files that the student had changed there.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        handed_out: Mapping[str, bytes],
-        fixed: tuple[str, ...],
-        sandboxed: bool = True,
-    ):
+    def __init__(self, root: Path, sandboxed: bool = True):
         super().__init__(root, sandboxed)
-        self.edited = []
-        ours = {name: content for name, content in handed_out.items() if name.startswith(fixed)}
-        for name, content in ours.items():
-            path = self.root / name
-            if not path.is_file() or path.read_bytes() != content:
-                self.edited.append(name)
-        for name in {name.split("/")[0] for name in ours if "/" in name} - {"data"}:
+        edition = student_edition()
+        ours = {name: edition[name] for name in edition if name.startswith(FIXED)}
+        now = {name: self.root / name for name in ours}
+        now = {name: path.read_bytes() for name, path in now.items() if path.is_file()}
+        self.edited = [name for name, content in ours.items() if now.get(name) != content]
+        for name in FIXED:
             remove(self.root / name)
-        remove(self.root / "data" / "sample")
         for name, content in ours.items():
             self._put(name, content)
         self.theirs = own_files(self.root)
@@ -174,7 +163,7 @@ class Copy(Folder):
         outcome = self._run("predict", self.out, weights, file, limits=limits, hidden=answers)
         found = self.out / "predictions.safetensors"
         try:
-            if not self._is_inside(found) or found.stat().st_size > LARGEST:
+            if not is_inside(self.root, found) or found.stat().st_size > LARGEST:
                 raise ValueError
             tokens = load_file(found)["answers"]
             if tokens.shape != (len(prompts),) or tokens.dtype != torch.int64:
@@ -193,7 +182,7 @@ class Copy(Folder):
         longer = {"wall_seconds": 6 * limits.wall_seconds, "cpu_seconds": 6 * limits.cpu_seconds}
         outcome = self._sandboxed(command, replace(limits, **longer))
         path = folder / Path(notebook).name
-        return (path if self._is_inside(path) else None), _why(outcome)
+        return (path if is_inside(self.root, path) else None), _why(outcome)
 
 
 def _failed(name: str, why: str) -> Findings:

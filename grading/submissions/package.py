@@ -16,15 +16,9 @@ from grading.checks.places import COMPANIONS, PARTS
 from grading.edition.regions import BEGIN, exercises
 from grading.edition.release import ROOT, student_edition
 
-OWN = (
-    "*.py",
-    "gpt2/**/*.py",
-    "optim/**/*.py",
-    "exercises/**/*.py",
-)  # modules that students may add
+OWN = ("*.py", "gpt2/**/*.py", "optim/**/*.py", "exercises/**/*.py")  # what students may add
 NEEDED = ("config.py", "console.py", "utils.py", "optimizer_test.npy", "gpt2/", "optim/")
-NEEDED += ("exercises/",)
-NEEDED += ("grading/", "data/sample/")
+NEEDED += ("exercises/", "grading/", "data/sample/")
 LARGEST = 2**20  # bytes of one
 GRAFT = """
 

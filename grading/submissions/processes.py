@@ -27,10 +27,9 @@ PATIENCE = 256  # a program that prints this many times what is kept is stopped
 
 def keep(command: Sequence[str]) -> int:
     """Run a command; return its exit code, where that of a signal is 128 more, as in a shell."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-        with suppress(OSError):  # if memory is short, the system shall kill this, not the grader
-            Path("/proc/self/oom_score_adj").write_text("1000")
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    with suppress(OSError):  # if memory is short, the system shall kill this, not the grader
+        Path("/proc/self/oom_score_adj").write_text("1000")
     nothing, status = subprocess.DEVNULL, None
     program = subprocess.Popen(command, stdin=nothing, close_fds=False, start_new_session=True)
     while status is None and not select.select([0], [], [], 0.02)[0]:
@@ -77,25 +76,17 @@ class Watch:
         printed = max(os.fstat(output.fileno()).st_size for output in self.outputs)
         times = [ask(each, lambda process: process.cpu_times()) for each in (self.keeper, *tree)]
         cpu = sum(sum(each[:4]) for each in times if each)  # with children that it waited for
-        held = sum(ask(each, lambda process: process.memory_info().rss) for each in tree)
-        memory = limits.memory
-        if held > memory:  # that counts shared pages twice; the exact sum is slow
-            held = sum(ask(each, _proportional_memory) for each in tree)
+        held = sum(ask(each, _resident) for each in tree)
+        if held > limits.memory:  # that counts shared pages twice; the exact sum is slow
+            held = sum(ask(each, _proportional) or ask(each, _resident) for each in tree)
         seconds, reserve = time.monotonic() - self.start, min(RESERVE, system.total // 20)
-        much, most = PATIENCE * max(limits.output, 2**16), limits.processes
+        much, most, memory = PATIENCE * limits.output, limits.processes, limits.memory
+        wall, processor = limits.wall_seconds, limits.cpu_seconds
         for used, limit, text in (
-            (
-                seconds,
-                limits.wall_seconds,
-                f" after {limits.wall_seconds:g} s of wall time (the limit)",
-            ),
+            (seconds, wall, f" after {wall:g} s of wall time (the limit)"),
             (count, most, f": it ran {count} processes at once (limit {most})"),
             (held, memory, f": it held {size(held)} of memory (limit {size(memory)})"),
-            (
-                cpu,
-                limits.cpu_seconds,
-                f" after {limits.cpu_seconds} s of processor time (the limit)",
-            ),
+            (cpu, processor, f" after {processor} s of processor time (the limit)"),
             (printed, much, f": it printed {size(printed)}, and no end was in sight"),
             (reserve, system.available, ": the machine had almost no memory left"),
         ):
@@ -135,11 +126,12 @@ def _disk_use(folders: Sequence[Path]) -> Iterator[int]:
                 yield total
 
 
-def _proportional_memory(process: psutil.Process) -> int:
-    try:
-        return process.memory_full_info().pss
-    except (AttributeError, psutil.AccessDenied):
-        return process.memory_info().rss
+def _resident(process: psutil.Process) -> int:
+    return process.memory_info().rss
+
+
+def _proportional(process: psutil.Process) -> int:  # which a process can deny
+    return process.memory_full_info().pss
 
 
 def size(count: float) -> str:

@@ -38,7 +38,7 @@ from gpt2.xnli import LANGUAGES, XNLIDataset
 from grading.checks.results import SETTINGS
 from grading.edition.release import ROOT
 from grading.submissions.notebook import Flag
-from grading.submissions.observe import Copy
+from grading.submissions.observe import Copy, is_inside
 from grading.submissions.sandbox import Limits
 
 SAMPLE = ROOT / "data" / "sample"
@@ -74,29 +74,26 @@ def recompute(
     seed: int = 0,
 ) -> Recomputed:  # fmt: skip
     """Compute again what these claims say; only claims that their checks understood are given."""
-    found, runs = Recomputed(), _Runs(copy.root, data)
-    behind: list[tuple[str, str, str, str]] = []  # claim, run, split, language
-    for claim, where, function, *arguments in _computations(found, runs, behind, claims, rules):
+    work = _Work(copy.root, data, rules)
+    found, behind, lot = work.found, work.behind, random.Random(seed)
+    for claim, where, function, *arguments in work.computations(claims):
         try:
             function(*arguments)
         except NotThere as error:
-            found.flags.append((claim, Flag(MISSING, where[:100], str(error)[:300])))
+            work.flag(claim, MISSING, where, str(error))
         except Exception as error:  # a file that anybody may have written
-            text = str(error)[:300] or type(error).__name__
-            found.flags.append((claim, Flag("accuracy", where[:100], text)))
-    lot = random.Random(seed)
-    others = sorted({run for claim, run, *_ in behind if claim == "comparison"})
+            work.flag(claim, "accuracy", where, str(error) or type(error).__name__)
     first = sorted({run for claim, run, *_ in behind if claim in ("dev accuracy", FIFTEEN)})
-    others = [run for run in others if run not in first]
+    others = sorted({run for claim, run, *_ in behind if claim == "comparison"} - {*first})
     for run in [*first, *lot.sample(others, min(1, len(others)))] if rules["pairs"] else []:
         sets = dict.fromkeys((split, lang) for _, other, split, lang in behind if other == run)
         answered = [(f"{split}.{lang}", *pair) for split, lang in sets
-                    for pair in runs.pairs(run, split, lang)]  # fmt: skip
+                    for pair in work.pairs(run, split, lang)]  # fmt: skip
         sample = lot.sample(answered, min(rules["pairs"], len(answered)))
-        agreement, flag = _answer_again(copy, run, sample, rules, limits)
+        agreement, *flag = _answer_again(copy, run, sample, rules, limits)
         found.predictions = found.predictions or agreement
-        about = sorted({claim for claim, other, *_ in behind if other == run})
-        found.flags += [(claim, flag) for claim in about if flag is not None]
+        for claim in sorted({claim for claim, other, *_ in behind if other == run}) if flag else ():
+            work.flag(claim, flag[0], run, flag[1])
     groups: dict[tuple, list[Flag]] = {}
     for claim, flag in found.flags:
         groups.setdefault((claim, flag.kind), []).append(flag)
@@ -107,49 +104,54 @@ def recompute(
     return found
 
 
-def _computations(found, runs, behind, claims, rules) -> Iterator[tuple]:
-    """Claim by claim what of it is computed again, and by what, which raises where it is wrong."""
-    if claim := claims.get("toy curve"):
-        yield "toy curve", claim["run"], _curve, runs.root, claim, found
-    for name in ("fertility", "selection"):
-        if claim := claims.get(name):
-            yield name, name, _compare_fertility, claim, runs.data
-    for name, split, row, names in _accuracies(claims, runs.trained):
-        where = f"{row.get('setting', split)}, {row['language']}"
-        yield name, where, _compare_accuracy, found, runs, behind, rules, name, split, row, names
-    if claim := claims.get("selection"):
-        yield "selection", "rule", _compare_rule, runs, behind, claim
+class _Work:
+    """What was handed in, what is claimed of it, and what came out so far.
 
+    `trained` has the languages that each run was trained on, and `behind` what a claim that agrees
+    follows from: claim, run, split, language.
+    """
 
-def _accuracies(
-    claims: Mapping[str, dict], trained: Mapping[str, list]
-) -> Iterator[tuple[str, str, dict, list[str]]]:
-    """Claim, split and row of each accuracy, and the runs whose predictions can be behind it."""
-    if claim := claims.get("dev accuracy"):
-        yield "dev accuracy", "dev", claim, [claim["run"]]
-    if claim := claims.get(FIFTEEN):
-        for row in claim["rows"]:
-            yield FIFTEEN, "test", row, [claim["run"]]
-    english, single, together = SETTINGS
-    kinds = {english: lambda on, _: on == ["en"], single: lambda on, lang: on == [lang]}
-    kinds |= dict.fromkeys((together, BUDGET), lambda on, _: len(on) > 1)
-    for claim in ("selection", "comparison"):
-        for row in claims.get(claim, {}).get("rows", ()):
-            fits = kinds.get(row.get("setting", english), lambda *_: True)
-            names = [run for run, on in trained.items() if fits(on, row["language"])]
-            yield claim, "test", row, names
-
-
-class _Runs:
-    """The runs that were handed in: the languages each was trained on, and its predictions."""
-
-    def __init__(self, root: Path, data: Sequence[Path]):
-        self.root, self.data, self.trained = root, data, {}
+    def __init__(self, root: Path, data: Sequence[Path], rules: Mapping):
+        self.root, self.data, self.rules, self.found = root, data, rules, Recomputed()
+        self.behind: list[tuple[str, str, str, str]] = []
+        self.trained: dict[str, list] = {}
         for path in sorted(root.glob("runs/*/settings.json"))[:200]:
             with suppress(Exception):  # a file that anybody may have written
                 raw = json.loads(_read(root, path.relative_to(root).as_posix()))
                 self.trained[path.parent.name] = list(raw["settings"]["languages"])
         self.pairs = cache(self._pairs)
+
+    def flag(self, claim: str, kind: str, where: str, text: str) -> None:
+        self.found.flags.append((claim, Flag(kind, where[:100], text[:300])))
+
+    def computations(self, claims: Mapping[str, dict]) -> Iterator[tuple]:
+        """Claim by claim what of it is computed again, and by what, which raises if it is wrong."""
+        if claim := claims.get("toy curve"):
+            yield "toy curve", claim["run"], self.curve, claim
+        for name in ("fertility", "selection"):
+            if claim := claims.get(name):
+                yield name, name, self.fertility, claim
+        for name, split, row, names in self._accuracies(claims):
+            where = f"{row.get('setting', split)}, {row['language']}"
+            yield name, where, self.accuracy, name, split, row, names
+        if claim := claims.get("selection"):
+            yield "selection", "rule", self.rule, claim
+
+    def _accuracies(self, claims: Mapping[str, dict]) -> Iterator[tuple[str, str, dict, list[str]]]:
+        """Claim, split and row of each accuracy, and the runs whose predictions can be behind."""
+        if claim := claims.get("dev accuracy"):
+            yield "dev accuracy", "dev", claim, [claim["run"]]
+        if claim := claims.get(FIFTEEN):
+            for row in claim["rows"]:
+                yield FIFTEEN, "test", row, [claim["run"]]
+        english, single, together = SETTINGS
+        kinds = {english: lambda on, _: on == ["en"], single: lambda on, lang: on == [lang]}
+        kinds |= dict.fromkeys((together, BUDGET), lambda on, _: len(on) > 1)
+        for claim in ("selection", "comparison"):
+            for row in claims.get(claim, {}).get("rows", ()):
+                fits = kinds.get(row.get("setting", english), lambda *_: True)
+                names = [run for run, on in self.trained.items() if fits(on, row["language"])]
+                yield claim, "test", row, names
 
     def _pairs(self, run: str, split: str, lang: str) -> list[tuple[str, str, str, Path]]:
         """Pair id, our label, the submission's prediction and our data of every pair; ValueError
@@ -167,95 +169,93 @@ class _Runs:
                 return [(pair, label, answers[pair], folder) for pair, label in labels.items()]
         raise ValueError(f"{name}: not the pairs of any data of the grader's ({len(answers):,})")
 
+    def accuracy(self, claim: str, split: str, row: dict, names: list[str]) -> None:
+        """Compare with the run, or the mean of as many as the row has seeds, that comes closest."""
+        shares, why = {}, "no run of this setting was handed in"
+        for run in names:
+            try:
+                pairs = self.pairs(run, split, row["language"])
+            except NotThere as error:
+                why = str(error)
+            else:
+                shares[run], n = fmean(pair[1] == pair[2] for pair in pairs), len(pairs)
+        if len(shares) < (seeds := row.get("seeds", 1)):
+            raise NotThere(why)
+        groups = islice(combinations(shares, seeds), MOST_GROUPS)
+        means = {group: fmean(map(shares.get, group)) for group in groups}
+        best = min(means, key=lambda group: abs(means[group] - row["accuracy"]))
+        self.behind += [(claim, run, split, row["language"]) for run in best]
+        if claim in ("dev accuracy", FIFTEEN):
+            values = {"claimed": row["accuracy"], "recomputed": means[best], "n": n}
+            self.found.accuracy[f"{split}.{row['language']}"] = values
+        if abs(means[best] - row["accuracy"]) > self.rules["accuracy"] or n != row["n"]:
+            raise ValueError(
+                f"claims {row['accuracy']:.4f} of {row['n']:,} pairs; the predictions of "
+                f"{', '.join(best)} and our labels make {means[best]:.4f} of {n:,}"
+            )
 
-def _compare_accuracy(found, runs, behind, rules, claim, split, row, names) -> None:
-    """Compare with the run, or the mean of as many as the row has seeds, that comes closest."""
-    shares, why = {}, "no run of this setting was handed in"
-    for run in names:
-        try:
-            pairs = runs.pairs(run, split, row["language"])
-        except NotThere as error:
-            why = str(error)
-        else:
-            shares[run], n = fmean(pair[1] == pair[2] for pair in pairs), len(pairs)
-    if len(shares) < (seeds := row.get("seeds", 1)):
-        raise NotThere(why)
-    means = {g: fmean(map(shares.get, g)) for g in islice(combinations(shares, seeds), MOST_GROUPS)}
-    best = min(means, key=lambda group: abs(means[group] - row["accuracy"]))
-    behind += [(claim, run, split, row["language"]) for run in best]
-    if claim in ("dev accuracy", FIFTEEN):
-        values = {"claimed": row["accuracy"], "recomputed": means[best], "n": n}
-        found.accuracy[f"{split}.{row['language']}"] = values
-    if abs(means[best] - row["accuracy"]) > rules["accuracy"] or n != row["n"]:
-        raise ValueError(
-            f"claims {row['accuracy']:.4f} of {row['n']:,} pairs; the predictions of "
-            f"{', '.join(best)} and our labels make {means[best]:.4f} of {n:,}"
-        )
+    def fertility(self, claim: dict) -> pd.DataFrame:
+        """Compare with our tokenizer on our data; return fertility and premium as we have them."""
+        known = {"miniature world": nli_folder(), "embedded NLI set": SAMPLE}
+        named = [known[each] for each in known if each in claim["note"]]
+        folders = named[:1] or [each for each in self.data if each not in known.values()]
+        ours = next((table for each in folders if (table := _fertility(each)) is not None), None)
+        if ours is None:
+            raise NotThere("the grader has no training files of all languages (see --data)")
+        for row in claim["rows"]:
+            value = ours["fertility"][row["language"]]
+            if abs(row["fertility"] - value) > CLOSE * value:
+                text = f"claims {row['fertility']:.3f} tokens a word of {row['language']}; "
+                raise ValueError(f"{text}our tokenizer and data make {value:.3f}")
+        return ours
 
-
-def _compare_fertility(claim: dict, data: Sequence[Path]) -> pd.DataFrame:
-    """Compare with our tokenizer on our data; return fertility and premium as we have them."""
-    known = {"miniature world": nli_folder(), "embedded NLI set": SAMPLE}
-    named = next((known[each] for each in known if each in claim["note"]), None)
-    folders = [each for each in data if (each == named if named else each not in known.values())]
-    ours = next((table for each in folders if (table := _fertility(each)) is not None), None)
-    if ours is None:
-        raise NotThere("the grader has no training files of all languages (see --data)")
-    for row in claim["rows"]:
-        value = ours["fertility"][row["language"]]
-        if abs(row["fertility"] - value) > CLOSE * value:
-            text = f"claims {row['fertility']:.3f} tokens a word of {row['language']}; "
-            raise ValueError(f"{text}our tokenizer and data make {value:.3f}")
-    return ours
-
-
-def _compare_rule(runs, behind, claim: dict) -> None:
-    """Compare the languages that the rule selects, where all that it needs is there."""
-    of = {lang: run for name, run, _, lang in behind if name == "selection"}
-    if of.keys() == set(LANGUAGES):
+    def rule(self, claim: dict) -> None:
+        """Compare the languages that the rule selects, where all that it needs is there."""
+        of = {lang: run for name, run, _, lang in self.behind if name == "selection"}
+        if of.keys() != set(LANGUAGES):
+            return
         columns = ["pair_id", "label", "prediction", "data"]
-        pairs = {lang: runs.pairs(run, "test", lang) for lang, run in of.items()}
+        pairs = {lang: self.pairs(run, "test", lang) for lang, run in of.items()}
         evaluations = {k: Evaluation(pd.DataFrame(v, columns=columns)) for k, v in pairs.items()}
-        ours = select_languages(transfer_table(evaluations, _compare_fertility(claim, runs.data)))
+        ours = select_languages(transfer_table(evaluations, self.fertility(claim)))
         if sorted(ours) != sorted(claim["by_rule"]):
             raise ValueError(f"from these predictions the rule selects {', '.join(ours) or 'none'}")
 
-
-def _curve(root: Path, claim: dict, found: Recomputed) -> None:
-    """Compare with the run's metrics and, of the embedded text, with what its weights give."""
-    run, epochs, held_out = claim["run"], defaultdict(list), []
-    if not RUN.fullmatch(run):
-        raise ValueError(f"no run {run[:100]!r}")
-    for line in filter(None, _read(root, f"runs/{run}/metrics.jsonl").split("\n")):
-        step = json.loads(line)
-        if "loss" in step:
-            epochs[step["epoch"]].append(step["loss"])
-        else:
-            held_out.append(step["held_out_loss"])
-    losses = {"train_loss": [fmean(each) for each in epochs.values()], "held_out_loss": held_out}
-    for name, ours in losses.items():
-        if len(ours) != len(claim[name]) or math.dist(ours, claim[name]) > 1e-6:
-            raise ValueError(f"its {name} is not that of runs/{run}/metrics.jsonl")
-    folder, why = root / "runs" / run / "model", ""
-    if "embedded text" not in claim["note"]:
-        why = "it has read another text than ours"
-    elif not _inside(root, folder / "model.safetensors"):
-        why = f"no weights in runs/{run}/model"
-    if why:
-        text = f"{why}, so its loss was only compared with its own metrics"
-        found.flags.append(("toy curve", Flag(UNSEEN, run, text)))
-        return
-    texts, unigram = _held_out()
-    if abs(unigram - claim["unigram"]) > CLOSE:
-        raise ValueError(f"the text's unigram entropy is {unigram:.3f}")
-    layers = json.loads(_read(root, f"runs/{run}/model/config.json"))["n_layer"]
-    if (folder / "model.safetensors").stat().st_size > LARGEST_WEIGHTS or layers > MOST_LAYERS:
-        raise ValueError("its model is no toy")
-    found.held_out_loss = mean_loss(GPT2Model.from_pretrained(folder), text_loader(texts, 32))
-    if held_out[-1] < (1 - CLOSE) * found.held_out_loss:
-        text = f"claims a held-out loss of {held_out[-1]:.3f}; its weights in our model make"
-        flag = Flag("curve", run, f"{text} {found.held_out_loss:.3f}")
-        found.flags.append(("toy curve", flag))
+    def curve(self, claim: dict) -> None:
+        """Compare with the run's metrics and, of the embedded text, with what its weights give."""
+        run, epochs, held_out = claim["run"], defaultdict(list), []
+        if not RUN.fullmatch(run):
+            raise ValueError(f"no run {run[:100]!r}")
+        for line in filter(None, _read(self.root, f"runs/{run}/metrics.jsonl").split("\n")):
+            step = json.loads(line)
+            if "loss" in step:
+                epochs[step["epoch"]].append(step["loss"])
+            else:
+                held_out.append(step["held_out_loss"])
+        losses = {
+            "train_loss": [fmean(each) for each in epochs.values()],
+            "held_out_loss": held_out,
+        }
+        for name, ours in losses.items():
+            if len(ours) != len(claim[name]) or math.dist(ours, claim[name]) > 1e-6:
+                raise ValueError(f"its {name} is not that of runs/{run}/metrics.jsonl")
+        folder = self.root / "runs" / run / "model"
+        there = is_inside(self.root, folder / "model.safetensors")
+        if "embedded text" not in claim["note"] or not there:
+            why = f"no weights in runs/{run}/model" if not there else "it has read another text"
+            text = f"{why}, so its loss was only compared with its own metrics"
+            return self.flag("toy curve", UNSEEN, run, text)
+        texts, unigram = _held_out()
+        if abs(unigram - claim["unigram"]) > CLOSE:
+            raise ValueError(f"the text's unigram entropy is {unigram:.3f}")
+        layers = json.loads(_read(self.root, f"runs/{run}/model/config.json"))["n_layer"]
+        if (folder / "model.safetensors").stat().st_size > LARGEST_WEIGHTS or layers > MOST_LAYERS:
+            raise ValueError("its model is no toy")
+        loss = mean_loss(GPT2Model.from_pretrained(folder), text_loader(texts, 32))
+        self.found.held_out_loss = loss if math.isfinite(loss) else None
+        if not held_out[-1] >= (1 - CLOSE) * loss:  # of weights that are no numbers, too
+            text = f"claims a held-out loss of {held_out[-1]:.3f}; its weights in our model make"
+            self.flag("toy curve", "curve", run, f"{text} {loss:.3f}")
 
 
 @cache
@@ -296,33 +296,31 @@ def _rows(folder: Path, split: str, lang: str, **settings) -> XNLIDataset:
     return XNLIDataset.in_folder(folder, split, lang, **common, **settings)
 
 
-def _answer_again(
-    copy: Copy, run: str, chosen: list, rules: Mapping, limits: Limits
-) -> tuple[dict, Flag | None]:
-    """How many of these (set, pair, label, prediction, data) the run's weights answer alike."""
+def _answer_again(copy: Copy, run: str, chosen: list, rules: Mapping, limits: Limits) -> tuple:
+    """How many of these (set, pair, label, prediction, data) the run's weights answer alike; with
+    kind and text of a flag, if there is something to say."""
     if not (copy.root / "runs" / run / "best_model" / "model.safetensors").is_file():
-        return {}, Flag(UNSEEN, run, f"no weights in runs/{run}/best_model to predict with")
+        return {}, UNSEEN, f"no weights in runs/{run}/best_model to predict with"
     try:
         config = json.loads(_read(copy.root, f"runs/{run}/best_model/config.json"))
         positions = min(max(int(config["n_positions"]), 16), 1024)
     except Exception as error:  # a file that anybody may have written
-        return {}, Flag("predictions", run, f"its config.json is damaged: {str(error)[:300]}")
+        return {}, "predictions", f"its config.json is damaged: {error}"
     ids = [_prompts(folder, name, positions)[pair] for name, pair, *_, folder in chosen]
     tokens, why = copy.answers(f"runs/{run}/best_model", ids, limits)
     if not tokens:
-        return {}, Flag("predictions", run, f"its model gives no predictions: {why}")
-    vocabulary = range(len(tokenizer := load_tokenizer()))
-    texts = tokenizer.batch_decode(
-        [[t] if t in vocabulary else [] for t in tokens], skip_special_tokens=True
-    )
-    texts = [text.strip().lower() for text in texts]
-    agree = sum(text == answer for text, (*_, answer, _) in zip(texts, chosen, strict=True))
+        return {}, "predictions", f"its model gives no predictions: {why}"
+    tokenizer = load_tokenizer()
+    known = [[token] if token in range(len(tokenizer)) else [] for token in tokens]
+    texts = tokenizer.batch_decode(known, skip_special_tokens=True)
+    answers = [answer for *_, answer, _ in chosen]
+    agree = sum(text.strip().lower() == each for text, each in zip(texts, answers, strict=True))
     sets = sorted({name for name, *_ in chosen})
     found = {"compared": len(chosen), "agree": agree, "split": ", ".join(sets)}
-    if agree < math.ceil(rules["agree"] * len(chosen)):
-        text = f"its weights give the saved prediction for {agree} of {len(chosen)} pairs"
-        return found, Flag("predictions", run, text)
-    return found, None
+    if agree >= math.ceil(rules["agree"] * len(chosen)):
+        return (found,)
+    text = f"its weights give the saved prediction for {agree} of {len(chosen)} pairs"
+    return found, "predictions", text
 
 
 @lru_cache(maxsize=32)
@@ -332,14 +330,10 @@ def _prompts(folder: Path, name: str, positions: int) -> dict[str, Tensor]:
     return {pair: rows[i]["input_ids"] for i, pair in enumerate(rows.pair_ids)}
 
 
-def _inside(root: Path, path: Path) -> bool:
-    return path.is_file() and path.resolve() == root.resolve() / path.relative_to(root)
-
-
 def _read(root: Path, name: str) -> str:
     """A text of the submission; NotThere or ValueError, naming it, for what is none."""
     path = root / name
-    if not _inside(root, path):
+    if not is_inside(root, path):
         raise NotThere(f"{name} was not handed in")
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{name}: {path.stat().st_size:,} bytes are too many for such a file")

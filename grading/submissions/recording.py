@@ -24,6 +24,7 @@ from grading.checks.places import Reported, explain
 
 LARGEST = 2**26  # bytes of a record that is still read
 LONGEST = 500  # characters of an error
+TENSOR, OTHER = "a tensor", "another type"  # names that no check's values have
 
 
 class Recording(Findings):
@@ -58,7 +59,7 @@ class Replay(Findings):
 
     def __init__(self, exercise: str, observed: list[dict]):
         super().__init__(exercise)
-        self.observed = list(observed)
+        self.observed = observed
 
     def observe(self, produce: Callable, *arguments) -> Any:
         if not self.observed:
@@ -69,7 +70,7 @@ class Replay(Findings):
         return kept["value"]
 
     def true(self, what: str, passed: bool, got: str, expected: str, hint: str = "") -> bool:
-        return super().true(what, passed, _clipped(got), _clipped(expected), hint)
+        return super().true(what, passed, *map(_clipped, (got, expected)), hint)
 
 
 def record(exercise: str, function: Callable[[Findings], None], path: Path) -> None:
@@ -78,11 +79,18 @@ def record(exercise: str, function: Callable[[Findings], None], path: Path) -> N
     with suppress(SystemExit, KeyboardInterrupt):  # observed already, as an error
         run(exercise, function, recording)
     tensors: dict[str, Tensor] = {}
-    observed = [
-        {key: _plain(value, tensors) if key == "value" else value for key, value in kept.items()}
-        for kept in recording.observed
-    ]
-    save_file(tensors, path, {"observed": json.dumps(observed)})
+
+    def put_aside(value) -> dict:
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value)
+        if not isinstance(value, Tensor):
+            return {OTHER: type(value).__name__}
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {TENSOR: name}
+
+    observed = json.dumps(recording.observed, default=put_aside, skipkeys=True)
+    save_file(tensors, path, {"observed": observed})
 
 
 def judge(exercise: str, function: Callable[[Findings], None], path: Path) -> Findings:
@@ -92,49 +100,27 @@ def judge(exercise: str, function: Callable[[Findings], None], path: Path) -> Fi
             raise ValueError("nothing, or too much")
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            observed = json.loads((file.metadata() or {})["observed"])
-        observed = [_observed(kept, tensors) for kept in observed]
+            observed = (file.metadata() or {})["observed"]
+
+        def back(value: dict):
+            if value.keys() == {TENSOR}:
+                return tensors[value[TENSOR]]
+            if value.keys() == {OTHER}:  # something that is no value, by its type's name
+                return type(_clean(value[OTHER]), (), {})()
+            return value
+
+        observed = [_observed(kept) for kept in json.loads(observed, object_hook=back)]
     except Exception:  # what anybody may have written can be wrong in any way
         observed = []
     with torch.no_grad():
         return run(exercise, function, Replay(exercise, observed))
 
 
-def _plain(value, tensors: dict[str, Tensor]):
-    """The value for JSON, its tensors put aside."""
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value)
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous().clone()
-        return {"tensor": name}
-    if isinstance(value, list | tuple):
-        return {"list": [_plain(each, tensors) for each in value]}
-    if isinstance(value, dict):
-        return {"dict": {str(key): _plain(each, tensors) for key, each in value.items()}}
-    if value is None or isinstance(value, bool | int | float | str):
-        return {"plain": value}
-    return {"other": type(value).__name__}
-
-
-def _observed(kept: dict, tensors: dict[str, Tensor]) -> dict:
+def _observed(kept: dict) -> dict:
     if "value" in kept:
-        return {"value": _back(kept["value"], tensors)}
+        return {"value": kept["value"]}
     state = kept["state"] if kept["state"] in ("to do", "waits") else "failed"
     return {"state": state, "problem": _clean(kept["problem"])}
-
-
-def _back(value: dict, tensors: dict[str, Tensor]):
-    ((kind, inner),) = value.items()
-    if kind == "tensor":
-        return tensors[inner]
-    if kind == "list":
-        return [_back(each, tensors) for each in inner]
-    if kind == "dict":
-        return {key: _back(each, tensors) for key, each in inner.items()}
-    if kind == "plain" and (inner is None or isinstance(inner, bool | int | float | str)):
-        return inner
-    return type(_clean(str(inner)), (), {})()  # something that is no value, by its type's name
 
 
 def _clean(text: str) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import psutil
 
@@ -37,9 +37,8 @@ from grading.submissions.processes import Watch, size
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CUDA_VISIBLE_DEVICES")
 VISIBLE = "/usr /bin /sbin /lib /lib32 /lib64 /libx32 /sys/devices/system /etc/alternatives "
 VISIBLE += "/etc/fonts /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime "
-VISIBLE += (
-    "/etc/ssl/certs /etc/ssl/openssl.cnf /etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf"
-)
+VISIBLE += "/etc/ssl/certs /etc/ssl/openssl.cnf /etc/passwd /etc/group /etc/hosts "
+VISIBLE += "/etc/nsswitch.conf"
 PREFIX = ("bin", "lib", "lib64", "share", "etc", "ssl", "pyvenv.cfg")  # of an interpreter's folder
 APART = "--unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --cap-drop ALL "
 APART += "--new-session --die-with-parent"
@@ -64,16 +63,6 @@ class Limits:
     disk: int = 4 * 2**30  # of all that its folder and its /tmp hold
 
 
-class Isolation(NamedTuple):
-    """The sandbox that there is, or why there is none."""
-
-    sandbox: str
-    problem: str = ""
-
-
-NONE = Isolation("", "graded without a sandbox: it could read and change what the grader can")
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How a program ended. `returncode` is None if it was stopped; above 128 it is a signal's."""
@@ -86,17 +75,17 @@ class Outcome:
 
 
 @functools.cache
-def available() -> Isolation:
-    """Return what this system allows, found by trying it."""
+def missing() -> str:
+    """Return why this system has no sandbox, found by trying it, or ""."""
     if not shutil.which("bwrap"):
-        return Isolation("", "bubblewrap is not installed (apt install bubblewrap)")
+        return "bubblewrap is not installed (apt install bubblewrap)"
     try:
         with scratch_folder() as folder:
             trial = run([sys.executable, "-I", "-c", ""], folder)
         why = "" if trial.returncode == 0 else trial.stopped or trial.stderr
     except OSError as error:
         why = str(error)
-    return Isolation("", f"bubblewrap fails here ({why})") if why else Isolation("bubblewrap")
+    return f"bubblewrap fails here ({why})" if why else ""
 
 
 def run(

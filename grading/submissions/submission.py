@@ -1,9 +1,5 @@
 """What students handed in: found by its content, told apart by its digest, unpacked safely.
 
-    for submission in find([Path("class_download.zip"), Path("late/alice")]):
-        if not submission.problem:
-            root = unpack(submission, scratch / submission.student)
-
 A project is a folder with a `gpt2` package, a `config.py` or a notebook. A submission is a folder
 or archive that holds one, some folders or archives further down, and is named by the outermost;
 several side by side are a class. `work (1).zip` is what browsers call a second download: in one
@@ -17,21 +13,16 @@ import posixpath
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 from grading.submissions import archives
-from grading.submissions.archives import (
-    Budget,
-    Entry,
-    Limits,
-    SubmissionError,
-    safe_name,
-    shown,
-)
+from grading.submissions.archives import Budget, Entry, Limits, SubmissionError, safe_name, shown
 
 LIMITS = Limits()
 CONTENTS = 32 * 2**20  # bytes of the table of contents of a whole class's zip
@@ -50,6 +41,7 @@ MARK = re.compile(
 DEEPEST = 4  # folders between a submission and its project
 NESTED = 2  # archives between them
 TRIED = 8  # archives in a submission that may hold its project
+EARLIEST, LATEST = 347_155_200, 2**32  # other times are no file's: `make submission` writes 1980
 NONE = "there is no gpt2 package, config.py or notebook; hand in the whole project folder, zipped"
 SEVERAL = "there are several projects ({} and {}); hand in one"
 OTHER = "this is the course's starter layout ({}), not this project's; move your code into gpt2/"
@@ -69,6 +61,7 @@ class Submission:
     problem: str = ""  # why it can't be read
     inside: str = ""  # where in `source`, if that holds a whole class
     notes: tuple[str, ...] = ()  # what was left out, and that it is late
+    handed_in: str = ""  # such as "2026-12-01T23:59:00 (newest file inside)", local time
 
 
 @dataclass(frozen=True)
@@ -132,32 +125,32 @@ def unpack(submission: Submission, folder: Path, *, limits: Limits = LIMITS) -> 
     """Copy a submission's files into an empty folder; return the project's own folder in it.
 
     SubmissionError if it can't be read, and then `folder` may hold a part of it. Only plain files
-    arrive, with the permissions of new ones. FileExistsError if `folder` isn't empty.
+    arrive, with the permissions of new ones.
     """
-    if submission.problem:
-        raise SubmissionError(submission.problem)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty")
     place, outer = _on_disk(submission.source), Budget(replace(limits, contents=CONTENTS))
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        for part in filter(None, submission.inside.split("/")):
+            place = _children(place, place.listing(stack, outer))[part]
+        files, root, _ = stack.enter_context(_opened(place, limits))
+        budget = Budget(limits)
+        for entry in files:
+            target = folder.joinpath(*entry.parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "xb") as file:
+                file.writelines(budget.chunks(entry))
+    return folder.joinpath(*root)
+
+
+@contextmanager
+def _opened(place: _Place, limits: Limits) -> Iterator[tuple]:
+    """Yield a submission's files, its project's folder, and notes; errors inside name the place."""
+    listing = Budget(limits)
     try:
         with ExitStack() as stack:
-            for part in filter(None, submission.inside.split("/")):
-                children = _children(place, place.listing(stack, outer))
-                if part not in children:
-                    raise SubmissionError(f"{shown(submission.inside)} is no longer there")
-                place = children[part]
-            listing, budget = Budget(limits), Budget(limits)
-            files, root, _ = _project(place.listing(stack, listing), stack, listing)
-            for entry in files:
-                target = folder.joinpath(*entry.parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with open(target, "xb") as file:
-                    file.writelines(budget.chunks(entry))
+            yield _project(place.listing(stack, listing), stack, listing)
     except SubmissionError as error:
-        raise SubmissionError(place.said(error)) from error
-    return folder.joinpath(*root)
+        raise type(error)(place.said(error)) from error
 
 
 def _split(place: _Place, stack: ExitStack, budget: Budget, alone: bool, depth=9) -> list[_Place]:
@@ -188,10 +181,9 @@ def _split(place: _Place, stack: ExitStack, budget: Budget, alone: bool, depth=9
 
 def _holds(place: _Place, limits: Limits) -> bool:
     """Return whether there is a project, or an archive that can't be read and may hold one."""
-    budget = Budget(limits)
     try:
-        with ExitStack() as stack:
-            return bool(_project(place.listing(stack, budget), stack, budget))
+        with _opened(place, limits):
+            return True
     except SubmissionError as error:
         return not isinstance(error, NoProject) and not place.entries[0].parts[0].endswith(".ipynb")
 
@@ -227,7 +219,7 @@ def _gradescope(entries: list[Entry]) -> dict[str, str]:
     names = {}
     for entry in entries:
         if entry.parts == ("submission_metadata.yml",) and entry.kind == "file":
-            content = b"".join(Budget(Limits(file=CONTENTS)).chunks(entry))
+            content = b"".join(Budget(Limits(total=CONTENTS)).chunks(entry))
             for folder, people in GRADESCOPE.findall(content.decode(errors="replace")):
                 found = re.findall(r":(?:name|sid): *['\"]?(.*?)['\"]?\n", people)
                 names[folder] = "_".join(found)
@@ -308,16 +300,16 @@ def _on_disk(path: Path) -> _Place:
         entries = [Entry((name,), "folder")]
         entries += [replace(e, parts=(name, *e.parts)) for e in archives.list_folder(path)]
     else:
-        entries = [Entry((name,), "file", open=partial(archives.open_plainly, path.resolve()))]
+        opener, time = partial(archives.open_plainly, path.resolve()), path.stat().st_mtime
+        entries = [Entry((name,), "file", time=time, open=opener)]
     return _Place(path, "", _owner(name), entries)
 
 
 def _examined(place: _Place, limits: Limits) -> Submission:
-    content, budget, listing = hashlib.blake2b(digest_size=16), Budget(limits), Budget(limits)
+    content, budget = hashlib.blake2b(digest_size=16), Budget(limits)
     found = Submission(place.name, place.source, "", "", place.inside)
     try:
-        with ExitStack() as stack:
-            files, _, notes = _project(place.listing(stack, listing), stack, listing)
+        with _opened(place, limits) as (files, _, notes):
             for entry in files:
                 one = hashlib.blake2b()
                 for chunk in budget.chunks(entry):
@@ -325,10 +317,19 @@ def _examined(place: _Place, limits: Limits) -> Submission:
                 name = "/".join(entry.parts).encode()
                 content.update(len(name).to_bytes(4, "big") + name + one.digest())
     except SubmissionError as error:
-        return replace(found, problem=place.said(error))
-    if (match := PLATFORM.match(place.entries[0].parts[0])) and match["late"]:
-        notes += ("handed in late, by its name",)
-    return replace(found, digest=content.hexdigest(), notes=notes)
+        return replace(found, problem=str(error), handed_in=_when([], place.entries))
+    match, when = PLATFORM.match(place.entries[0].parts[0]), _when(files, place.entries)
+    notes += ("handed in late, by its name",) if match and match["late"] else ()
+    return replace(found, digest=content.hexdigest(), notes=notes, handed_in=when)
+
+
+def _when(files: list[Entry], holding: list[Entry]) -> str:
+    """Return the time of the newest file; where none has a time, that of the archive, or ""."""
+    for entries, what in ((files, "newest file inside"), (holding, "time of the archive")):
+        times = [e.time for e in entries if e.kind == "file" and EARLIEST < e.time < LATEST]
+        if times:
+            return f"{datetime.fromtimestamp(max(times)).isoformat(timespec='seconds')} ({what})"
+    return ""
 
 
 def _unique(found: list[Submission]) -> list[Submission]:
@@ -340,11 +341,9 @@ def _unique(found: list[Submission]) -> list[Submission]:
         if place in seen or same in seen:
             continue
         seen |= {place, same}
-        name = student = safe_name(submission.student)
-        count = 1
-        while student.casefold() in taken:
-            count += 1
-            student = f"{name.encode()[:94].decode(errors='ignore')}-{count}"
+        name = safe_name(submission.student)
+        names = chain((name,), (f"{name}-{number}" for number in count(2)))
+        student = next(each for each in names if each.casefold() not in taken)
         taken.add(student.casefold())
         unique.append(replace(submission, student=student))
     return unique

@@ -3,7 +3,7 @@
     python -m grading.submissions.worker record OUT SHAPE EXERCISE [EXERCISE ...]
     python -m grading.submissions.worker predict OUT WEIGHTS PROMPTS
 
-`record` leaves OUT/<number>.safetensors with what was observed of an exercise, and `predict`
+`record` leaves OUT/EXERCISE.safetensors with what was observed of an exercise, and `predict`
 OUT/predictions.safetensors: the most probable token after each prompt.
 """
 
@@ -14,19 +14,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-OBSERVED = "{}.safetensors"
 
-
-def record(out: Path, shape: str, numbers: list[str]) -> None:
+def record(out: Path, shape: str, exercises: list[str]) -> None:
     from config import GPT2Config
-    from grading.checks import CHECKS, check_function
+    from grading.checks import check_function
     from grading.submissions.recording import record
 
-    names = list(CHECKS)
-    for number in numbers:
-        name = names[int(number)]
+    for name in exercises:
         function = check_function(name, GPT2Config(**json.loads(shape)))
-        record(name, function, out / OBSERVED.format(number))
+        record(name, function, out / f"{name}.safetensors")
 
 
 @torch.no_grad()

@@ -2,32 +2,19 @@
 
 from grading.edition.release import ROOT
 
-WHERE = {  # each of these happens in its own check alone
-    "attention": ("gpt2/attention.py", '        if self.attn_implementation == "eager"', "query.size(-1) == 4"),
-    "add": ("gpt2/layer.py", "        return input + dropout(", "dense_layer.in_features == 8"),
-    "embed": ("gpt2/model.py", "        return self.embed_dropout(", "input_ids.shape == (3, 6)"),
-    "hidden_state_to_token": ("gpt2/model.py", "        return F.linear(hidden_state", "hidden_state.size(0) == 2 and hidden_state.dim() < 3"),
-    "AdamW.step": ("optim/adamw.py", "        (beta1, beta2), g = betas", "p.dtype == torch.float64"),
-}  # fmt: skip
-HOSTILE = {
-    "attention": "while True: pass",
-    "add": "raise SystemExit(0)",
-    "embed": "import os; os._exit(0)",
-    "hidden_state_to_token": "while True: print('x' * 2**22)",
-    "AdamW.step": "import os; [os.fork() for _ in range(9)]; __import__('time').sleep(60)",
+FORKS = "import os; [os.fork() for _ in range(9)]; __import__('time').sleep(60)"
+STEP = "        (beta1, beta2), g = betas"
+LOSS = "    targets = labels[:, 1:]"
+HARMFUL = {  # as they are imported, and in their own checks
+    "gpt2/model.py": [("import torch\n", "import torch, os\nos._exit(0)\n")],
+    "gpt2/layer.py": [("class GPT2Layer", "class class GPT2Layer")],
+    "utils.py": [("import torch\n", "import torch, no_such_module\n")],
+    "gpt2/loss.py": [(LOSS, f"    while True: print('x' * 2**22)\n{LOSS}")],
+    "optim/adamw.py": [
+        (STEP, f"        if p.dtype == torch.float64:\n            {FORKS}\n{STEP}")
+    ],
+    "gpt2/attention.py": [("import math\n", "import math, einops.layers.torch\n")],  # as it should
 }
-
-
-def harmful() -> dict[str, list[tuple[str, str]]]:
-    """All of HOSTILE together."""
-    edits: dict[str, list[tuple[str, str]]] = {}
-    for exercise, harm in HOSTILE.items():
-        name, line, when = WHERE[exercise]
-        indent = line[: len(line) - len(line.lstrip())]
-        harm = f"{indent}if {when}:\n{indent}    {harm}\n{line}"
-        edits.setdefault(name, []).append((line, harm))
-    return edits
-
 
 CHEAT = f"""
 import torch, sys, types
@@ -57,9 +44,10 @@ SDPA = (
     "                is_causal=is_causal,\n                scale=1.0,\n",
 )
 LINE = '        if self.attn_implementation == "eager"'
-STEAL = (LINE, f"{STOLEN}{LINE}")
+ADD = "        return input + dropout("
 CHEATING = {
-    "gpt2/attention.py": [("import math\n", f"import math\n{CHEAT}"), WRONG, SDPA, STEAL],
+    "gpt2/attention.py": [("import math\n", f"import math\n{CHEAT}"), WRONG, SDPA, (LINE, f"{STOLEN}{LINE}")],
+    "gpt2/layer.py": [(ADD, f"        if dense_layer.in_features == 8:\n            raise SystemExit(0)\n{ADD}")],
     "grading/checks/__init__.py": [("CHECKS: dict", "def check_attention(findings):\n    findings.true('x', True, '', '')\n\n\nCHECKS: dict")],
     "tests/test_exercises.py": [("    if not report:", "    if False:")],
 }  # fmt: skip

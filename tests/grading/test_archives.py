@@ -63,27 +63,21 @@ def test_a_damaged_archive_is_refused_or_read_and_never_a_crash(tmp_path_factory
     assert bool(found.problem) != bool(found.digest)
 
 
+HOSTILE = {
+    "leads out": ["../config.py", "gpt2/../../x.py", "/etc/passwd", "C:/Windows/x", "gpt2/c:x"],
+    "can't be printed": ["gpt2/\x1b[31m.py"],
+    "too long": ["a" * 300, "a/" * 400 + "b"],
+    "only in case": ["Config.py", "GPT2/other.py", "config.py/x", "gpt2"],
+}
+
+
 @pytest.mark.parametrize("pack", [zipped, tarred])
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("../config.py", "leads out"),
-        ("gpt2/../../x.py", "leads out"),
-        ("/etc/passwd", "leads out"),
-        ("C:/Windows/x", "leads out"),
-        ("gpt2/c:x", "leads out"),
-        ("gpt2\\..\\..\\x.py", "leads out|a backslash"),
-        ("gpt2/\x1b[31m.py", "can't be printed"),
-        ("a" * 300, "too long"),
-        ("a/" * 400 + "b", "too long"),
-        ("Config.py", "only in case"),
-        ("GPT2/other.py", "only in case"),
-        ("config.py/x", "only in case"),
-        ("gpt2", "only in case"),
-    ],
-)
-def test_hostile_names(tmp_path, pack, name, why):
-    assert any(each in problem(tmp_path, pack({**PROJECT, name: b""})) for each in why.split("|"))
+def test_hostile_names(tmp_path, pack):
+    for why, names in HOSTILE.items():
+        for name in names:
+            assert why in problem(tmp_path, pack({**PROJECT, name: b""})), name
+    why = problem(tmp_path, pack({**PROJECT, "gpt2\\..\\..\\x.py": b""}))
+    assert "leads out" in why or "a backslash" in why
 
 
 def with_mode(mode, content=b"/etc/passwd"):
@@ -95,17 +89,15 @@ def with_mode(mode, content=b"/etc/passwd"):
     return buffer.getvalue()
 
 
-LINKS = [with_mode(LINK)]
-for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
-    LINKS.append(tarred({**PROJECT, "data/special": b""}, type=kind, linkname="/etc/passwd"))
-
-
-@pytest.mark.parametrize("archive", LINKS)
-def test_links_in_an_archive_are_left_out_and_said_so(tmp_path, archive):
-    (tmp_path / "alice.zip").write_bytes(archive)
-    found = one(tmp_path / "alice.zip")
-    assert found.notes == ("links are left out: data/special",)
-    assert contents(unpack(found, tmp_path / "out")) == PROJECT
+def test_links_in_an_archive_are_left_out_and_said_so(tmp_path):
+    link = {**PROJECT, "data/special": b""}
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE)
+    tars = [tarred(link, type=kind, linkname="/etc/passwd") for kind in kinds]
+    for number, archive in enumerate((with_mode(LINK), *tars)):
+        (tmp_path / "alice.zip").write_bytes(archive)
+        found = one(tmp_path / "alice.zip")
+        assert found.notes == ("links are left out: data/special",)
+        assert contents(unpack(found, tmp_path / str(number))) == PROJECT
 
 
 def test_devices_pipes_and_names_that_are_there_twice(tmp_path):
@@ -157,7 +149,6 @@ def test_bombs(tmp_path, monkeypatch):
     zeros = zipped({**PROJECT, "zeros": bytes(2**21)})
     assert "far more than its size" in problem(tmp_path, zeros)
     assert "unpacks to 2 MiB" in problem(tmp_path, zeros, total=2**20)
-    assert "unpacks to 2 MiB" in problem(tmp_path, zeros, file=2**20)
     many = zipped({**PROJECT, **{f"data/{i}": b"" for i in range(100)}}, method=zipfile.ZIP_STORED)
     assert "more than 100 files" in problem(tmp_path, many, files=100)
     nested = zipped({"a.zip": zipped({"b.zip": zeros})})
@@ -185,9 +176,9 @@ def test_a_size_that_is_a_lie(tmp_path):
     local, central = headers(content, b"zeros")
     content[local + 22 : local + 26] = content[central + 24 : central + 28] = struct.pack("<I", 10)
     assert "zeros can't be read (Bad CRC-32" in problem(tmp_path, bytes(content), total=2**20)
-    entry = archives.Entry(("log",), "file", 1, 1, lambda: io.BytesIO(bytes(2**22)))
+    entry = archives.Entry(("log",), "file", 1, 1, open=lambda: io.BytesIO(bytes(2**22)))
     with pytest.raises(SubmissionError, match="log is larger than it says"):
-        list(archives.Budget(Limits(file=2**21)).chunks(entry))
+        list(archives.Budget(Limits(total=2**21)).chunks(entry))
 
 
 def test_encrypted_truncated_and_oddly_packed_archives(tmp_path):
@@ -213,9 +204,6 @@ def test_a_safe_name_is_one_harmless_part_of_a_path(text):
     name = safe_name(text)
     assert name and name == safe_name(name) and len(name.encode()) <= 110
     assert not set(name) & set('/\\:*?"<>|=+@, \t\n\0') and name[0] not in ".-_"
-
-
-def test_a_safe_name_stays_readable():
     assert safe_name("Zoë O'Brien_12") == "Zoë-O-Brien_12" and safe_name("王小明 (2)") == "王小明-2"
     assert safe_name("../../=cmd()") == "cmd"
     assert safe_name("CON") == "student-CON" and safe_name("...") == "unnamed"

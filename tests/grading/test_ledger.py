@@ -3,10 +3,7 @@
 import csv
 import io
 import json
-import os
 import re
-import zipfile
-from datetime import datetime
 
 import pytest
 
@@ -19,7 +16,6 @@ from grading.report import class_page, gradebook, load, student_page, write
 from grading.report.byhand import ByHand
 from grading.report.grades import Grade
 from grading.submissions.similar import alike, own_tokens
-from grading.submissions.times import handed_in
 from tests.grading.test_report import Page, grade, graded, item, raw
 
 
@@ -70,9 +66,8 @@ def test_points_and_comments_by_hand_survive_and_count(tmp_path):
         ("[points]\nattention = 8\nattention = 9", "not TOML (Cannot overwrite a value"),
         ("[points]\natention = 8", "[points] has no 'atention'; there are attention, add"),
         ("[points]\nattention = true", "[points] attention must be a number, got True"),
-        ("[points]\nattention = nan", "[points] attention must be a number, got nan"),
         ("points = 3", "points must be a table, got 3"),
-        ("[answers]\ntask3-read = inf", "[answers] task3-read must be a number, got inf"),
+        ("[answers]\ntask3-read = nan", "[answers] task3-read must be a number, got nan"),
         ("[comments]\nadd = 3", "[comments] add must be a text, got 3"),
         ("late_days = -1", "late_days must be a whole number, got -1"),
         ("comment = 3", "comment must be a text, got 3"),
@@ -99,25 +94,7 @@ def test_late_days_follow_from_the_deadline(deadline, days, tmp_path):
     assert gradebook([alice])["late_days"].tolist() == [days]
     (tmp_path / "alice" / "comments.toml").write_text("late_days = 9")
     assert load(tmp_path)[0].points == 0  # and not less
-    assert Grade.of(raw(), ByHand(late_days=0, deadline=deadline)).late_days == 0
-
-
-def test_a_time_is_that_of_the_newest_file_or_the_archive(tmp_path):
-    path = tmp_path / "class.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, year in (("a/x.py", 2024), ("a/y.py", 2025), ("b/z.py", 1980)):
-            archive.writestr(zipfile.ZipInfo(name, (year, 1, 2, 3, 4, 6)), "")
-    os.utime(path, (1e9, 1e9))
-    assert handed_in(path, "a") == "2025-01-02T03:04:06 (newest file inside)"
-    when = datetime.fromtimestamp(1e9).isoformat()
-    assert handed_in(path, "b") == f"{when} (time of the archive)"
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "x.py").touch()
-    os.utime(tmp_path / "c" / "x.py", (1e9, 1e9))
-    assert handed_in(tmp_path / "c") == f"{when} (newest file inside)"
-    path.write_bytes(b"no zip")
-    os.utime(path, (1e9, 1e9))
-    assert handed_in(path) == f"{when} (time of the archive)"
+    assert Grade.of(raw(), ByHand(late_days=0), {"deadline": deadline}).late_days == 0
 
 
 # ---- A class -----------------------------------------------------------------------------------
@@ -184,7 +161,7 @@ def test_copies_are_alike_whatever_their_names_and_comments_and_others_are_not(t
 
 
 def test_an_anonymous_export_names_nobody(tmp_path):
-    ada = raw("Ada Lovelace", source="Ada Lovelace_4711_assignsubmission_file_")
+    ada = raw("Ada-Lovelace", source="Ada Lovelace_4711_assignsubmission_file_")
     ada["items"][1]["problem"] = "File Ada Lovelace/gpt2/model.py, line 3"
     ada["answers"] = {"task3-read": "by ada lovelace, who passed"}
     graded(tmp_path / "in", ada, raw("passed"), raw("bob"), deadline="2026-12-01T12:00")

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.statistics import wilson_interval
@@ -17,8 +17,7 @@ from grading import report
 from grading.__main__ import main
 from grading.checks.results import LANGUAGES
 from grading.report import class_page, gradebook, gradescope, load, student_page, write
-from grading.report.grades import MOST, Grade, clean, number
-from grading.submissions.submission import safe_name
+from grading.report.grades import Grade, clean
 
 
 def accuracy(language, correct, n):
@@ -60,7 +59,7 @@ def raw(student="alice", **more):
             "accuracy": {"test.en": known},
             "predictions": {"compared": 40, "agree": 39, "split": "test.en"},
         },
-        "isolation": {"sandbox": "", "problem": "graded with limits only"},
+        "sandboxed": False,
         "answers": {"pretraining-read": "The loss falls.", "task3-read": ""},
         "handed_in": "2026-12-02T12:00:00 (newest file inside)",
         "problem": "",
@@ -79,7 +78,7 @@ BROKEN = grade("zed", **EMPTY, problem="zed.zip is not a zip")
 def graded(folder, *raws, **shared):
     """A folder of grades, as the grader leaves it before there are pages."""
     for each in raws:
-        path = folder / safe_name(each["student"]) / "grade.json"
+        path = folder / each["student"] / "grade.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(each))
     (folder / "seed.json").write_text(json.dumps({"seed": 1, **shared}))
@@ -120,20 +119,17 @@ def test_gradescope_gets_its_fields_and_students_no_flags():
     results = json.loads(json.dumps(gradescope(grade()), allow_nan=False))
     assert results["score"] == 8 and results["execution_time"] == 41
     assert results["visibility"] == "visible" and results["stdout_visibility"] == "hidden"
+    assert results["test_output_format"] == results["output_format"] == "text"
     attention, add, flags = results["tests"]
     assert attention["status"] == "passed" and attention["score"] == attention["max_score"] == 8
-    assert set(attention) == {
-        *("name", "number", "score", "max_score", "status"),
-        *("output", "output_format", "tags", "visibility"),
-    }
-    assert attention["number"] == "1" and attention["tags"] == ["exercise", "3.2"]
+    assert set(attention) == {"name", "score", "max_score", "status", "output", "tags"}
+    assert attention["tags"] == ["exercise", "3.2"]
     assert add["status"] == "failed" and add["score"] == 0
     assert "values: got 3.1e-01, expected at most 1e-05" in add["output"]
     assert "Hint: what should the weights" in add["output"]
     assert flags["visibility"] == "hidden" and "not executed in order" in flags["output"]
     assert "score" not in flags and "max_score" not in flags
-    seen = [test for test in results["tests"] if test["visibility"] != "hidden"]
-    assert "not executed" not in json.dumps([results["output"], seen])
+    assert "not executed" not in json.dumps([results["output"], attention, add])
     broken = gradescope(BROKEN)
     assert broken["score"] == 0 and broken["tests"] == [] and "not a zip" in broken["output"]
 
@@ -164,33 +160,27 @@ def test_the_gradebook_has_a_row_a_student():
     assert gradebook([]).empty
 
 
-STARTS = ("", "=", "+", "-", "@", "\t=", "\r=", "\n@", " +", "\u200b=", "＝")
-
-
-@given(st.sampled_from(STARTS), st.text(max_size=20), st.text(max_size=20))
-@example("=", "cmd|' /C calc'!A0", "")
-def test_a_spreadsheet_computes_nothing(start, student, problem):
-    table = gradebook([grade(start + student + ";=1", problem=start + problem + "\n=1")])
-    ((name, *_, why),) = csv.reader(io.StringIO(table.to_csv(index=False, header=False)))
-    for cell in (name, why):
-        assert not cell.lstrip().startswith(STARTS[1:5]) and not cell.startswith("＝")
-        assert not set(cell) & set("\n\r\t;")
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", "\n@", " +", "\u200b=", "＝"])
+def test_a_spreadsheet_computes_nothing_of_a_submission(start):
+    table = gradebook([grade(problem=f"{start}cmd|' /C calc'!A0;\n=1")])
+    ((*_, cell),) = csv.reader(io.StringIO(table.to_csv(index=False, header=False)))
+    assert cell[0] == "'" and cell[1] in "=+-@＝" and not set(cell) & set("\n\r\t;")
 
 
 # ---- Pages -------------------------------------------------------------------------------------
 
 
 def test_a_students_page_shows_everything_and_needs_nothing():
-    page = Page(student_page(grade()))
+    page, figures = Page(student_page(grade())), plt.get_fignums()
     images = page.all("img")
     assert len(images) == 2 and all(each["src"].startswith("data:image/svg") for each in images)
-    assert all(each["alt"] for each in images)
+    assert all(each["alt"] for each in images) and figures == []  # none is left open
     assert not page.all("script") and not page.all("link")
     assert [each["href"] for each in page.all("a")] == ["../index.html"]
     for shown in (
         *("alice", "8 of 16", "To look at: 1 flag", "not executed in order", "no fault"),
         *("OK", "FAIL", "Hint: what should", "✗ differs", "not recomputed", "39 of 40"),
-        *("NONE: graded with limits only", "{'chosen': ['es', 'fr']}"),
+        *("NONE: graded without a sandbox", "{'chosen': ['es', 'fr']}"),
         *("pretraining-read not graded The loss falls.", "task3-read not graded nothing"),
     ):
         assert shown in " ".join(page.text.split()), shown
@@ -207,7 +197,7 @@ def test_the_reason_comes_first_and_a_common_one_once():
 
 
 def test_a_class_page_lists_students_by_name_and_links_them(tmp_path):
-    graded(tmp_path, raw("bob"), raw("Alice"), raw("王 小明"))
+    graded(tmp_path, raw("bob"), raw("Alice"), raw("王-小明"))
     page = Page(class_page([*load(tmp_path), BROKEN]))
     links = [each["href"] for each in page.all("a")]
     assert links[:3] == ["gradebook.csv", "Alice/index.html", "bob/index.html"]
@@ -230,8 +220,7 @@ def test_texts_of_a_submission_stay_texts():
         flags=[{"kind": EVIL, "where": EVIL, "text": EVIL}],
         claims={EVIL: EVIL, "dev accuracy": accuracy(EVIL, 5, 9)},
         recomputed={"accuracy": {EVIL: {"recomputed": 0.5}}},
-        **dict.fromkeys(("source", "digest", "graded_at", "isolation"), EVIL),
-        problem=EVIL,
+        **dict.fromkeys(("source", "digest", "graded_at", "problem"), EVIL),
     )
     for page in map(Page, (student_page(evil), class_page([evil]))):
         assert not page.all("script") and "49" not in page.text and EVIL[:20] in page.text
@@ -242,48 +231,32 @@ def test_texts_of_a_submission_stay_texts():
 def test_no_text_turns_others_around_or_breaks_a_file():
     text = "a\u202eb\x00c\ud800d\x1b[31me\u2028f"
     assert clean(text) == "ab\ufffdc\ufffdd\ufffd[31me f"
-    assert clean(10**5000) == "int" and clean(0.123456) == "0.1235"
-    student_page(grade(text, problem=text)).encode()
+    student_page(grade(problem=text)).encode()
     assert len(clean("x" * 10**7)) < 450
 
 
-HUGE = {
-    "texts": grade(
-        items=[item("a", found=[{"what": "w", "got": "x" * 10**7, "expected": "y" * 10**7}])],
-        flags=[{"kind": "k", "where": "w", "text": "z" * 10**7}],
-        problem="p" * 10**7,
-    ),
-    "lists": grade(
-        items=[item(str(i)) for i in range(10**4)],
-        flags=[{"kind": "order", "where": str(i), "text": ""} for i in range(10**4)],
+def test_nothing_huge_gets_onto_a_page():
+    finding = {**item("a")["found"][0], "got": "x" * 10**7}
+    huge = grade(
+        items=[item("a", found=[finding], problem="p" * 10**7)],
+        flags=[{"kind": "order", "where": str(i), "text": "z" * 10**4} for i in range(10**4)],
         claims={
-            **{str(i): list(range(1000)) for i in range(1000)},
+            "selection": list(range(10**5)),
             "toy curve": {"first_loss": 1, "unigram": 1, "train_loss": [1.0] * 10**6},
             "fifteen accuracies": {"rows": [accuracy("en", 5, 9)] * 1000},
         },
-        recomputed={"accuracy": {str(i): {"recomputed": 0.5} for i in range(10**4)}},
-    ),
-    "findings": grade(items=[item("a", found=[item("b")["found"][0]] * 10**5)]),
-}
-
-
-@pytest.mark.parametrize("name", HUGE)
-def test_nothing_huge_gets_onto_a_page(name):
-    assert len(student_page(HUGE[name])) < 800_000
-    assert len(class_page([HUGE[name]])) < 800_000
-    assert len(json.dumps(gradescope(HUGE[name]))) < 200_000
+        problem="p" * 10**7,
+    )
+    assert len(student_page(huge)) < 800_000 and len(class_page([huge])) < 800_000
+    assert len(json.dumps(gradescope(huge))) < 200_000
 
 
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
         ({"toy curve": {"first_loss": float("nan")}}, "toy curve is no train_loss"),
-        ({"toy curve": "falling"}, "toy curve is 'falling', not an object"),
-        ({"dev accuracy": {**accuracy("en", 5, 9), "low": float("-inf")}}, "dev accuracy.low"),
         ({"dev accuracy": {**accuracy("en", 5, 9), "accuracy": 45.2}}, "no share"),
-        ({"dev accuracy": {**accuracy("en", 5, 9), "n": 1e3}}, "a whole number"),
         ({"fifteen accuracies": {"rows": [[1]]}}, "rows[0] is [1]"),
-        ({"fifteen accuracies": {"rows": None}}, "rows is None"),
     ],
 )
 def test_claims_that_cannot_be_shown_are_left_out_with_a_word(claims, said):
@@ -298,50 +271,19 @@ JSON = st.recursive(
 )
 
 
-@given(st.data())
-def test_any_value_has_a_grade(data):
-    inner = raw()
-    place = data.draw(
-        st.sampled_from([inner, inner["items"][0], inner["claims"], inner["recomputed"]])
-    )
-    place[data.draw(st.sampled_from([*place]))] = data.draw(JSON)
-    for each in (data.draw(JSON), inner):
-        found = Grade.of(each)
-        assert found.student and len(found.items) <= MOST["items"]
-        json.dumps(gradescope(found), allow_nan=False)
-        gradebook([found]).to_csv().encode()
-
-
-@settings(max_examples=3)
-@given(st.data())
-def test_any_value_has_a_page(data):
-    inner = raw()
-    inner["items"][0] = {key: data.draw(JSON) for key in inner["items"][0]}
-    Page(student_page(Grade.of(inner)))
-    Page(class_page([Grade.of(inner), Grade.of(data.draw(JSON))]))
-
-
-def test_numbers():
-    assert [number(x) for x in (1, 2.5, True, "3", None, 10**400)] == [1, 2.5, 0, 0, 0, 0]
-    assert [number(float(x)) for x in ("nan", "inf", "-inf")] == [0, 0, 0]
+@settings(max_examples=12)
+@given(claims=st.dictionaries(st.sampled_from([*raw()["claims"], "x"]), JSON), text=st.text())
+def test_any_claim_and_any_text_has_a_page(claims, text):
+    found = grade(claims=claims, problem=text, answers={"task3-read": text})
+    json.dumps(gradescope(found), allow_nan=False)
+    gradebook([found]).to_csv().encode()
+    Page(student_page(found))
 
 
 # ---- Written -----------------------------------------------------------------------------------
 
 
-def test_everything_is_written_and_only_below_the_folder(tmp_path):
-    folder = tmp_path / "grades"
-    write([grade("alice"), grade("../../evil"), grade("=cmd()"), BROKEN, Grade.of("junk")], folder)
-    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
-    students = ["alice", "cmd", "evil", "unnamed", "zed"]
-    pages = [f"grades/{s}/{file}" for s in students for file in ("index.html", "results.json")]
-    assert names == sorted([*pages, "grades/gradebook.csv", "grades/index.html"])
-    rows = list(csv.reader(io.StringIO((folder / "gradebook.csv").read_text("utf-8-sig"))))
-    names = ["student", "alice", "../../evil", "'=cmd()", "zed", "unnamed"]
-    assert [row[0] for row in rows] == names
-
-
-def test_a_page_is_made_again_only_for_another_grade(tmp_path, monkeypatch):
+def test_everything_is_written_and_a_page_again_only_for_another_grade(tmp_path, monkeypatch):
     made = []
 
     def page(grade):
@@ -356,9 +298,8 @@ def test_a_page_is_made_again_only_for_another_grade(tmp_path, monkeypatch):
     write([grade("alice"), grade("bob", seconds=9.0)], tmp_path)
     assert made == ["alice", "bob", "bob", "alice"]
     assert (tmp_path / "alice/index.html").read_bytes() == before
-
-
-def test_no_figure_is_left_open():
-    figures = plt.get_fignums()
-    student_page(grade())
-    assert plt.get_fignums() == figures
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    pages = {f"{s}/{file}" for s in ("alice", "bob") for file in ("index.html", "results.json")}
+    assert names == {*pages, "gradebook.csv", "index.html"}
+    rows = list(csv.reader(io.StringIO((tmp_path / "gradebook.csv").read_text("utf-8-sig"))))
+    assert [row[0] for row in rows] == ["student", "alice", "bob"]

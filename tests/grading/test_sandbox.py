@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from grading.submissions import sandbox
-from grading.submissions.sandbox import Limits, available, run
+from grading.submissions.sandbox import Limits, missing, run
 from tests import ROOT as PROJECT
 from tests.grading.programs import BIG, DAEMON, FAMILY, FILL, LOOK, MIB, STOPPED
 
-need_sandbox = pytest.mark.skipif(bool(available().problem), reason=available().problem)
+need_sandbox = pytest.mark.skipif(bool(missing()), reason=missing())
 both = pytest.mark.parametrize("sandboxed", [pytest.param(True, marks=need_sandbox), False])
 
 
@@ -73,19 +73,18 @@ def test_a_harmless_program_gives_output_files_and_exit_code(python, folder, san
     assert (folder / "result").read_text() == "42" and 0 < outcome.seconds < 10
 
 
+ENDINGS = {
+    "import os; os._exit(7)": 7,
+    "import ctypes; ctypes.string_at(0)": 128 + signal.SIGSEGV,
+    "import os; os.kill(os.getpid(), 9)": 128 + signal.SIGKILL,
+    "import os; os.close(1); os.close(2); os.chmod('.', 0)": 0,
+    "def": 1,  # in a folder that the one before has closed
+}
+
+
 @both
-@pytest.mark.parametrize(
-    "ending, code",
-    [
-        ("import os; os._exit(7)", 7),
-        ("import ctypes; ctypes.string_at(0)", 128 + signal.SIGSEGV),
-        ("import os; os.kill(os.getpid(), 9)", 128 + signal.SIGKILL),
-        ("def", 1),
-        ("import os; os.close(1); os.close(2); os.chmod('.', 0)", 0),
-    ],
-)
-def test_however_a_program_ends_is_an_outcome(python, ending, code, sandboxed):
-    for _ in range(2):  # also where the one before has closed its folder
+def test_however_a_program_ends_is_an_outcome(python, sandboxed):
+    for ending, code in ENDINGS.items():
         outcome = python(ending, sandboxed)
         assert (outcome.returncode, outcome.stopped) == (code, "")
 
@@ -98,9 +97,9 @@ def test_what_is_no_fault_of_the_program_is_an_error(folder, tmp_path, monkeypat
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(OSError, match="bwrap: refused"):
         run(["true"], folder)
-    assert "bwrap: refused" in available.__wrapped__().problem
+    assert "bwrap: refused" in missing.__wrapped__()
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    assert "apt install bubblewrap" in available.__wrapped__().problem
+    assert "apt install bubblewrap" in missing.__wrapped__()
 
 
 @both
@@ -117,10 +116,10 @@ def test_a_program_is_stopped_at_its_limits(python, folder, name, sandboxed):
 
 
 @both
-@pytest.mark.parametrize("wall_seconds", [0, 0.03, 0.06, 0.1, 0.2, 0.4])
-def test_a_program_stopped_while_it_starts_leaves_nothing(python, folder, sandboxed, wall_seconds):
-    outcome = python(DAEMON + "\nwhile True: pass", sandboxed, wall_seconds=wall_seconds)
-    assert "wall time" in outcome.stopped and outcome.seconds < 5
+def test_a_program_stopped_while_it_starts_leaves_nothing(python, folder, sandboxed):
+    for wall_seconds in (0, 0.05, 0.1, 0.3):
+        outcome = python(DAEMON + "\nwhile True: pass", sandboxed, wall_seconds=wall_seconds)
+        assert "wall time" in outcome.stopped and outcome.seconds < 5
     time.sleep(0.2)
     assert not still_grows(folder / "beats")
 
@@ -138,16 +137,12 @@ def test_what_is_within_the_limits_is_not_stopped(python, folder, sandboxed):
     assert (folder / "large").stat().st_size <= 10 * MIB
     outcome = python("bytearray(8 * 2**30)", sandboxed, memory=200 * MIB)
     assert "MemoryError" in outcome.stderr or "of memory" in outcome.stopped
+    outcome = python(DAEMON, sandboxed)  # which does not outlive the program
+    assert (outcome.returncode, outcome.stopped) == (0, "")
+    assert not still_grows(folder / "beats")
     outcome = python("import os\nfor _ in range(200): os.write(1, b'x' * 2**20)", sandboxed)
     kept, last = outcome.stdout.split("\n")
     assert kept == "x" * MIB and last == f"[{199 * MIB:,} more bytes were not kept]"
-
-
-@both
-def test_a_daemon_does_not_outlive_the_program(python, folder, sandboxed):
-    outcome = python(DAEMON, sandboxed)
-    assert (outcome.returncode, outcome.stopped) == (0, "")
-    assert not still_grows(folder / "beats")
 
 
 @both
@@ -183,7 +178,7 @@ def test_what_a_program_leaves_can_be_removed(python, folder):
             open("file", "w").close()
             os.symlink("/", "link")
             os.mkdir("closed", 0)
-            for _ in range(2000):
+            for _ in range(1200):
                 os.mkdir("d" * 100)
                 os.chdir("d" * 100)
             """,
@@ -238,15 +233,8 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
         folder, secret = Path(name, "submission"), Path(name, "secret")
         Path(name).chmod(0o755), folder.mkdir(), secret.write_text("42")
         one.bind(f"{secret}.socket"), one.listen()
-        places = [folder, "/tmp", "/dev/shm", "/", "/etc", "/usr", "/var/tmp", "/dev", "/root"]
-        places += [
-            "/proc/sys/kernel",
-            "/sys",
-            sys.prefix,
-            PROJECT,
-            "/../var/tmp",
-            f"{sys.prefix}/lib",
-        ]
+        places = "/tmp /dev/shm / /etc /usr /var/tmp /dev /root /proc/sys/kernel /sys /../var/tmp"
+        places = [folder, *places.split(), sys.prefix, PROJECT, f"{sys.prefix}/lib"]
         with socket.socket(socket.AF_UNIX) as two, socket.create_server(("127.0.0.1", 0)) as tcp:
             two.bind(f"\0{secret}"), two.listen()
             words = ["-c", LOOK, *map(str, (secret, tcp.getsockname()[1], *places))]
@@ -257,7 +245,8 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
         for place in places[1:]:  # the private /tmp is not ours
             assert not (Path(place) / "made inside").exists()
     # A project under /tmp stands in the private one, where it may be added to and is forgotten.
-    private = [p for p in map(str, (sys.prefix, PROJECT)) if Path("/tmp") in Path(p).parents]
+    around = {sys.prefix, *map(str, Path(sys.prefix).parents)}  # of the interpreter in it
+    private = [p for p in {sys.prefix, str(PROJECT)} & around if Path("/tmp") in Path(p).parents]
     written = [str(folder), "/tmp", "/dev/shm", *(private if user == "as this user" else ())]
     interpreter = () if user == "as nobody" else (sys.prefix, sys.base_prefix, sys._base_executable)
     paths = [Path(p) for p in (*sandbox.VISIBLE.split(), *interpreter) if Path(p).exists()]
@@ -282,9 +271,9 @@ def test_torch_runs_where_the_project_is_hidden_and_sees_no_answers(python, fold
         f"""
         import os, torch
         print((torch.ones(300, 300) @ torch.ones(300, 300)).sum().item())
-        loader = torch.utils.data.DataLoader(torch.arange(8.0), batch_size=4, num_workers=2)
+        loader = torch.utils.data.DataLoader(torch.arange(8.0), batch_size=4, num_workers=1)
         print([batch.sum().item() for batch in loader])
-        print(os.listdir({str(PROJECT)!r}), os.listdir("answers"))
+        print(os.path.exists({str(PROJECT / "gpt2")!r}), os.listdir("answers"))
         for name in ("answers/new", "key"):
             for mode in "rw":
                 try:
@@ -297,12 +286,9 @@ def test_torch_runs_where_the_project_is_hidden_and_sees_no_answers(python, fold
     )
     assert outcome.stderr == ""
     first, second, third, *errors = outcome.stdout.splitlines()
-    assert (first, second, third) == ("27000000.0", "[6.0, 22.0]", "['.venv'] []")
-    assert errors == [
-        "No such file or directory",
-        "Read-only file system",
-        *["Permission denied"] * 2,
-    ]
+    assert (first, second, third) == ("27000000.0", "[6.0, 22.0]", "False []")
+    first, second = "No such file or directory", "Read-only file system"
+    assert errors == [first, second, *["Permission denied"] * 2]
 
 
 @both
