@@ -317,7 +317,8 @@ def _reading(entry: Entry) -> Iterator[None]:
 
 def open_plainly(path: Path) -> BinaryIO:
     """Open a plain file, and nothing else that may be there by now."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags | getattr(os, "O_BINARY", 0))  # Windows has only the last
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError("not a plain file")

@@ -27,7 +27,8 @@ PATIENCE = 256  # a program that prints this many times what is kept is stopped
 
 def keep(command: Sequence[str]) -> int:
     """Run a command; return its exit code, where that of a signal is 128 more, as in a shell."""
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     with suppress(OSError):  # if memory is short, the system shall kill this, not the grader
         Path("/proc/self/oom_score_adj").write_text("1000")
     nothing, status = subprocess.DEVNULL, None
