@@ -129,10 +129,12 @@ MIXED = ("folders of zips", "zips", "tars", "folders, deep", "PowerShell's zips"
 LAYOUTS["a mixture"] = lambda name, i: LAYOUTS[MIXED[i % len(MIXED)]](name, i)
 
 
-def handed_in(layout):
+def handed_in(layout, students=8):
     """Return the class's files in a layout, and the name that each student is known by."""
-    files = {k: v for i, name in enumerate(NAMES) for k, v in LAYOUTS[layout](name, i).items()}
-    names = [name.replace(" ", "-") for name in NAMES]
+    places = (divmod(i, len(NAMES)) for i in range(students))
+    whole = [f"{NAMES[i]} {turn}" if turn else NAMES[i] for turn, i in places]
+    files = {k: v for i, name in enumerate(whole) for k, v in LAYOUTS[layout](name, i).items()}
+    names = [name.replace(" ", "-") for name in whole]
     if layout.startswith("Moodle"):
         names = [f"{name}_{1234567 + i}" for i, name in enumerate(names)]
     if layout.startswith("Canvas"):
@@ -141,7 +143,7 @@ def handed_in(layout):
         lines = [
             f"submission_{98765 + i}:\n  :submitters:\n  - :name: {name}\n    :sid: '{3030 + i}'\n"
             f"    :email: x@example.edu\n  :created_at: 2026-11-26 10:00:00.0 Z\n  :score: 0.0\n"
-            for i, name in enumerate(NAMES)
+            for i, name in enumerate(whole)
         ]
         files["submission_metadata.yml"] = "".join(lines).encode()
         names = [f"{name}_{3030 + i}" for i, name in enumerate(names)]

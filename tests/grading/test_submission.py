@@ -39,8 +39,9 @@ def assert_all_there(paths, names, out):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_whole_class_in_one_layout(tmp_path, layout):
-    files, names = handed_in(layout)
+@pytest.mark.parametrize("students", [8, pytest.param(120, marks=pytest.mark.slow)])
+def test_a_whole_class_in_one_layout(tmp_path, layout, students):
+    files, names = handed_in(layout, students)
     folder = put(tmp_path / "class", files)
     assert_all_there([folder], names, tmp_path / "1")
     if layout not in ("Gradescope", "Canvas, two files", "Moodle, with texts", "folders of copies"):
