@@ -1,16 +1,22 @@
 """Packing: the same bytes however often it is stopped or killed, and what is damaged."""
 
 import json
+import random
+import time
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.packing import generated_documents
 from data import documents, openwebtext, packing, tokenizing
 from data.documents import Files, open_source
 from data.packed import read_manifest
 from data.packing import TokenStream, pack
-from tests.data.packs import KINDS, TEXTS, InThisProcess, content_of, write
+from gpt2.tokenizer import encode_texts
+from tests.data.packs import KINDS, TEXTS, InThisProcess, content_of, tokens_of, write
+from tests.killing import kill_until_finished
 
 # ---- Resuming ----------------------------------------------------------------------------------
 
@@ -168,3 +174,60 @@ def test_bytes_that_can_not_be_made_again_are_refused(here, letters, tmp_path, m
     monkeypatch.setattr(tokenizing, "read_text", lambda *_: "other")
     with pytest.raises(ValueError, match="made again, it has other bytes than before"):
         pack(source, out, letters)
+
+
+# ---- Workers -----------------------------------------------------------------------------------
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(documents, "CHUNK", 1000)
+    path = write(tmp_path, "a.jsonl", TEXTS * 5)
+    for workers in (1, 3):
+        settings = {"length": 8, "shard_tokens": 256, "workers": workers}
+        pack(open_source([str(path)]), tmp_path / str(workers), **settings)
+    assert content_of(tmp_path / "1") == content_of(tmp_path / "3")
+    expected = [id for ids in encode_texts(tokenizer, TEXTS) for id in [*ids, 50256]] * 5
+    assert tokens_of(tmp_path / "1").tolist() == expected
+
+
+def test_a_worker_that_dies_ends_the_run_with_a_sentence(letters, tmp_path, monkeypatch):
+    real = packing.Workers._ask
+
+    def ask(self, kind, payload):
+        self.processes[0].kill()
+        return real(self, kind, payload)
+
+    monkeypatch.setattr(packing.Workers, "_ask", ask)
+    source = open_source([str(write(tmp_path, "a.txt"))])
+    with pytest.raises(ChildProcessError, match="a tokenizing process has ended"):
+        pack(source, tmp_path / "out", letters, workers=1)
+
+
+def pack_file(path, out, shard_tokens, workers):
+    pack(open_source([str(path)]), out, shard_tokens=shard_tokens, workers=workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
+def test_killed_ten_times_it_ends_with_the_same_bytes(name, tmp_path):
+    texts = [document for document, _ in zip(generated_documents(0), range(3000), strict=False)]
+    path = write(tmp_path, name, texts)
+    arguments = [(path, tmp_path / out, 2**16, n) for out, n in (("whole", 2), ("killed", 1))]
+    started = time.monotonic()
+    assert kill_until_finished(pack_file, arguments[0], lambda: None) == 0
+    took, rng, kills = time.monotonic() - started, random.Random(0), iter(range(10))
+    assert len(read_manifest(tmp_path / "whole")["shards"]) > 8
+
+    def delay():
+        return None if next(kills, None) is None else rng.uniform(0.05, 0.8) * took
+
+    assert kill_until_finished(pack_file, arguments[1], delay) >= 8
+    assert content_of(tmp_path / "killed") == content_of(tmp_path / "whole")
+    deadline = time.monotonic() + 20  # the workers of those that were killed end by themselves
+    while left := [p for p in psutil.process_iter(["cmdline"]) if works_for_nobody(p)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def works_for_nobody(process) -> bool:
+    return tokenizing.__file__ in (process.info["cmdline"] or ()) and process.ppid() == 1
