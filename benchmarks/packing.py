@@ -118,9 +118,9 @@ def contests(options: Options) -> Iterator[Contest]:
             return Timed(measured["seconds"], measured)
 
         yield Contest(
-            f"{MEGABYTES} MB of JSON lines to packed tokens, {workers} workers",
-            "MB",
-            path.stat().st_size / 1e6,
+            f"JSON lines to packed tokens, on {workers} core{'s' * (workers > 1)}",
+            "kB",
+            path.stat().st_size / 1e3,
             {
                 "ours": packing,
                 "tokenizer alone": lambda turn: Timed(alone(path, workers)),

@@ -68,8 +68,9 @@ class Files:
                 kinds = ", ".join(KINDS)
                 raise ValueError(f"{path}: nothing to read; {kinds} are read, also .gz and .zst")
             self.paths += found
-        if any(path.suffix == ".parquet" or path.suffix == ".zst" for path in self.paths):
-            _pyarrow(self.paths)
+        needing = [path for path in self.paths if path.suffix.lower() in (".parquet", ".zst")]
+        if needing:
+            _pyarrow(needing[0])
         states = [(path.name, path.stat()) for path in self.paths]
         self.identity = [
             {"file": name, "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
@@ -109,7 +110,7 @@ class Files:
     def _rows(self, path: Path, done: int, size: int, at: dict) -> Iterator[Chunk]:
         start, row = at.get("row", 0), 0
         with _damage(path, "row 1"):
-            file = _pyarrow([path]).ParquetFile(path, buffer_size=2**16, pre_buffer=False)
+            file = _pyarrow(path).ParquetFile(path, buffer_size=2**16, pre_buffer=False)
         with file:
             if self.column not in (names := file.schema_arrow.names):
                 raise ValueError(f"{path}: no column named {self.column}, only {', '.join(names)}")
@@ -174,12 +175,12 @@ def _skip(file, count: int) -> None:
         count -= len(block)
 
 
-def _pyarrow(paths: Sequence[Path]):
+def _pyarrow(path: Path):
     """Return pyarrow.parquet; ImportError with the command that installs it."""
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError(f"reading {paths[0]} needs pyarrow: pip install pyarrow") from error
+        raise ImportError(f"reading {path} needs pyarrow: pip install pyarrow") from error
     return pyarrow.parquet
 
 

@@ -75,11 +75,12 @@ def write_shards(args) -> None:
     source, started = open_source(args.input, args.text_column), time.perf_counter()
     settings = {"length": args.length, "shard_tokens": args.shard_tokens, "workers": args.workers}
     done = pack(source, args.out, args.tokenizer, skip_bad=args.skip_bad, **settings)
-    speed = (done["text_bytes"] - before["text_bytes"]) / 1e6 / (time.perf_counter() - started)
+    made = (done["text_bytes"] - before["text_bytes"]) / 1e6
+    speed = f", {made / (time.perf_counter() - started):.2f} MB/s" if made else ""
     counts = f"{done['documents']:,} documents, {done['tokens']:,} tokens"
     counts += f" in {len(done['shards'])} shards of {done['dtype']}"
     ratio = f"{done['text_bytes'] / done['tokens']:.2f} bytes of text per token"
-    print(f"{args.out}: {counts}, {ratio}, {speed:.2f} MB/s")
+    print(f"{args.out}: {counts}, {ratio}{speed}")
     if done["skipped"]:
         print(f"{done['skipped']:,} lines or rows without a usable text were left out")
 

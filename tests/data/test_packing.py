@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 
 import psutil
@@ -129,6 +130,23 @@ def test_another_input_tokenizer_or_setting_is_refused(here, letters, tmp_path):
         pack(open_source([str(path)]), out, letters, **settings)
 
 
+def test_before_the_first_shard_the_input_may_be_corrected(here, letters, tmp_path):
+    path = write(tmp_path, "a.txt")
+    good = path.read_bytes()
+    path.write_bytes(good + b"\xff")
+    with pytest.raises(ValueError, match="line 37: not UTF-8"):
+        pack(open_source([str(path)]), tmp_path / "out", letters)
+    path.write_bytes(good)
+    assert pack(open_source([str(path)]), tmp_path / "out", letters)["documents"] == len(TEXTS)
+
+
+def test_the_same_tokenizer_by_another_name_is_the_same(here, letters, tmp_path):
+    source = open_source([str(write(tmp_path, "a.txt"))])
+    made = pack(source, tmp_path / "out", letters)
+    shutil.copytree(letters, tmp_path / "named")
+    assert pack(source, tmp_path / "out", str(tmp_path / "named")) == made
+
+
 def test_two_processes_do_not_pack_into_one_folder(here, letters, tmp_path):
     source = open_source([str(write(tmp_path, "a.txt"))])
     with (
@@ -212,17 +230,24 @@ def pack_file(path, out, shard_tokens, workers):
 def test_killed_ten_times_it_ends_with_the_same_bytes(name, tmp_path):
     texts = [document for document, _ in zip(generated_documents(0), range(3000), strict=False)]
     path = write(tmp_path, name, texts)
-    arguments = [(path, tmp_path / out, 2**16, n) for out, n in (("whole", 2), ("killed", 1))]
-    started = time.monotonic()
-    assert kill_until_finished(pack_file, arguments[0], lambda: None) == 0
-    took, rng, kills = time.monotonic() - started, random.Random(0), iter(range(10))
-    assert len(read_manifest(tmp_path / "whole")["shards"]) > 8
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert kill_until_finished(pack_file, (path, whole, 2**15, 2), lambda: None) == 0
+    shards, rng = len(read_manifest(whole)["shards"]), random.Random(0)
+    assert shards > 40
+    targets = iter([shards * i // 12 for i in range(10)])
 
     def delay():
-        return None if next(kills, None) is None else rng.uniform(0.05, 0.8) * took
+        """Wait for a tenth of the work, and return a random time within about two shards."""
+        if (target := next(targets, None)) is None:
+            return None
+        deadline = time.monotonic() + 60
+        while target and len((read_manifest(killed) or {"shards": []})["shards"]) < target:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return rng.uniform(0, 0.5)
 
-    assert kill_until_finished(pack_file, arguments[1], delay) >= 8
-    assert content_of(tmp_path / "killed") == content_of(tmp_path / "whole")
+    assert kill_until_finished(pack_file, (path, killed, 2**15, 1), delay) == 10
+    assert content_of(killed) == content_of(whole)
     deadline = time.monotonic() + 20  # the workers of those that were killed end by themselves
     while left := [p for p in psutil.process_iter(["cmdline"]) if works_for_nobody(p)]:
         assert time.monotonic() < deadline, left
