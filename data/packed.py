@@ -247,7 +247,9 @@ def damaged_shards(folder) -> list[Path]:
 
 def tokenizer_digest(tokenizer) -> str:
     """Return the SHA-256 of all that decides a fast tokenizer's ids."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["truncation"] = state["padding"] = None  # those of its last call
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def has_its_size(folder: Path, shard: dict, dtype: str) -> bool:

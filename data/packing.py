@@ -64,8 +64,9 @@ def pack(
         manifest = read_manifest(folder)
         if manifest is None or not manifest["shards"]:  # nothing that could have other bytes
             empty = {**dict.fromkeys(COUNTS, 0), "complete": False, "next": None, "shards": []}
-            manifest = {**identity, **empty}
-            write_manifest(folder, manifest)
+            before, manifest = manifest, {**identity, **empty}
+            if manifest != before:
+                write_manifest(folder, manifest)
         _check_identity(folder, manifest, identity)
         lost = [s for s in manifest["shards"] if not has_its_size(folder, s, manifest["dtype"])]
         if lost or not manifest["complete"]:
