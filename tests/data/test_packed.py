@@ -168,6 +168,7 @@ def test_shares_that_do_not_exist_are_refused(arguments, message):
         GlobalBatches(**{"count": 100, "batch_size": 4, **arguments})
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_loading_processes_change_nothing(packed):
     rows = PackedDataset(packed)
     alone, two = (
