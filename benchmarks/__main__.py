@@ -23,7 +23,7 @@ from console import errors_in_one_line
 
 NAMES = {  # in the order of the table
     "cpu": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "fertility",
-            "loading", "quantization"],
+            "loading", "packing", "quantization"],
     "cuda": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "cuda"],
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ import tyro
 
 from config import TOY_PRETRAINING, PretrainingSettings
 from console import errors_in_one_line
+from data.packed import PackedDataset
 from experiments import finetuning, pretraining
 from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
@@ -64,13 +65,19 @@ def pretrain(
     runs: Runs = RUNS,
     settings: tyro.conf.OmitArgPrefixes[PretrainingSettings] = TOY_PRETRAINING,
 ) -> None:
-    """Train a model from scratch on a text file.
+    """Train a model from scratch on a text file or a folder that data.openwebtext has packed.
 
     Args:
-        text: one document a line, UTF-8; a tenth of them is held out.
+        text: one document a line, UTF-8, of which a tenth is held out; or a packed folder, of
+            which the last tenth is held out, at most 1,024 rows.
     """
-    texts = TextDataset(text, load_tokenizer(), settings.max_len)
-    parts = texts.split(0.1, seed=settings.seed)
+    if text.is_dir():
+        texts = PackedDataset(text, settings.max_len)
+        texts.check_tokenizer(load_tokenizer())
+        parts = texts.split(min(-(-len(texts) // 10), 1024))
+    else:
+        texts = TextDataset(text, load_tokenizer(), settings.max_len)
+        parts = texts.split(0.1, seed=settings.seed)
     run = pretraining.pretrain(settings, *parts, runs=runs, name="toy_pretraining")
     print(run.held_out().to_string(index=False))
     print(f"model: {run.path / 'model'}")

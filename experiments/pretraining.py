@@ -5,9 +5,10 @@ from dataclasses import asdict
 
 import pandas as pd
 from accelerate import Accelerator
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from config import GPT2Config, PretrainingSettings
+from data.packed import PackedDataset, packed_loader
 from experiments.callbacks import ProgressBar
 from experiments.files import seal_folder
 from experiments.identity import code_identity
@@ -32,13 +33,13 @@ def pretrain(
 ) -> "PretrainedRun":
     """Return the finished run of these settings: read from its folder, resumed, or started.
 
-    `train_texts` and `held_out` are the parts of a TextDataset; the loss on `held_out` is measured
-    after each epoch. The run is the folder `<runs>/<name>-<digest>`, whose digest follows from
-    settings, texts and the code that decides the numbers; its model is the last epoch's. Raises
-    RuntimeError where another process works on the run.
+    `train_texts` and `held_out` are the parts of a TextDataset or of a PackedDataset; the loss on
+    `held_out` is measured after each epoch. The run is the folder `<runs>/<name>-<digest>`, whose
+    digest follows from settings, texts and the code that decides the numbers; its model is the last
+    epoch's. Raises RuntimeError where another process works on the run.
     """
     parts = {"train": train_texts, "held_out": held_out}
-    inputs = {part: fingerprint(*(ids for ids, _ in texts)) for part, texts in parts.items()}
+    inputs = {part: _fingerprint(texts) for part, texts in parts.items()}
     config = GPT2Config(**settings.model)
     chosen = {**asdict(settings), "model": config.to_dict()}
     run = PretrainedRun(runs, name, chosen, inputs, code_identity())
@@ -61,7 +62,7 @@ def pretrain(
         bar = [ProgressBar(run.path.name)] if progress else []
         history = train(
             model,
-            text_loader(train_texts, settings.batch_size, shuffle=True, seed=settings.seed),
+            _shuffled(train_texts, settings.batch_size, settings.seed),
             new_optimizer(model, settings),
             epochs=settings.epochs,
             callbacks=[run.metrics, measure_held_out, *bar] if is_main else [],
@@ -74,6 +75,18 @@ def pretrain(
 
     run.once(work)
     return run
+
+
+def _fingerprint(texts: Dataset) -> str:
+    if isinstance(texts, PackedDataset):  # its manifest knows, without reading every row
+        return texts.fingerprint
+    return fingerprint(*(ids for ids, _ in texts))
+
+
+def _shuffled(texts: Dataset, batch_size: int, seed: int) -> DataLoader:
+    if isinstance(texts, PackedDataset):
+        return packed_loader(texts, batch_size, seed)
+    return text_loader(texts, batch_size, shuffle=True, seed=seed)
 
 
 class PretrainedRun(Run):

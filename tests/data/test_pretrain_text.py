@@ -50,7 +50,7 @@ def test_what_can_not_be_built_leaves_no_file(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     (source / "part.jsonl").write_text(json.dumps({"words": "no text column"}))
-    with pytest.raises(ValueError, match="no column named text, only words"):
+    with pytest.raises(ValueError, match=r"part.jsonl, line 1: no column named text, only words"):
         write_text(tmp_path / "out.txt", 7, str(source))
     with pytest.raises(ConnectionError, match="can't be reached"):
         write_text(tmp_path / "out.txt", 7)
@@ -60,5 +60,5 @@ def test_what_can_not_be_built_leaves_no_file(tmp_path):
 def test_without_the_datasets_library_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match="needs the datasets library: pip install datasets"):
-        write_text(tmp_path / "out.txt", 7, str(tmp_path))
+        write_text(tmp_path / "out.txt", 7)
     assert not list(tmp_path.iterdir())
