@@ -203,7 +203,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "place", ["in the project folder", pytest.param("elsewhere", marks=pytest.mark.all)]
+    "place", ["in the project folder", pytest.param("elsewhere", marks=pytest.mark.slow)]
 )
 def test_a_course_notebook_runs_on_imports_alone(place, data, weights, tmp_path):
     install_tokenizer_files()  # as setup does

@@ -81,7 +81,11 @@ def test_operations_are_those_of_the_products_that_torch_counts():
     assert forward_flop(config, [length], 3) == counter.get_total_flops() - half
 
 
-@pytest.mark.parametrize("name", NAMES["cpu"])
+LONG = ("quantization", "pretraining", "loading")
+LONG = {name: pytest.param(name, marks=pytest.mark.slow) for name in LONG}
+
+
+@pytest.mark.parametrize("name", [LONG.get(name, name) for name in NAMES["cpu"]])
 def test_every_benchmark_runs_through(name, capsys):
     main([name, "--quick"])
     printed = capsys.readouterr().out
