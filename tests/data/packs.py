@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data import tokenizing
+from data import packing, tokenizing
 from data.packed import read_manifest
 
 TEXTS = ["The sea is calm.", " Zwei  Sätze. 你好。", 'He said: "<|endoftext|>"', "\tx 😀 = 1 "] * 9
@@ -55,3 +55,14 @@ def tokens_of(folder) -> np.ndarray:
 
 def content_of(folder) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != ".lock"}
+
+
+def interrupt_after_each_shard(monkeypatch) -> None:
+    """Let a packing end as by Ctrl-C whenever it has written its manifest."""
+    real = packing.write_manifest
+
+    def stop(folder, manifest):
+        real(folder, manifest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "write_manifest", stop)

@@ -17,7 +17,15 @@ from data.openwebtext import main
 from data.packing import pack
 from gpt2.text import TextDataset
 from gpt2.tokenizer import encode_texts
-from tests.data.packs import END, KINDS, TEXTS, content_of, tokens_of, write
+from tests.data.packs import (
+    END,
+    KINDS,
+    TEXTS,
+    content_of,
+    interrupt_after_each_shard,
+    tokens_of,
+    write,
+)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -174,13 +182,7 @@ def test_a_data_set_on_the_hub_is_streamed_and_resumed(
     settings = {"tokenizer": letters, "length": 4, "shard_tokens": 256}
     whole = pack(source, tmp_path / "whole", **settings)
     assert whole["documents"] == 3 * len(TEXTS) and whole["input"][0]["revision"] == "1234"
-    real = packing.write_manifest
-
-    def stop(folder, manifest):
-        real(folder, manifest)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(packing, "write_manifest", stop)
+    interrupt_after_each_shard(monkeypatch)
     for _ in range(len(whole["shards"]) + 1):
         with pytest.raises(KeyboardInterrupt):
             pack(open_source(["owner/texts:small"]), tmp_path / "out", **settings)

@@ -16,7 +16,15 @@ from data.documents import Files, open_source
 from data.packed import read_manifest
 from data.packing import TokenStream, pack
 from gpt2.tokenizer import encode_texts
-from tests.data.packs import KINDS, TEXTS, InThisProcess, content_of, tokens_of, write
+from tests.data.packs import (
+    KINDS,
+    TEXTS,
+    InThisProcess,
+    content_of,
+    interrupt_after_each_shard,
+    tokens_of,
+    write,
+)
 from tests.killing import kill_until_finished
 
 # ---- Resuming ----------------------------------------------------------------------------------
@@ -98,13 +106,7 @@ def test_what_is_left_out_is_counted_once_however_often_it_stops(
     source = open_source([str(path)])
     whole = pack(source, tmp_path / "whole", **settings)
     assert whole["skipped"] == 2 + 2 * len(TEXTS)
-    real = packing.write_manifest
-
-    def stop(folder, manifest):
-        real(folder, manifest)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(packing, "write_manifest", stop)
+    interrupt_after_each_shard(monkeypatch)
     for _ in range(len(whole["shards"]) + 1):
         with pytest.raises(KeyboardInterrupt):
             pack(source, tmp_path / "out", **settings)
