@@ -77,11 +77,9 @@ def main(arguments=None) -> None:
         return
     torch.set_num_threads(args.threads)
     options = Options(args.device, args.quick, args.xnli, args.text)
-    ceilings = measure_ceilings(args.device)
-    print(
-        f"ceilings: {ceilings['float32'] / 1e9:,.0f} GFLOP/s float32, "
-        f"{ceilings['bf16'] / 1e9:,.0f} bf16, copy {ceilings['copy'] / 1e9:.1f} GB/s"
-    )
+    ceilings = measure_ceilings(options)
+    products = ", ".join(f"{ceilings[name] / 1e9:,.0f} {name}" for name in options.precisions)
+    print(f"ceilings: GFLOP/s {products}, copy {ceilings['copy'] / 1e9:.1f} GB/s")
     turns = 1 if args.quick else args.turns
     for contest in import_module(f"benchmarks.{names[0]}").contests(options):
         result = hold(contest, turns, ceilings, args.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from benchmarks.options import Options
 from config import GPT2Config
 from console import progress_bar
 
@@ -64,9 +65,9 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
     for name, times in seconds.items():
         median = statistics.median(times)
         ways[name] = {"seconds": median, "per_second": contest.amount / median}
-        if contest.flop is not None:
-            ceiling = ceilings["bf16" if "bf16" in name else "float32"]
-            ways[name]["of_ceiling"] = contest.flop / median / ceiling
+        precision = "bf16" if "bf16" in name else "float32"
+        if contest.flop is not None and precision in ceilings:
+            ways[name]["of_ceiling"] = contest.flop / median / ceilings[precision]
         if name in contest.traffic:
             ways[name]["of_copy"] = contest.traffic[name] / median / ceilings["copy"]
     ratios = []
@@ -92,19 +93,22 @@ def hold(contest: Contest, turns: int, ceilings: dict[str, float], device: str =
     }
 
 
-def measure_ceilings(device: str) -> dict[str, float]:
+def measure_ceilings(options: Options) -> dict[str, float]:
     """Operations a second of the best matrix product found, by precision; bytes a second of a
     copy, read and write counted."""
-    found = {}
-    size = 8192 if device == "cuda" else 1536
-    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+    device, found = options.device, {}
+    size, copied = (8192 if device == "cuda" else 1536), 2**26
+    if options.quick:
+        size, copied = 128, 2**16
+    for name in options.precisions:
+        dtype = torch.bfloat16 if name == "bf16" else torch.float32
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         products = [lambda a=a, b=b: a @ b]
         onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
         if onednn is not None and device == "cpu":
             products.append(lambda a=a, b=b, f=onednn: f(a, b, None, "none", [], ""))
         found[name] = 2 * size**3 / min(quickest(product, device) for product in products)
-    source = torch.randn(2**26, device=device)
+    source = torch.randn(copied, device=device)
     target = torch.empty_like(source)
     found["copy"] = 2 * source.nbytes / quickest(lambda: target.copy_(source), device)
     return found
