@@ -64,6 +64,7 @@ class Frontier:
         self.where = {"weights": weights, "data": data, "runs": runs}
         self.languages = tuple(dict.fromkeys((settings.languages[0], *languages)))
         self.chosen: dict[str, float] = {}
+        self._runs: dict[tuple[str, float, int], FinetunedRun] = {}
         self._evaluations: dict[tuple[str, int], dict[str, Evaluation]] = {}
 
     def like(self, **changes) -> "Frontier":
@@ -73,6 +74,11 @@ class Frontier:
 
     def run(self, method: str, rate: float, seed: int) -> FinetunedRun:
         """Return the run of a method at a multiple of the recipe's learning rate."""
+        if (method, rate, seed) not in self._runs:
+            self._runs[method, rate, seed] = self._run(method, rate, seed)
+        return self._runs[method, rate, seed]
+
+    def _run(self, method: str, rate: float, seed: int) -> FinetunedRun:
         how, where, loss = self.methods[method], dict(self.where), {}
         settings = replace(
             self.settings, seed=seed, learning_rate=rate * self.settings.learning_rate

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from functools import cache
 
 from data.miniature.world import FORMS, LABELS, NEW_NAMES, Fact, draw_hypothesis, is_rare
 
@@ -18,7 +19,8 @@ class Pair:
     phenomenon: str
 
 
-def make_pairs(split: str) -> list[Pair]:
+@cache
+def make_pairs(split: str) -> tuple[Pair, ...]:
     """Return a split's pairs; each premise has three, one of each label.
 
     The forms of world.FORMS are equally frequent, each with every label equally often. A fact of a
@@ -47,4 +49,4 @@ def make_pairs(split: str) -> list[Pair]:
             for labelled in zip(hypotheses, LABELS, strict=True)
         ]
         pairs += rng.sample(triple, len(triple))
-    return pairs
+    return tuple(pairs)
