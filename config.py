@@ -35,6 +35,7 @@ GPT2_VOCABULARY = 50257  # its last token, 50256, is end-of-text
 RANGES = {
     "of at least 0": lambda number: number >= 0,
     "of at least 1": lambda number: number >= 1,
+    "of at least 2": lambda number: number >= 2,
     "above 0": lambda number: number > 0,
     "in [0, 1)": lambda number: 0 <= number < 1,
 }
@@ -204,14 +205,26 @@ class TrainingSettings:
     epochs: int
     learning_rate: float
     weight_decay: float
+    betas: tuple[float, float] = (0.9, 0.999)
     correct_bias: bool = True
     seed: int = 0
+    accumulate: int = 1  # batches per optimizer step
+    schedule: str = "constant"  # of the learning rate; or "linear" or "cosine"
+    warmup: float = 0.0  # share of the steps
+    end_rate: float = 0.0  # share of the learning rate that a falling schedule ends at
+    max_grad_norm: float | None = None
+    precision: str = "float32"  # or "bf16", or "auto": bf16 where the hardware has it
 
     def __post_init__(self):
-        _check_numbers(self, "of at least 1", "batch_size", "epochs", whole=True)
+        _check_numbers(self, "of at least 1", "batch_size", "epochs", "accumulate", whole=True)
         _check_numbers(self, "of at least 0", "seed", whole=True)
-        _check_numbers(self, "of at least 0", "weight_decay")
+        _check_numbers(self, "of at least 0", "weight_decay", "end_rate")
         _check_numbers(self, "above 0", "learning_rate")
+        _check_numbers(self, "above 0", "max_grad_norm", optional=True)
+        _check_numbers(self, "in [0, 1)", "warmup")
+        _check_choice(self, "schedule", "constant", "linear", "cosine")
+        _check_choice(self, "precision", "float32", "bf16", "auto")
+        object.__setattr__(self, "betas", tuple(self.betas))
 
 
 @dataclass(frozen=True)
@@ -219,7 +232,13 @@ class PretrainingSettings(TrainingSettings):
     """A TrainingSettings with the model to start from scratch and the length of its texts."""
 
     max_len: int = 128  # tokens
+    optimizer: str = "adamw"  # or "muon", for the blocks' matrices
     model: dict = field(default_factory=dict)  # the arguments of GPT2Config
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_numbers(self, "of at least 2", "max_len", whole=True)
+        _check_choice(self, "optimizer", "adamw", "muon")
 
 
 TOY_PRETRAINING = PretrainingSettings(
@@ -238,6 +257,31 @@ TOY_PRETRAINING = PretrainingSettings(
         "max_position_embeddings": 128,
     },
 )
+PRETRAIN_GPT2 = PretrainingSettings(
+    # The recipe of the 124M model of Brown et al. (2020), table 2.1 and appendix B, on a text that
+    # is read once: 16 · 32 · 1,024 = 524,288 tokens a step. GPT-2's own was never published.
+    batch_size=16,
+    accumulate=32,
+    epochs=1,
+    learning_rate=6e-4,
+    weight_decay=0.1,
+    betas=(0.9, 0.95),
+    schedule="cosine",
+    warmup=0.04,
+    end_rate=0.1,
+    max_grad_norm=1.0,
+    precision="auto",
+    max_len=1024,
+    model={
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 1024,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -249,23 +293,15 @@ class FinetuningSettings(TrainingSettings):
     examples: int | None = None  # rows per epoch, sampled from all languages; None: every row
     max_length: int = 1024  # tokens
     token_budget: int | None = None  # of a batch of similar lengths, beside batch_size rows
-    accumulate: int = 1  # batches per optimizer step
-    schedule: str = "constant"  # of the learning rate; or "linear" or "cosine", down to 0
-    warmup: float = 0.0  # share of the steps
-    max_grad_norm: float | None = None
-    precision: str = "float32"  # or "bf16", or "auto": bf16 where the hardware has it
     text_loss: float = 0.0  # weight of the prompts' own loss beside the labels'
 
     def __post_init__(self):
         super().__post_init__()
-        _check_numbers(self, "of at least 1", "max_length", "accumulate", whole=True)
+        _check_numbers(self, "of at least 1", "max_length", whole=True)
         counts = ("examples", "token_budget")
         _check_numbers(self, "of at least 1", *counts, whole=True, optional=True)
-        _check_numbers(self, "above 0", "subset", "max_grad_norm", optional=True)
-        _check_numbers(self, "in [0, 1)", "warmup")
+        _check_numbers(self, "above 0", "subset")
         _check_numbers(self, "of at least 0", "text_loss")
-        _check_choice(self, "schedule", "constant", "linear", "cosine")
-        _check_choice(self, "precision", "float32", "bf16", "auto")
         if not self.languages or isinstance(self.languages, str):
             raise ValueError(f'languages must be a tuple such as ("en",), got {self.languages!r}')
         object.__setattr__(self, "languages", tuple(self.languages))

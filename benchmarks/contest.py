@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import torch
 
 from benchmarks.options import Options
-from config import GPT2Config
 from console import progress_bar
 
 
@@ -142,16 +141,3 @@ def usual_memory() -> None:
 def wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def forward_flop(config: GPT2Config, lengths, projected: int) -> float:
-    """Operations of reading texts of these lengths with logits at `projected` positions.
-
-    A multiplication and an addition count as two; attention's causal half is counted.
-    """
-    d, L = config.hidden_size, config.num_hidden_layers
-    matrices = L * (4 * d * d + 2 * d * config.intermediate_size)
-    attention = sum(float(length) ** 2 for length in lengths) * L * d  # two products, half of each
-    return (
-        2 * matrices * float(sum(lengths)) + 2 * attention + 2 * projected * d * config.vocab_size
-    )

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
-from benchmarks.contest import Contest, forward_flop
+from benchmarks.contest import Contest
 from benchmarks.evaluation import TINY
 from benchmarks.options import Options
 from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
 from experiments.evaluation import Evaluation
+from experiments.plan import forward_flop
 from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
 from gpt2.samplers import BatchesByLength

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.contest import Contest, forward_flop
+from benchmarks.contest import Contest
 from benchmarks.options import Options
 from benchmarks.peers import hugging_face, same_weights
 from config import GPT2Config
+from experiments.plan import forward_flop
 from gpt2.evaluate import answer
 
 BATCH = 16  # of the sorted peer

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.contest import Contest, forward_flop
+from benchmarks.contest import Contest
 from benchmarks.evaluation import TINY
 from benchmarks.options import Options
 from benchmarks.peers import (
@@ -20,6 +20,7 @@ from benchmarks.peers import (
     transformers_step,
 )
 from config import FINETUNE_ENGLISH, GPT2Config
+from experiments.plan import forward_flop
 from gpt2.train import train
 from optim.adamw import AdamW
 

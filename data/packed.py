@@ -110,11 +110,12 @@ def packed_loader(
     rank: int = 0,
     world_size: int = 1,
     start: int = 0,
+    accumulate: int = 1,
     num_workers: int = 0,
 ) -> DataLoader:
     """Return the shuffled batches of this process; see GlobalBatches. `train` takes it as it is:
-    there accelerate shares the batches out, and each process has `batch_size` rows of a step."""
-    batches = GlobalBatches(len(dataset), batch_size, seed, rank, world_size, start)
+    there accelerate shares the batches out. An epoch has a multiple of `accumulate` batches."""
+    batches = GlobalBatches(len(dataset), batch_size, seed, rank, world_size, start, accumulate)
     settings = {"batch_sampler": batches, "num_workers": num_workers}
     return DataLoader(dataset, collate_fn=dataset.collate_fn, **settings)
 
@@ -125,12 +126,16 @@ class GlobalBatches(Sampler[list[int]]):
     The batches follow from seed and epoch alone, whatever the number of ranks, which must divide
     `batch_size`. `start` is how many rows all ranks have had since the start of the first epoch:
     the first pass begins at exactly the next batch, also with another number of ranks. `set_epoch`
-    picks an epoch. Each leaves out fewer than `batch_size` rows, others each time.
+    picks an epoch. Each has a multiple of `accumulate` batches, and leaves out the fewer rows that
+    remain, others each time.
     """
 
-    def __init__(self, count, batch_size, seed=0, rank=0, world_size=1, start=0):
-        if count < batch_size:
-            raise ValueError(f"{count} rows make no batch of {batch_size}; lower batch_size")
+    def __init__(self, count, batch_size, seed=0, rank=0, world_size=1, start=0, accumulate=1):
+        if count < batch_size * accumulate:
+            raise ValueError(
+                f"{count} rows make no step of {accumulate} · {batch_size}; lower accumulate or "
+                "batch_size"
+            )
         if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
             raise ValueError(
                 f"rank {rank} of {world_size} can't have its share of batches of {batch_size}: "
@@ -139,7 +144,7 @@ class GlobalBatches(Sampler[list[int]]):
         if start < 0 or start % batch_size:
             raise ValueError(f"start={start} is not the end of a batch of {batch_size} rows")
         self.batch_size, self.rank, self.share = batch_size, rank, batch_size // world_size
-        self.length = count // batch_size  # in batches
+        self.length = count // (batch_size * accumulate) * accumulate  # in batches
         self.sampler = ShuffledOrder(count, seed)  # by this name accelerate sets its epoch
         self.started = divmod(start // batch_size, self.length)  # epoch and batch of the first pass
         self.sampler.set_epoch(self.started[0])

@@ -14,13 +14,12 @@ python -m gpt2 languages --weights gpt2 --data . --seeds 0 1 2 --out out/languag
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
 import tyro
 
-from config import TOY_PRETRAINING, PretrainingSettings
 from console import errors_in_one_line
 from data.packed import PackedDataset
 from experiments import finetuning, pretraining
@@ -29,20 +28,25 @@ from experiments.evaluation import Evaluation
 from experiments.languages import LanguageStudy, measure_fertility
 from experiments.options import (
     HERE,
+    NO_CHANGES,
     NONE,
+    PRETRAINING,
     START,
     TEXT,
     Codes,
     Data,
     Options,
     Preset,
+    PretrainingOptions,
     Runs,
     Seeds,
     Weights,
     choose,
+    choose_pretraining,
     command,
     preset_first,
 )
+from experiments.plan import pretraining_plan
 from experiments.processes import launched
 from experiments.profiles import find_data, find_weights
 from experiments.runs import RUNS, load_gpt2
@@ -61,24 +65,34 @@ def check() -> None:
 
 
 def pretrain(
+    recipe: Annotated[Literal[tuple(PRETRAINING)], tyro.conf.Positional] = "toy",
+    changes: PretrainingOptions = NO_CHANGES,
     text: Path = TEXT,
+    also: tuple[Path, ...] = (),
     runs: Runs = RUNS,
-    settings: tyro.conf.OmitArgPrefixes[PretrainingSettings] = TOY_PRETRAINING,
+    price: float | None = None,
 ) -> None:
     """Train a model from scratch on a text file or a folder that data.openwebtext has packed.
 
     Args:
+        recipe: toy, the handout's; or gpt2, the 124M model as Brown et al. (2020) trained it.
         text: one document a line, UTF-8, of which a tenth is held out; or a packed folder, of
             which the last tenth is held out, at most 1,024 rows.
+        also: more texts to measure the loss on, such as one a language.
+        price: of one device and hour; what the whole costs is said before it starts.
     """
+    settings, tokenizer = choose_pretraining(recipe, changes), load_tokenizer()
     if text.is_dir():
         texts = PackedDataset(text, settings.max_len)
-        texts.check_tokenizer(load_tokenizer())
+        texts.check_tokenizer(tokenizer)
         parts = texts.split(min(-(-len(texts) // 10), 1024))
     else:
-        texts = TextDataset(text, load_tokenizer(), settings.max_len)
+        texts = TextDataset(text, tokenizer, settings.max_len)
         parts = texts.split(0.1, seed=settings.seed)
-    run = pretraining.pretrain(settings, *parts, runs=runs, name="toy_pretraining")
+    others = {path.stem: TextDataset(path, tokenizer, settings.max_len) for path in also}
+    print(pretraining_plan(settings, len(parts[0]), price))
+    where = {"runs": runs, "name": f"{recipe}_pretraining"}
+    run = pretraining.pretrain(settings, *parts, also=others, **where)
     print(run.held_out().to_string(index=False))
     print(f"model: {run.path / 'model'}")
 

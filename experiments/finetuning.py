@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, DataLoader
-from transformers import PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedTokenizerBase
 
 from config import FINETUNE_ENGLISH, FinetuningSettings
 from console import progress_bar
@@ -32,7 +32,14 @@ from experiments.files import (
 )
 from experiments.identity import code_identity, describe
 from experiments.processes import from_main, predict_together
-from experiments.runs import RUNS, Run, load_gpt2, new_optimizer
+from experiments.runs import (
+    RUNS,
+    Run,
+    chosen_precision,
+    load_gpt2,
+    new_optimizer,
+    new_scheduler,
+)
 from experiments.statistics import wilson_interval
 from gpt2.checkpoints import Checkpoints, Progress, preserved_random_state
 from gpt2.loss import answer_and_text_loss, next_token_loss
@@ -48,7 +55,6 @@ from utils import (
     load_tensors,
     save_tensors,
     set_seed,
-    supports_bf16,
 )
 
 TRAINED = "trained.safetensors"  # of a prepared model
@@ -83,8 +89,7 @@ def finetune(
     saved. `loss_fn` is as in gpt2.train.train, `checkpoints` are arguments of
     gpt2.checkpoints.Checkpoints. Raises RuntimeError where another process works on the run.
     """
-    if settings.precision == "auto":
-        settings = replace(settings, precision="bf16" if supports_bf16() else "float32")
+    settings = chosen_precision(settings)
     if settings.text_loss:
         loss_fn = partial(answer_and_text_loss, weight=settings.text_loss)
     model, tokenizer = load(weights)
@@ -118,7 +123,6 @@ def finetune(
         loader, optimizer = _loader(train_sets, settings), new_optimizer(model, settings)
         steps = math.ceil(len(loader) / Accelerator().num_processes / settings.accumulate)
         steps *= settings.epochs
-        schedule = settings.schedule.replace("constant", "constant_with_warmup")
         dev = _DevEvaluation(model, dev_sets, run, is_main)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         history = train(
@@ -130,7 +134,7 @@ def finetune(
             accumulate=settings.accumulate,
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
-            scheduler=get_scheduler(schedule, optimizer, round(settings.warmup * steps), steps),
+            scheduler=new_scheduler(optimizer, settings, steps),
             # Metrics come first: they drop what a killed process wrote after its last checkpoint.
             callbacks=[run.metrics, dev, *bar] if is_main else [dev],
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),

@@ -16,7 +16,11 @@ from config import (
     FINETUNE_FAST,
     FINETUNE_MINIATURE,
     FINETUNE_TOY,
+    PRETRAIN_GPT2,
+    TOY_PRETRAINING,
     FinetuningSettings,
+    PretrainingSettings,
+    TrainingSettings,
 )
 from console import errors_in_one_line
 from experiments.files import read_toml
@@ -31,48 +35,72 @@ PRESETS = {
     "miniature": FINETUNE_MINIATURE,
     "toy": FINETUNE_TOY,
 }
-HELP = {  # of the fields of FinetuningSettings, and their short names
+PRETRAINING = {"toy": TOY_PRETRAINING, "gpt2": PRETRAIN_GPT2}
+TRAINING_HELP = {  # of the fields of TrainingSettings, and their short names
     "batch_size": ("rows of a batch, at most", ()),
     "epochs": ("passes over the data", ()),
     "learning_rate": ("of AdamW", ("--lr",)),
     "weight_decay": ("of AdamW", ("--wd",)),
+    "betas": ("of AdamW: what its two averages keep a step", ()),
     "correct_bias": ("whether AdamW corrects its moments' bias", ()),
     "seed": ("of the order of rows and of dropout", ()),
+    "accumulate": ("batches per optimizer step", ()),
+    "schedule": ("of the learning rate: constant, linear or cosine", ()),
+    "warmup": ("share of the steps", ()),
+    "end_rate": ("share of the learning rate at the end of a linear or cosine schedule", ()),
+    "max_grad_norm": ("gradients are clipped to it", ()),
+    "precision": ("float32, bf16, or auto: bf16 where the hardware has it", ()),
+}
+HELP = TRAINING_HELP | {  # of the fields of FinetuningSettings
     "languages": ("codes of the languages to train on", ()),
     "subset": ("first rows of every language: a share, or a count above 1", ("--rows",)),
     "examples": ("rows per epoch, sampled from all languages", ()),
     "max_length": ("tokens of a row, at most", ()),
     "token_budget": ("tokens of a batch of similar lengths, pads included", ()),
-    "accumulate": ("batches per optimizer step", ()),
-    "schedule": ("of the learning rate: constant, linear or cosine", ()),
-    "warmup": ("share of the steps", ()),
-    "max_grad_norm": ("gradients are clipped to it", ()),
-    "precision": ("float32, bf16, or auto: bf16 where the hardware has it", ()),
     "text_loss": ("weight of the prompts' own loss beside the labels'", ()),
 }
 arg = tyro.conf.arg
 Preset = Annotated[Literal[tuple(PRESETS)], tyro.conf.Positional, arg(help="the recipe")]
 HINT = {"help_behavior_hint": "(default: the recipe's)"}
-TYPES = {field.name: field.type for field in fields(FinetuningSettings)}
-Changes = make_dataclass(
-    "Changes",
-    [
-        (name, Annotated[TYPES[name] | None, arg(help=text, aliases=short, **HINT)], None)
-        for name, (text, short) in HELP.items()
+MODEL_HELP = {
+    "hidden_size": (int, "width of the model"),
+    "num_hidden_layers": (int, "blocks"),
+    "num_attention_heads": (int, "heads of each block"),
+    "intermediate_size": (int, "width of the feed-forward layers"),
+    "max_position_embeddings": (int, "positions"),
+    "hidden_dropout_prob": (float, "dropout after the embedding and each sublayer"),
+    "attention_probs_dropout_prob": (float, "dropout of attention"),
+}
+
+
+def _changes(name: str, settings: type, texts: dict[str, tuple], more: dict[str, tuple]) -> type:
+    """Return a class of options, None each, that change a recipe; one is a file of them."""
+    types = {field.name: field.type for field in fields(settings)}
+    types |= {name: kind for name, (kind, _) in more.items()}
+    texts = texts | {name: (text, ()) for name, (_, text) in more.items()}
+    options = [
+        (option, Annotated[types[option] | None, arg(help=text, aliases=short, **HINT)], None)
+        for option, (text, short) in texts.items()
     ]
-    + [
-        (
-            "config",
-            Annotated[
-                Path | None, arg(help="a TOML file of these settings, as each run writes it")
-            ],
-            None,
-        )
-    ],
-    frozen=True,
+    file = arg(help="a TOML file of these settings, as each run writes it")
+    options += [("config", Annotated[Path | None, file], None)]
+    return make_dataclass(name, options, frozen=True)
+
+
+Changes = _changes("Changes", FinetuningSettings, HELP, {})
+PretrainingChanges = _changes(
+    "PretrainingChanges",
+    PretrainingSettings,
+    TRAINING_HELP
+    | {
+        "max_len": ("tokens of a row", ()),
+        "optimizer": ("adamw, or muon for the blocks' matrices", ()),
+    },
+    MODEL_HELP,
 )
 Options = Annotated[Changes, tyro.conf.OmitArgPrefixes]  # each instead of the recipe's
-NONE = Changes()
+PretrainingOptions = Annotated[PretrainingChanges, tyro.conf.OmitArgPrefixes]
+NONE, NO_CHANGES = Changes(), PretrainingChanges()
 SEVERAL = {  # options with several values, none of which is a preset
     *("--seeds", "--languages", "--train-on", "--more-languages", "--only", "--tasks", "--compare"),
 }
@@ -102,13 +130,30 @@ def choose(preset: str, changes: Changes = NONE, unused: Sequence[str] = ()) -> 
     settings = PRESETS[preset]
     if rows := train_rows():
         settings = replace(settings, subset=float(rows))
-    given = {name: value for name, value in asdict(changes).items() if value is not None}
+    given = _given(changes)
     if file := given.pop("config", None):
-        settings = _replace(settings, str(file), read_toml(file))
+        settings = _replace(settings, file, read_toml(file))
     return replace(settings, **given)
 
 
-def _replace(settings: FinetuningSettings, where: str, given: dict) -> FinetuningSettings:
+def choose_pretraining(recipe: str, changes=NO_CHANGES) -> PretrainingSettings:
+    """Return a recipe of PRETRAINING with what a file and options change."""
+    settings, given = PRETRAINING[recipe], _given(changes)
+    file = given.pop("config", None)
+    for where, some in ((file, read_toml(file) if file else {}), ("the options", given)):
+        sizes = {name: some.pop(name) for name in MODEL_HELP if name in some}
+        model = dict(settings.model)
+        if "hidden_size" in sizes:  # four times as wide, unless that is given as well
+            model.pop("intermediate_size", None)
+        settings = _replace(settings, where, some | {"model": model | sizes})
+    return settings
+
+
+def _given(changes) -> dict:
+    return {name: value for name, value in asdict(changes).items() if value is not None}
+
+
+def _replace(settings: TrainingSettings, where: str | Path, given: dict) -> TrainingSettings:
     known = {field.name for field in fields(settings)}
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"{where}: no setting {unknown[0]}; there are {', '.join(sorted(known))}")

@@ -1,18 +1,20 @@
 """Pretraining from scratch (handout section 3.4), as a run that can be killed and resumed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import pandas as pd
+import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset
 
 from config import GPT2Config, PretrainingSettings
 from data.packed import PackedDataset, packed_loader
 from experiments.callbacks import ProgressBar
-from experiments.files import seal_folder
+from experiments.files import seal_folder, write_toml
 from experiments.identity import code_identity
-from experiments.runs import RUNS, Run, new_optimizer
+from experiments.runs import RUNS, Run, chosen_precision, new_optimizer, new_scheduler
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
@@ -27,6 +29,7 @@ def pretrain(
     train_texts: Dataset,
     held_out: Dataset,
     *,
+    also: Mapping[str, Dataset] = {},
     runs=RUNS,
     name: str = "pretraining",
     progress: bool = True,
@@ -34,38 +37,60 @@ def pretrain(
     """Return the finished run of these settings: read from its folder, resumed, or started.
 
     `train_texts` and `held_out` are the parts of a TextDataset or of a PackedDataset; the loss on
-    `held_out` is measured after each epoch. The run is the folder `<runs>/<name>-<digest>`, whose
-    digest follows from settings, texts and the code that decides the numbers; its model is the last
-    epoch's. Raises RuntimeError where another process works on the run.
+    `held_out` is measured after each epoch, and on the texts of `also`, such as one a language.
+    The run is the folder `<runs>/<name>-<digest>`, whose digest follows from settings, texts and
+    the code that decides the numbers; its model is the last epoch's. Several processes share out
+    the `accumulate` batches of a step, so that their number changes nothing but the time.
+
+    Raises RuntimeError where another process works on the run, ValueError where the processes
+    can't share a step out.
     """
-    parts = {"train": train_texts, "held_out": held_out}
-    inputs = {part: _fingerprint(texts) for part, texts in parts.items()}
+    settings = chosen_precision(settings)
+    measured = {"held_out": held_out, **also}
+    inputs = {
+        part: _fingerprint(texts) for part, texts in {"train": train_texts, **measured}.items()
+    }
     config = GPT2Config(**settings.model)
     chosen = {**asdict(settings), "model": config.to_dict()}
     run = PretrainedRun(runs, name, chosen, inputs, code_identity())
 
     def work(is_main: bool) -> dict:
-        set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
-        model = GPT2Model(config)
+        if is_main:
+            flat = {**asdict(settings), **settings.model}
+            write_toml(run.path / "settings.toml", {k: flat[k] for k in flat if k != "model"})
+        set_seed(settings.seed)  # the same weights in each process
+        model, processes = GPT2Model(config), Accelerator().num_processes
+        if not is_main:
+            set_seed(settings.seed + Accelerator().process_index)  # its own dropout
+        accumulate = _share_of_step(settings, processes)
+        loader, optimizer = _shuffled(train_texts, settings), new_optimizer(model, settings)
+        steps = settings.epochs * math.ceil(len(loader) / processes / accumulate)
+        tests = {part: HeldOut(texts, settings.batch_size) for part, texts in measured.items()}
 
-        def measure_held_out(progress: Progress) -> None:
+        def measure(progress: Progress) -> None:
             if progress.ends_epoch:
-                loss = mean_loss(model, text_loader(held_out, settings.batch_size))
-                if not loss < 2 * (uniform := math.log(config.vocab_size)):
+                line = {"step": progress.step, "epoch": progress.epoch}
+                for part, test in tests.items():
+                    line |= test.measure(model, "" if part == "held_out" else f" {part}")
+                if not line["held_out_loss"] < 2 * (uniform := math.log(config.vocab_size)):
                     raise FloatingPointError(
-                        f"the held-out loss is {loss:.1f} nats after epoch {progress.epoch}, and "
-                        f"guessing gives {uniform:.1f}; lower the learning rate"
+                        f"the held-out loss is {line['held_out_loss']:.1f} nats after epoch "
+                        f"{progress.epoch}, and guessing gives {uniform:.1f}; lower the learning "
+                        "rate"
                     )
-                line = {"step": progress.step, "epoch": progress.epoch, "held_out_loss": loss}
                 run.metrics.write(line)
 
         bar = [ProgressBar(run.path.name)] if progress else []
         history = train(
             model,
-            _shuffled(train_texts, settings.batch_size, settings.seed),
-            new_optimizer(model, settings),
+            loader,
+            optimizer,
             epochs=settings.epochs,
-            callbacks=[run.metrics, measure_held_out, *bar] if is_main else [],
+            accumulate=accumulate,
+            max_grad_norm=settings.max_grad_norm,
+            precision=settings.precision,
+            scheduler=new_scheduler(optimizer, settings, steps),
+            callbacks=[run.metrics, measure, *bar] if is_main else [],
             checkpoints=Checkpoints(run.path),
         )
         if is_main:
@@ -77,21 +102,62 @@ def pretrain(
     return run
 
 
+def _share_of_step(settings: PretrainingSettings, processes: int) -> int:
+    """Return how many batches of a step each process has."""
+    share, rest = divmod(settings.accumulate, processes)
+    if rest:
+        raise ValueError(
+            f"accumulate={settings.accumulate} batches of a step can't be shared out to "
+            f"{processes} processes; take accumulate={processes * (share + 1)}, say, and a smaller "
+            "batch_size"
+        )
+    return share
+
+
+class HeldOut:
+    """Texts on which the loss is measured, in nats a token and in bits a byte."""
+
+    def __init__(self, texts: Dataset, batch_size: int):
+        self.texts, self.batch_size = texts, batch_size
+        sizes, tokens, size = token_bytes(load_tokenizer("gpt2")), 0, 0
+        for ids, mask in texts:
+            predicted = ids[mask.bool()][1:]
+            tokens, size = tokens + len(predicted), size + int(sizes[predicted].sum())
+        self.tokens_per_byte = tokens / max(1, size)
+
+    def measure(self, model: GPT2Model, suffix: str = "") -> dict[str, float]:
+        """Return held_out_loss and bits_per_byte, a number that no tokenizer decides."""
+        loss = mean_loss(model, text_loader(self.texts, self.batch_size))
+        bits = loss * self.tokens_per_byte / math.log(2)
+        return {f"held_out_loss{suffix}": loss, f"bits_per_byte{suffix}": bits}
+
+
+def token_bytes(tokenizer) -> torch.Tensor:
+    """Return the UTF-8 bytes of every token of a byte-level vocabulary, 0 of special ones."""
+    sizes = torch.zeros(len(tokenizer), dtype=torch.long)
+    special = {*tokenizer.all_special_ids}
+    for token, number in tokenizer.get_vocab().items():
+        sizes[number] = 0 if number in special else len(token)  # a character is a byte there
+    return sizes
+
+
 def _fingerprint(texts: Dataset) -> str:
     if isinstance(texts, PackedDataset):  # its manifest knows, without reading every row
         return texts.fingerprint
     return fingerprint(*(ids for ids, _ in texts))
 
 
-def _shuffled(texts: Dataset, batch_size: int, seed: int) -> DataLoader:
-    if isinstance(texts, PackedDataset):
-        return packed_loader(texts, batch_size, seed)
-    return text_loader(texts, batch_size, shuffle=True, seed=seed)
+def _shuffled(texts: Dataset, settings: PretrainingSettings) -> DataLoader:
+    if isinstance(texts, PackedDataset):  # whole steps only, of as many batches each
+        return packed_loader(
+            texts, settings.batch_size, settings.seed, accumulate=settings.accumulate
+        )
+    return text_loader(texts, settings.batch_size, shuffle=True, seed=settings.seed)
 
 
 class PretrainedRun(Run):
     """A run of `pretrain`; `result` has steps and seconds."""
 
     def held_out(self) -> pd.DataFrame:
-        """Return a row an epoch: step, epoch, held_out_loss in nats a token."""
+        """Return a row an epoch: step, epoch, held_out_loss in nats a token, bits_per_byte."""
         return pd.DataFrame([line for line in self.measured() if "held_out_loss" in line])

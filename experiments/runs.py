@@ -5,14 +5,19 @@ Every file in it is whole, whenever the process is killed.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from config import TrainingSettings
@@ -22,8 +27,8 @@ from experiments.identity import changed_code
 from gpt2.checkpoints import Progress
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
-from optim.adamw import AdamW
-from utils import computed_by, get_device
+from optim import AdamW, Muon
+from utils import computed_by, get_device, supports_bf16
 
 RUNS = Path(os.environ.get("GPT2_RUNS", "runs"))  # the folder of all runs
 
@@ -154,10 +159,46 @@ def load_gpt2(weights, **settings) -> tuple[GPT2Model, PreTrainedTokenizerBase]:
 
 
 def new_optimizer(model: GPT2Model, settings: TrainingSettings) -> AdamW:
-    """Return the optimizer of a recipe."""
-    return AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        correct_bias=settings.correct_bias,
-    )
+    """Return the optimizer of a recipe: AdamW, or Muon for the matrices of the blocks."""
+    hyper = {
+        "lr": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "betas": settings.betas,
+        "correct_bias": settings.correct_bias,
+    }
+    if getattr(settings, "optimizer", "adamw") == "adamw":
+        return AdamW(model.parameters(), **hyper)
+    matrices = [p for p in model.gpt_layers.parameters() if p.dim() == 2]
+    known = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in known]
+    dtype = torch.bfloat16 if supports_bf16() else torch.float32
+    return Muon(matrices, others, dtype=dtype, **hyper)
+
+
+def new_scheduler(optimizer: Optimizer, settings: TrainingSettings, steps: int) -> LambdaLR:
+    """Return the learning rate's schedule: a rise from 0, then constant, or falling to the end.
+
+    It is transformers' get_scheduler, whose import takes seconds.
+    """
+    warmup = round(settings.warmup * steps)
+
+    def share(step: int) -> float:
+        """Return the share of the learning rate at a step (from 0)."""
+        if step < warmup:
+            return step / max(1, warmup)
+        done = (step - warmup) / max(1, steps - warmup)
+        falling = {
+            "constant": 1.0,
+            "linear": 1 - done,
+            "cosine": (1 + math.cos(math.pi * done)) / 2,
+        }
+        return settings.end_rate + (1 - settings.end_rate) * max(0.0, falling[settings.schedule])
+
+    return LambdaLR(optimizer, share)
+
+
+def chosen_precision(settings: TrainingSettings) -> TrainingSettings:
+    """Return the settings with the precision that "auto" means on this machine."""
+    if settings.precision != "auto":
+        return settings
+    return replace(settings, precision="bf16" if supports_bf16() else "float32")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object, send_to_device
 
-from utils import atomic_write, computed_by, over_processes
+from utils import atomic_write, computed_by, over_processes, set_seed
 
 SAVED = 2  # checkpoints: the last, and the one before in case the last cannot be read
 
@@ -105,6 +105,7 @@ class TrainingState:
         self.stop: list[bool] = []  # Ctrl-C was pressed
         self.epoch_random: dict = {}  # the random state in which the current epoch started
         self.loaded: dict | None = None  # until the first step after it
+        self.step_batches = 0  # of all processes
 
     def restore(self) -> list[Progress]:
         """Load the last checkpoint, if any, into model, optimizer, scheduler; return its steps."""
@@ -113,9 +114,10 @@ class TrainingState:
             return []
         before, now = self.loaded.get("computed_by"), computed_by(self.accelerator.device)
         if before not in (None, now):
-            steps = len(self.loaded["history"])
-            reason = f"steps up to {steps} were computed by {before}, those after it by {now}"
-            warnings.warn(f"{reason}: last bits may differ from a run of one kind", stacklevel=3)
+            made = (
+                f"{len(self.loaded['history'])} steps were computed by {before}, the next by {now}"
+            )
+            warnings.warn(f"{made}: last bits may differ from a run of one kind", stacklevel=3)
         self.model.load_state_dict(self.loaded["model"])
         self.optimizer.load_state_dict(self.loaded["optimizer"])
         if self.scheduler is not None:
@@ -128,7 +130,11 @@ class TrainingState:
         The random states are those that the epoch, and then the step, had when it was saved. The
         loader's order must follow from its `set_epoch` or from torch's global generator.
         """
+        self.step_batches = size * self.accelerator.num_processes
         if self.loaded is not None:
+            if (before := self.loaded.get("step_batches")) not in (None, self.step_batches):
+                steps = f"the checkpoint's steps have {before} batches, now {self.step_batches}"
+                raise ValueError(f"{steps}; keep the product of accumulate and processes")
             # The order of an interrupted epoch is drawn again from its start.
             self._set_random_state(self.loaded["epoch_random" if done else "random"])
         self.epoch_random = get_random_state()
@@ -142,10 +148,7 @@ class TrainingState:
             yield send_to_device(group, self.accelerator.device)  # lists are not prepared
 
     def save(self, history: list[Progress], *, now: bool = False) -> bool:
-        """Save the state after the last step of `history` if a checkpoint is due, or `now`.
-
-        Return whether there is one of that step.
-        """
+        """Save the state after the last step if a checkpoint is due, or `now`; True if saved."""
         if self.checkpoints is None:
             return False
         # The main process decides for all: their clocks differ.
@@ -161,26 +164,24 @@ class TrainingState:
             state["optimizer"] = self.optimizer.state_dict()
             state["scheduler"] = self.scheduler.state_dict() if self.scheduler is not None else None
             state["history"] = [asdict(progress) for progress in history]
+            state["step_batches"] = self.step_batches
             state["computed_by"] = computed_by(self.accelerator.device)
             return self.checkpoints.save(history[-1], state)
         return True
 
     def end_if_interrupted(self, history: list[Progress]) -> None:
         """Raise KeyboardInterrupt where Ctrl-C was pressed in the main process, and save first."""
-        if over_processes(
-            self.accelerator, int(bool(self.stop) and self.accelerator.is_main_process)
-        ):
+        stop = bool(self.stop) and self.accelerator.is_main_process
+        if over_processes(self.accelerator, int(stop)):
             saved = self.save(history, now=True)
             kept = f"step {len(history)} is saved" if saved else "nothing new is saved"
             raise KeyboardInterrupt(f"{kept}; the same call continues")
 
     def _set_random_state(self, states: list[dict]) -> None:
-        if len(states) != self.accelerator.num_processes:
-            raise ValueError(
-                f"the checkpoint is of {len(states)} processes, this training has "
-                f"{self.accelerator.num_processes}; resume with as many"
-            )
-        set_random_state(states[self.accelerator.process_index])
+        index = self.accelerator.process_index
+        set_random_state(states[index % len(states)])
+        if index >= len(states):  # of more processes than were saved: dropout of its own
+            set_seed(int(torch.randint(2**31, ())) + index)
 
 
 # ---- Random states -----------------------------------------------------------------------------

@@ -3,17 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
 
 from console import ctrl_c_noted, memory_errors
-from gpt2.checkpoints import (
-    Checkpoints,
-    Progress,
-    TrainingState,
-    preserved_random_state,
-)
+from gpt2.checkpoints import Checkpoints, Progress, TrainingState, preserved_random_state
 from gpt2.fast import faster, memory_reused
 from gpt2.loss import count_labels, next_token_loss
 from utils import over_processes
@@ -75,8 +71,11 @@ def train(
                     raise ValueError(f"no token of step {len(history) + 1} has a label")
                 loss = 0.0
                 # BEGIN SOLUTION pretraining step
-                for batch in batches:
-                    with faster(model), _autocast(accelerator, precision):
+                for number, batch in enumerate(batches, 1):
+                    # Processes exchange gradients once a step, with its last batch.
+                    is_last = number == len(batches)
+                    alone = nullcontext() if is_last else accelerator.no_sync(model)
+                    with alone, faster(model), _autocast(accelerator, precision):
                         part = loss_fn(model, batch, reduction="sum") / num_labels
                     # Processes average their gradients, but each part is already a share.
                     accelerator.backward(part * accelerator.num_processes)

@@ -1,5 +1,6 @@
-"""The optimizer of the handout: `from optim import AdamW`."""
+"""The optimizer of the handout, `from optim import AdamW`, and Muon, for comparison."""
 
 from optim.adamw import AdamW
+from optim.muon import Muon
 
-__all__ = ["AdamW"]
+__all__ = ["AdamW", "Muon"]

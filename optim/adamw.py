@@ -56,10 +56,13 @@ class AdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            numbers = _numbers(group)
-            for p in fused.update(self, group, numbers):  # what the kernel leaves to the formulas
-                self._update(p, self.state[p], **numbers)
+            self._update_group(group)
         return loss
+
+    def _update_group(self, group: dict) -> None:
+        numbers = _numbers(group)
+        for p in fused.update(self, group, numbers):  # what the kernel leaves to the formulas
+            self._update(p, self.state[p], **numbers)
 
     def _update(self, p: Tensor, state: dict, lr, betas, eps, weight_decay, correct_bias) -> None:
         """Update one parameter in place; `state` has step, exp_avg (m) and exp_avg_sq (v)."""

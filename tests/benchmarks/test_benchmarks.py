@@ -9,10 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import report
 from benchmarks.__main__ import NAMES, main
-from benchmarks.contest import Contest, Timed, forward_flop, hold
+from benchmarks.contest import Contest, Timed, hold
 from benchmarks.cuda import contests as gpu_contests
 from benchmarks.options import Options
 from config import GPT2Config
+from experiments.plan import forward_flop
 from gpt2.model import GPT2Model
 from tests import ROOT
 

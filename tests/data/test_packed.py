@@ -157,7 +157,8 @@ def test_a_restart_continues_at_the_next_batch_with_any_number_of_ranks(data):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 3}, "3 rows make no batch of 4"),
+        ({"count": 3}, "3 rows make no step of 1 · 4; lower"),
+        ({"accumulate": 100}, "rows make no step of 100 · 4; lower accumulate"),
         ({"world_size": 3}, "must divide batch_size"),
         ({"rank": 2, "world_size": 2}, "ranks count from 0"),
         ({"start": 6}, "start=6 is not the end of a batch"),

@@ -1,5 +1,6 @@
 """The command line runs what the notebook runs; its errors are one sentence."""
 
+import json
 import os
 import re
 import statistics
@@ -165,8 +166,34 @@ def test_pretrain_reads_a_text(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"The {n} cats see the {n} dogs." for n in range(20)))
     main(["pretrain", "--text", str(text), "--runs", str(tmp_path), "--epochs", "1"])
-    assert "held_out_loss" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "held_out_loss" in printed and "bits_per_byte" in printed
     assert list(tmp_path.glob("toy_pretraining-*/model/model.safetensors"))
+
+
+def test_pretrain_takes_a_recipe_and_what_to_change_in_it(tmp_path, capsys):
+    text, french = tmp_path / "text.txt", tmp_path / "french.txt"
+    text.write_text("\n".join(f"The {n} cats see the {n} dogs." for n in range(20)))
+    french.write_text("Le chat voit la mer.\nLa mer voit le chat.", encoding="utf-8")
+    sizes = {"hidden-size": 16, "num-hidden-layers": 1, "num-attention-heads": 2, "max-len": 16}
+    options = sizes | {"batch-size": 3, "accumulate": 2, "optimizer": "muon", "price": 2.5}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    where = ["--text", str(text), "--also", str(french), "--runs", str(tmp_path)]
+    main(["pretrain", "gpt2", *where, *words])
+    printed = capsys.readouterr().out
+    assert "3 steps of 96 tokens: minutes on this" in printed and "at 2.5 an hour" in printed
+    assert "bits_per_byte french" in printed
+    (run,) = tmp_path.glob("gpt2_pretraining-*")
+    config = json.loads((run / "model" / "config.json").read_text())
+    assert config["intermediate_size"] == 64 and config["hidden_dropout_prob"] == 0
+    main(["pretrain", "gpt2", *where, "--config", str(run / "settings.toml")])  # the finished run
+    assert [*tmp_path.glob("gpt2_pretraining-*")] == [run]
+
+
+def test_a_bad_setting_of_pretraining_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--optimizer", "sgd", "--runs", str(tmp_path)])
+    assert 'optimizer must be one of "adamw", "muon"; got' in capsys.readouterr().err
 
 
 @pytest.fixture

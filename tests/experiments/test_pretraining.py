@@ -1,14 +1,19 @@
 """A pretraining run: finished ones are read, stopped ones resume, changed ones are others."""
 
+import math
 from dataclasses import replace
 from inspect import signature
 
 import pytest
+import torch
+import transformers
 
 from config import TOY_PRETRAINING, GPT2Config
-from experiments.pretraining import pretrain
+from experiments.pretraining import pretrain, token_bytes
+from experiments.runs import new_scheduler
 from gpt2.loss import mean_loss
 from gpt2.text import TextDataset, text_loader
+from gpt2.tokenizer import load_tokenizer
 from utils import fingerprint
 
 WHO, DOES, WHAT = ("cat", "dog"), ("sees", "likes"), ("sun", "sea", "wind")
@@ -74,6 +79,55 @@ def test_a_stopped_run_resumes_to_the_same_bits(go, tmp_path, monkeypatch):
     assert bits(stopped) == bits(whole)
     assert [p.loss for p in stopped.history()] == [p.loss for p in whole.history()]
     assert stopped.held_out().equals(whole.held_out())
+
+
+def test_bits_per_byte_follow_from_the_bytes_of_the_text(go):
+    run, (_, held_out) = go()
+    (*_, last) = run.held_out().to_dict("records")
+    documents = [ids[mask.bool()] for ids, mask in held_out]
+    predicted = sum(len(ids) - 1 for ids in documents)
+    tokenizer = load_tokenizer()
+    size = sum(len(tokenizer.decode(ids[1:-1]).encode()) for ids in documents)  # no end-of-text
+    expected = last["held_out_loss"] * predicted / size / math.log(2)
+    assert last["bits_per_byte"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_tokens_have_the_bytes_of_their_text(tokenizer):
+    sizes = token_bytes(tokenizer)
+    for text in ("The cat", "Łódź, 猫 и кот", "a\n\tb"):
+        assert sizes[tokenizer(text)["input_ids"]].sum() == len(text.encode())
+    assert sizes[tokenizer.eos_token_id] == 0
+
+
+def test_a_recipe_decides_schedule_steps_and_optimizer(go):
+    settings = replace(QUICK, schedule="linear", warmup=0.5, end_rate=0.1, max_grad_norm=0.1)
+    history = go(replace(settings, accumulate=2, optimizer="muon"))[0].history()
+    assert len(history) == 6 and history[0].learning_rate == 0
+    rates = [step.learning_rate for step in history]
+    assert max(rates) == rates[3] == pytest.approx(1e-3)
+    assert rates[5] == pytest.approx((0.1 + 0.9 / 3) * 1e-3)
+
+
+def test_accumulated_batches_make_the_same_curve(go):
+    still = QUICK.model | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    large = go(replace(QUICK, model=still, batch_size=4))[0].history()
+    small = go(replace(QUICK, model=still, batch_size=2, accumulate=2))[0].history()
+    assert [s.loss for s in small] == pytest.approx([s.loss for s in large], rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.06, 0.5])
+def test_schedules_are_those_of_transformers(schedule, warmup):
+    settings, steps = replace(QUICK, schedule=schedule, warmup=warmup), 37
+    name = schedule.replace("constant", "constant_with_warmup")
+    optimizers = [torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1) for _ in range(2)]
+    ours = new_scheduler(optimizers[0], settings, steps)
+    theirs = transformers.get_scheduler(name, optimizers[1], round(warmup * steps), steps)
+    for _ in range(steps + 3):
+        assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), abs=1e-15)
+        for scheduler, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.step()
+            scheduler.step()
 
 
 def test_other_settings_or_texts_are_other_runs(go):
