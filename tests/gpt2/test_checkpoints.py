@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2.checkpoints import Checkpoints, Progress, get_random_state, set_random_state
+from gpt2.checkpoints import (
+    Checkpoints,
+    Progress,
+    TrainingState,
+    get_random_state,
+    set_random_state,
+)
 from tests import ROOT
 from utils import set_seed
 
@@ -165,6 +172,21 @@ def test_a_full_disk_stops_only_the_last_save(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert step_of(Checkpoints(tmp_path)) == 1
+
+
+def test_more_processes_than_were_saved_draw_dropout_of_their_own():
+    saved, drawn = [], []
+    for seed in (1, 2):
+        set_seed(seed)
+        saved.append(get_random_state())
+    for index in (0, 1, 2, 3, 2):
+        state = TrainingState(None, SimpleNamespace(process_index=index, unwrap_model=id), 0, 0, 0)
+        state._set_random_state(saved)
+        drawn.append(float(torch.rand(())))
+    for seed, value in ((1, drawn[0]), (2, drawn[1])):
+        set_seed(seed)
+        assert value == float(torch.rand(()))
+    assert len(set(drawn)) == 4 and drawn[4] == drawn[2]
 
 
 def test_random_states_are_restored_also_through_a_file(tmp_path):

@@ -258,7 +258,7 @@ class Resumable:
     def __init__(self, folder, make_loader):
         self.folder, self.make_loader = folder, make_loader
 
-    def __call__(self, *callbacks, every_steps=1):
+    def __call__(self, *callbacks, every_steps=1, accumulate=2):
         model = make_model(dropout=0.1, dtype=torch.float32)
         torch.manual_seed(7)  # as whoever starts a run does, in every process
         optimizer = AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
@@ -267,7 +267,7 @@ class Resumable:
             self.make_loader(),
             optimizer,
             epochs=3,
-            accumulate=2,
+            accumulate=accumulate,
             scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step)),
             callbacks=callbacks,
             checkpoints=EverySteps(self.folder, every_steps),
@@ -322,6 +322,14 @@ def test_resuming_calls_the_callbacks_for_the_last_step_again(tmp_path):
     heard.clear()
     run_it(lambda p: heard.append(p.step))
     assert heard == [9]
+
+
+def test_steps_of_other_batches_than_the_checkpoints_are_refused(tmp_path):
+    run_it = Resumable(tmp_path, ordered_by_epoch)
+    with pytest.raises(Killed):
+        run_it(stop_after(4))
+    with pytest.raises(ValueError, match="the checkpoint's steps have 2 batches, now 1; keep"):
+        run_it(accumulate=1)
 
 
 def test_what_a_callback_draws_changes_nothing(tmp_path):
