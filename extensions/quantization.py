@@ -107,9 +107,10 @@ class PackedProduct:
 
     @staticmethod
     def suits(x: Tensor) -> bool:
-        """Return whether oneDNN multiplies int8 on this processor."""
+        """Return whether oneDNN multiplies int8 on this processor, and rightly."""
         x86 = platform.machine() in ("x86_64", "AMD64")
-        return x86 and x.device.type == "cpu" and hasattr(torch.ops.onednn, "qlinear_pointwise")
+        there = hasattr(torch.ops.onednn, "qlinear_pointwise")
+        return x86 and there and x.device.type == "cpu" and _packed_product_is_exact()
 
     def __call__(self, rows: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         """Return the product of int8 rows (N, K) and weights (M, K), float32 (N, M)."""
@@ -128,6 +129,18 @@ class PackedProduct:
 
     def __reduce__(self):
         return PackedProduct, ()
+
+
+@cache
+def _packed_product_is_exact() -> bool:
+    """Return whether the largest products come out right, tried once.
+
+    Without the instructions of VNNI (on AVX2, say) oneDNN adds two products in 16 bits, which holds
+    them only if the weights use 7 bits; it cuts larger sums off without a word.
+    """
+    rows = torch.full((1, 64), 127, dtype=torch.int8)
+    product = PackedProduct()(rows, rows.expand(4, 64).contiguous(), torch.ones(4))
+    return bool((product == 64 * 127 * 127).all())
 
 
 def quantize(model: nn.Module, *, weight_only: bool = False, fused: bool = False) -> None:

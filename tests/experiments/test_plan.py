@@ -1,12 +1,12 @@
-"""What a notebook's fine-tuning will take: rows, hours, disk."""
+"""What a training will take: rows, hours, disk, money."""
 
 import re
 from dataclasses import replace
 
 import pytest
 
-from config import GPT2Config
-from experiments.plan import PROBE, SHARE, plan, product_speed
+from config import PRETRAIN_GPT2, GPT2Config
+from experiments.plan import LONG_SHARE, PROBE, SHARE, plan, pretraining_plan, product_speed
 from experiments.profiles import SAMPLE as SAMPLE_PROFILE
 from gpt2.model import GPT2Model
 from gpt2.xnli import XNLIDataset
@@ -23,8 +23,11 @@ def profile(tmp_path):
 def test_hours_are_operations_over_the_speed(profile, monkeypatch):
     monkeypatch.setattr("experiments.plan.product_speed", lambda precision: 1000.0)
     rows = XNLIDataset.in_folder(SAMPLE, subset=float(PROBE), verbose=False)
-    tokens = rows.lengths_with_answer.mean() * 600 * profile.recipe.epochs * 3
-    hours = 6 * tokens * (12 * 2 * 16**2) / (SHARE * 1000) / 3600
+    lengths = rows.lengths_with_answer.astype(float)
+    blocks, attention = 6 * 12 * 2 * 16**2 * lengths, 6 * 2 * 16 * lengths**2
+    answer = 6 * 16 * 50257  # one label a row
+    flop = (blocks + attention + answer).mean() * 600 * profile.recipe.epochs * 3
+    hours = flop / (SHARE * 1000) / 3600
     said = plan(profile, runs=3)
     assert (
         f"600 rows, {profile.recipe.epochs} epochs, about 3 runs: about {hours:.1f} hours" in said
@@ -41,6 +44,18 @@ def test_rows_are_those_that_there_are(train_rows, rows, profile):
 def test_the_toy_model_has_its_own_shape():
     said = plan(replace(SAMPLE_PROFILE, weights="toy", data=str(SAMPLE)), runs=2)
     assert re.search(r"600 rows, 4 epochs, about 2 runs: (minutes|about .* hours)", said)
+
+
+def test_pretraining_has_steps_tokens_hours_and_a_price(monkeypatch):
+    monkeypatch.setattr("experiments.plan.product_speed", lambda precision: 1e15)
+    said = pretraining_plan(PRETRAIN_GPT2, rows=10**7, price=2.0)
+    a_token = 6 * (12 * 12 * 768**2 + 768 * 50257) + 6 * 12 * 768 * 1024
+    hours = a_token * 1024 * 10**7 / (LONG_SHARE * 1e15) / 3600
+    assert "124 M weights, 10,240.0 M tokens, 19,531 steps of 524,288 tokens" in said
+    assert f"about {hours:.1f} hours on this" in said and f"{2 * hours:.2f} at 2 an hour" in said
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    said = pretraining_plan(PRETRAIN_GPT2, rows=10**7, price=2.0)
+    assert f"about {hours / 8:.1f} hours on 8 ×" in said and f"{2 * hours:.2f} at 2" in said
 
 
 def test_the_speed_is_of_this_machine():

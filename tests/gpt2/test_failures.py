@@ -81,7 +81,7 @@ def test_other_threads_on_resumption_are_warned_of(tmp_path):
         go(stop=2)
     try:
         torch.set_num_threads(before + 1)
-        with pytest.warns(UserWarning, match=rf"to 2 were computed by .*'threads': {before}"):
+        with pytest.warns(UserWarning, match=rf"^2 steps were computed by .*'threads': {before}"):
             go()
     finally:
         torch.set_num_threads(before)

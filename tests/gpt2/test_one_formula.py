@@ -22,6 +22,7 @@ from gpt2.loss import IGNORED, next_token_loss
 from gpt2.model import GPT2Model
 from gpt2.train import train
 from optim import AdamW
+from utils import processor
 
 VOCAB = 83
 
@@ -192,7 +193,9 @@ def edited(request, monkeypatch):
         assert (after - before).abs().max() > 1e-3
     model.trainable = request.param not in UNTRAINABLE
     model.sees_pads = request.param is missing_causal_mask
-    model.rounding = 2e-3 if request.param is quantized else 1e-4  # int8 rounds activations
+    model.rounding = 1e-4
+    if request.param is quantized:  # where a last bit differs by the batch's shape, a step of int8
+        model.rounding = 2e-3 if "avx512" in processor() else 5e-2
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the model's forward")
         yield model
