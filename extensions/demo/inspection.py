@@ -49,7 +49,7 @@ def candidates(model, ids, count: int, ablated: Iterable[Head] = ()) -> list[tup
     """Return the most probable next tokens, each with its probability."""
     with without_heads(model, ablated):
         state = model(_tensor(ids, model))["last_token"][0]
-    logits = model.hidden_state_to_token(state).float()
+    logits = model.hidden_state_to_token(state).double()
     best = logits.topk(count)
     probabilities = (best.values - logits.logsumexp(dim=-1)).exp()
     return list(zip(best.indices.tolist(), probabilities.tolist(), strict=True))
@@ -57,7 +57,7 @@ def candidates(model, ids, count: int, ablated: Iterable[Head] = ()) -> list[tup
 
 def token_probabilities(model, state: Tensor, tokens: Sequence[int]) -> list[float]:
     """Return the probabilities of some tokens, out of all, after a state (hidden,)."""
-    logits = model.hidden_state_to_token(state).float()
+    logits = model.hidden_state_to_token(state).double()
     return (logits[list(tokens)] - logits.logsumexp(dim=-1)).exp().tolist()
 
 
