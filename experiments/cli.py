@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import pandas as pd
 import torch
 import tyro
+from accelerate import PartialState
 
 from console import errors_in_one_line
 from data.packed import PackedDataset
@@ -71,6 +72,7 @@ def pretrain(
     also: tuple[Path, ...] = (),
     runs: Runs = RUNS,
     price: float | None = None,
+    sharded: bool = False,
 ) -> None:
     """Train a model from scratch on a text file or a folder that data.openwebtext has packed.
 
@@ -80,6 +82,7 @@ def pretrain(
             which the last tenth is held out, at most 1,024 rows.
         also: more texts to measure the loss on, such as one a language.
         price: of one device and hour; what the whole costs is said before it starts.
+        sharded: under torchrun, let each process hold a part of weights, gradients and moments.
     """
     settings, tokenizer = choose_pretraining(recipe, changes), load_tokenizer()
     if text.is_dir():
@@ -91,7 +94,7 @@ def pretrain(
         parts = texts.split(0.1, seed=settings.seed)
     others = {path.stem: TextDataset(path, tokenizer, settings.max_len) for path in also}
     print(pretraining_plan(settings, len(parts[0]), price))
-    where = {"runs": runs, "name": f"{recipe}_pretraining"}
+    where = {"runs": runs, "name": f"{recipe}_pretraining", "sharded": sharded}
     run = pretraining.pretrain(settings, *parts, also=others, **where)
     print(run.held_out().to_string(index=False))
     print(f"model: {run.path / 'model'}")
@@ -104,15 +107,19 @@ def finetune(
     data: Data = HERE,
     runs: Runs = RUNS,
     seeds: Seeds = (),
+    sharded: bool = False,
 ) -> None:
     """Fine-tune a model on natural language inference, and evaluate it on the test set.
 
     With several seeds: once with each, and mean (standard deviation) of what they give.
+
+    Args:
+        sharded: under torchrun, let each process hold a part of weights, gradients and moments.
     """
     where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
     settings, rows = choose(preset, changes, unused=("seed",) if seeds else ()), []
     for seed in seeds or (settings.seed,):
-        run = finetuning.finetune(replace(settings, seed=seed), **where)
+        run = finetuning.finetune(replace(settings, seed=seed), sharded=sharded, **where)
         print(f"dev accuracy {run.result['dev_accuracy']:.4f}, model: {run.path / 'best_model'}")
         evaluations = run.evaluations(settings.languages)
         _print_accuracies(evaluations)
@@ -217,8 +224,9 @@ def languages(
     where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
     settings = choose(preset, changes, unused=("seed", "languages"))
     study = LanguageStudy(settings, **where, languages=train_on or None, seeds=seeds)
-    page = study.save(out, command("gpt2"))
-    print(f"{study.tables()['readable'].to_string()}\npage: {page}")
+    table = study.tables()["readable"]  # all of it computed, by every process of a launcher
+    if PartialState().is_main_process:
+        print(f"{table.to_string()}\npage: {study.save(out, command('gpt2'))}")
 
 
 def _print_accuracies(evaluations: dict) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report, confusion_matrix
 
 from experiments.files import write_text
 from experiments.statistics import bootstrap_interval, wilson_interval
@@ -65,6 +64,8 @@ class Evaluation:
 
     def per_class(self) -> pd.DataFrame:
         """Return precision, recall, F1 and support of each label."""
+        from sklearn.metrics import classification_report  # two seconds, which commands can spare
+
         names = {"labels": self._texts, "target_names": list(self.task.labels)}
         texts = self.predictions["label"], self.predictions["prediction"]
         report = classification_report(*texts, **names, output_dict=True, zero_division=0.0)
@@ -72,6 +73,8 @@ class Evaluation:
 
     def confusion(self) -> pd.DataFrame:
         """Return counts, gold labels by predictions; the last column is "no label"."""
+        from sklearn.metrics import confusion_matrix
+
         label, prediction = self.predictions["label"], self.predictions["prediction"]
         prediction = prediction.where(prediction.isin(self._texts), "no label")
         counts = confusion_matrix(label, prediction, labels=[*self._texts, "no label"])

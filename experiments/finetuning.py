@@ -31,7 +31,14 @@ from experiments.files import (
     write_toml,
 )
 from experiments.identity import code_identity, describe
-from experiments.processes import from_main, predict_together
+from experiments.processes import (
+    SharedBatches,
+    count_own_labels,
+    from_main,
+    own_loss,
+    placed,
+    predict_together,
+)
 from experiments.runs import (
     RUNS,
     Run,
@@ -72,6 +79,7 @@ def finetune(
     prepare: Callable[[GPT2Model], None] | None = None,
     loss_fn: Callable = next_token_loss,
     checkpoints: dict | None = None,
+    sharded: bool = False,
     progress: bool = True,
 ) -> "FinetunedRun":
     """Return the finished run of these settings: read from its folder, resumed, or started.
@@ -87,7 +95,9 @@ def finetune(
     other architectures. `prepare(model)` changes the model in place before training, such as
     `functools.partial(extensions.lora.attach, rank=8)`; of a prepared model only what is trained is
     saved. `loss_fn` is as in gpt2.train.train, `checkpoints` are arguments of
-    gpt2.checkpoints.Checkpoints. Raises RuntimeError where another process works on the run.
+    gpt2.checkpoints.Checkpoints. Under a launcher the processes share out the rows of each batch,
+    so that their number changes nothing but the time; `sharded` ones hold a part of the model each
+    (experiments.sharding). Raises RuntimeError where another process works on the run.
     """
     settings = chosen_precision(settings)
     if settings.text_loss:
@@ -119,18 +129,19 @@ def finetune(
         if prepare is not None:
             set_seed(settings.seed)  # the same new parameters in every process
             prepare(model)
-        set_seed(settings.seed + Accelerator().process_index)  # each process its own dropout
+        accelerator, whole = placed(model, sharded)
+        set_seed(settings.seed + accelerator.process_index)  # each process its own dropout
         loader, optimizer = _loader(train_sets, settings), new_optimizer(model, settings)
-        steps = math.ceil(len(loader) / Accelerator().num_processes / settings.accumulate)
-        steps *= settings.epochs
-        dev = _DevEvaluation(model, dev_sets, run, is_main)
+        steps = math.ceil(len(loader) / settings.accumulate) * settings.epochs
+        dev = _DevEvaluation(whole, dev_sets, run, is_main)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         history = train(
             model,
-            loader,
+            loader if accelerator.num_processes == 1 else SharedBatches(loader),
             optimizer,
             epochs=settings.epochs,
-            loss_fn=loss_fn,
+            loss_fn=own_loss(loss_fn),
+            count_fn=count_own_labels,
             accumulate=settings.accumulate,
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
@@ -138,6 +149,7 @@ def finetune(
             # Metrics come first: they drop what a killed process wrote after its last checkpoint.
             callbacks=[run.metrics, dev, *bar] if is_main else [dev],
             checkpoints=Checkpoints(run.path, **(checkpoints or {})),
+            accelerator=accelerator,
         )
         last = [step for step in history if step.epoch == settings.epochs]
         summed = sum(step.loss * step.num_labels for step in last)
@@ -290,10 +302,17 @@ class _DevEvaluation:
     """A callback that evaluates on dev after each epoch and saves the best model.
 
     Every process predicts a part; the main one saves, and writes a line of the run's metrics.
+    `whole()` returns the model.
     """
 
-    def __init__(self, model, dev_sets: Sequence[PromptDataset], run: FinetunedRun, is_main: bool):
-        self.model, self.dev_sets, self.run, self.is_main = model, dev_sets, run, is_main
+    def __init__(
+        self,
+        whole: Callable[[], GPT2Model],
+        dev_sets: Sequence[PromptDataset],
+        run: FinetunedRun,
+        is_main: bool,
+    ):
+        self.whole, self.dev_sets, self.run, self.is_main = whole, dev_sets, run, is_main
         self.score = "dev_" + run.task.measure.replace(" ", "_")
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
@@ -306,9 +325,8 @@ class _DevEvaluation:
     def __call__(self, progress: Progress) -> None:
         if not progress.ends_epoch:
             return
-        evaluations = [
-            self.run.evaluate(self.model, rows, progress=False) for rows in self.dev_sets
-        ]
+        model = self.whole()
+        evaluations = [self.run.evaluate(model, rows, progress=False) for rows in self.dev_sets]
         loss = float(np.mean([e.loss for e in evaluations]))
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -332,7 +350,7 @@ class _DevEvaluation:
         if not self.is_main:
             return
         if not self.best or score > self.best[self.score]:
-            self.run.save_model(self.model)
+            self.run.save_model(model)
             for rows, evaluation in zip(self.dev_sets, evaluations, strict=True):
                 self.run.save_evaluation(evaluation, rows)
             write_sealed(self.run.path / self.run.dev_file, line)

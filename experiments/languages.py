@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from config import FinetuningSettings
-from experiments import plots
 from experiments.evaluation import Evaluation
 from experiments.finetuning import FinetunedRun, finetune
 from experiments.pages import Page, measured_on
@@ -173,6 +172,8 @@ class LanguageStudy:
 
     def save(self, folder, command: str) -> Path:
         """Write tables, figures and a page that shows them; return the page."""
+        from experiments import plots  # matplotlib takes a second
+
         rho, p = correlation(self.transfer, "fertility")
         trained = [run for runs in self.runs.values() for run in runs.values()]
         minutes = sum(run.result["seconds"] for run in trained) / 60

@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset
 
 from config import GPT2Config, PretrainingSettings
@@ -14,6 +13,7 @@ from data.packed import PackedDataset, packed_loader
 from experiments.callbacks import ProgressBar
 from experiments.files import seal_folder, write_toml
 from experiments.identity import code_identity
+from experiments.processes import placed
 from experiments.runs import RUNS, Run, chosen_precision, new_optimizer, new_scheduler
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.loss import mean_loss
@@ -32,6 +32,7 @@ def pretrain(
     also: Mapping[str, Dataset] = {},
     runs=RUNS,
     name: str = "pretraining",
+    sharded: bool = False,
     progress: bool = True,
 ) -> "PretrainedRun":
     """Return the finished run of these settings: read from its folder, resumed, or started.
@@ -40,7 +41,8 @@ def pretrain(
     `held_out` is measured after each epoch, and on the texts of `also`, such as one a language.
     The run is the folder `<runs>/<name>-<digest>`, whose digest follows from settings, texts and
     the code that decides the numbers; its model is the last epoch's. Several processes share out
-    the `accumulate` batches of a step, so that their number changes nothing but the time.
+    the `accumulate` batches of a step, so that their number changes nothing but the time; `sharded`
+    ones hold a part of the model each (experiments.sharding).
 
     Raises RuntimeError where another process works on the run, ValueError where the processes
     can't share a step out.
@@ -59,19 +61,22 @@ def pretrain(
             flat = {**asdict(settings), **settings.model}
             write_toml(run.path / "settings.toml", {k: flat[k] for k in flat if k != "model"})
         set_seed(settings.seed)  # the same weights in each process
-        model, processes = GPT2Model(config), Accelerator().num_processes
+        model = GPT2Model(config)
+        accelerator, whole = placed(model, sharded)
         if not is_main:
-            set_seed(settings.seed + Accelerator().process_index)  # its own dropout
+            set_seed(settings.seed + accelerator.process_index)  # its own dropout
+        processes = accelerator.num_processes
         accumulate = _share_of_step(settings, processes)
         loader, optimizer = _shuffled(train_texts, settings), new_optimizer(model, settings)
         steps = settings.epochs * math.ceil(len(loader) / processes / accumulate)
         tests = {part: HeldOut(texts, settings.batch_size) for part, texts in measured.items()}
 
         def measure(progress: Progress) -> None:
-            if progress.ends_epoch:
+            trained = whole() if progress.ends_epoch else None
+            if trained is not None and is_main:
                 line = {"step": progress.step, "epoch": progress.epoch}
                 for part, test in tests.items():
-                    line |= test.measure(model, "" if part == "held_out" else f" {part}")
+                    line |= test.measure(trained, "" if part == "held_out" else f" {part}")
                 if not line["held_out_loss"] < 2 * (uniform := math.log(config.vocab_size)):
                     raise FloatingPointError(
                         f"the held-out loss is {line['held_out_loss']:.1f} nats after epoch "
@@ -90,11 +95,13 @@ def pretrain(
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
             scheduler=new_scheduler(optimizer, settings, steps),
-            callbacks=[run.metrics, measure, *bar] if is_main else [],
+            callbacks=[run.metrics, measure, *bar] if is_main else [measure],
             checkpoints=Checkpoints(run.path),
+            accelerator=accelerator,
         )
+        trained = whole()
         if is_main:
-            model.save_pretrained(run.model_folder, tokenizer=load_tokenizer("gpt2"))
+            trained.save_pretrained(run.model_folder, tokenizer=load_tokenizer("gpt2"))
             seal_folder(run.model_folder)
         return {"steps": history[-1].step, "seconds": history[-1].seconds}
 

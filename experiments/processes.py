@@ -1,15 +1,17 @@
-"""Several processes of one launcher (torchrun, accelerate launch): who evaluates which rows."""
+"""Several processes of one launcher (torchrun, accelerate launch): who has which rows."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import pandas as pd
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from torch.utils.data import DataLoader
 
+from gpt2.loss import count_labels
 from gpt2.tasks import PromptDataset, Task
 
 
@@ -32,6 +34,62 @@ def from_main(value: Any) -> Any:
     """Return in every process what the main process has given."""
     (value,) = broadcast_object_list([value])
     return value
+
+
+def placed(model, sharded: bool) -> tuple[Accelerator, Callable]:
+    """Return the accelerator that trains a model, and a function that gives the whole model.
+
+    `sharded` processes hold a part of it each (experiments.sharding).
+    """
+    if not sharded:
+        return Accelerator(), lambda: model
+    from experiments.sharding import ShardingAccelerator, shard  # takes a second to import
+
+    return ShardingAccelerator(), shard(model)
+
+
+class IdleBatch(dict):
+    """A batch whose rows other processes have; it takes part in the exchange and counts nothing."""
+
+
+class SharedBatches:
+    """A loader's batches, of which each process has every n-th row.
+
+    So a step is the same whatever the number of processes. One for which a batch has no row gets
+    an IdleBatch. It is no DataLoader, which accelerate would give out batch by batch.
+    """
+
+    def __init__(self, loader: DataLoader):
+        state = PartialState()
+        self.loader, self.process, self.shares = loader, state.process_index, state.num_processes
+
+    def set_epoch(self, epoch: int) -> None:
+        self.loader.batch_sampler.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[dict]:
+        for rows in self.loader.batch_sampler:
+            share = rows[self.process :: self.shares]
+            batch = self.loader.collate_fn([self.loader.dataset[i] for i in share or rows[:1]])
+            yield batch if share else IdleBatch(batch)
+
+
+def count_own_labels(batch) -> int:
+    """Return over how many labels this process sums for a batch of SharedBatches."""
+    return 0 if isinstance(batch, IdleBatch) else count_labels(batch)
+
+
+def own_loss(loss_fn: Callable) -> Callable:
+    """Return the loss of batches of SharedBatches."""
+
+    def loss(model, batch, reduction: str = "mean"):
+        return loss_fn(model, batch, reduction=reduction) * (
+            0 if isinstance(batch, IdleBatch) else 1
+        )
+
+    return loss
 
 
 def predict_together(task: Task, model, tokenizer, rows: PromptDataset, **settings) -> pd.DataFrame:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, permutation_test
+import scipy
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a proportion."""
-    interval = binomtest(correct, n).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(correct, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -28,7 +28,7 @@ def mcnemar(first, second) -> float:
     """
     a, b = _same_pairs([first], [second], "accuracy")
     differ = int((a != b).sum())
-    return float(binomtest(int((a > b).sum()), differ).pvalue) if differ else 1.0
+    return float(scipy.stats.binomtest(int((a > b).sum()), differ).pvalue) if differ else 1.0
 
 
 def paired_test(first: Sequence, second: Sequence, measure: str = "accuracy") -> float:
@@ -46,7 +46,7 @@ def paired_test(first: Sequence, second: Sequence, measure: str = "accuracy") ->
     if not len(differences):
         return 1.0
     settings = {"permutation_type": "samples", "batch": 1000, "random_state": 0}
-    return float(permutation_test((differences,), np.mean, **settings).pvalue)
+    return float(scipy.stats.permutation_test((differences,), np.mean, **settings).pvalue)
 
 
 def _same_pairs(first: Sequence, second: Sequence, measure: str) -> tuple[pd.Series, pd.Series]:

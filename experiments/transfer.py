@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import pandas as pd
-from scipy.stats import binomtest, spearmanr
+import scipy
 
 from experiments.evaluation import Evaluation
 from experiments.statistics import holm, mcnemar, wilson_interval
@@ -23,7 +23,9 @@ def transfer_table(evaluations: dict[str, Evaluation], fertility: pd.DataFrame) 
     rows = {}
     for lang, evaluation in evaluations.items():
         (low, high), n = evaluation.interval, len(evaluation.predictions)
-        p = binomtest(round(evaluation.accuracy * n), n, CHANCE, alternative="greater").pvalue
+        p = scipy.stats.binomtest(
+            round(evaluation.accuracy * n), n, CHANCE, alternative="greater"
+        ).pvalue
         rows[lang] = {"accuracy": evaluation.accuracy, "low": low, "high": high, "n": n, "p": p}
     table = pd.DataFrame.from_dict(rows, orient="index")
     others = [lang for lang in table.index if lang != "en"]
@@ -38,7 +40,7 @@ def correlation(table: pd.DataFrame, measure: str) -> tuple[float, float]:
     others = table.drop(index="en", errors="ignore")
     if others["accuracy"].nunique() < 2:
         return float("nan"), float("nan")
-    result = spearmanr(others["accuracy"], others[measure])
+    result = scipy.stats.spearmanr(others["accuracy"], others[measure])
     return float(result.statistic), float(result.pvalue)
 
 

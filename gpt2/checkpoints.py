@@ -127,10 +127,10 @@ class TrainingState:
     def batches(self, loader, size: int, epoch: int, done: int) -> Iterator[list]:
         """Yield the batches of an epoch (from 1), `size` a step, after the first `done` steps.
 
-        The random states are those that the epoch, and then the step, had when it was saved. The
-        loader's order must follow from its `set_epoch` or from torch's global generator.
+        The random states are those that the epoch, and then the step, had when it was saved.
+        `loader.shares`, if there, is how many processes share the rows of each batch.
         """
-        self.step_batches = size * self.accelerator.num_processes
+        self.step_batches = size * self.accelerator.num_processes // getattr(loader, "shares", 1)
         if self.loaded is not None:
             if (before := self.loaded.get("step_batches")) not in (None, self.step_batches):
                 steps = f"the checkpoint's steps have {before} batches, now {self.step_batches}"
@@ -158,10 +158,10 @@ class TrainingState:
         state = {
             "epoch_random": gather_object([self.epoch_random]),
             "random": gather_object([get_random_state()]),
+            "model": self.model.state_dict(),  # in every process: each may have a part
+            "optimizer": self.optimizer.state_dict(),
         }
         if self.accelerator.is_main_process:
-            state["model"] = self.model.state_dict()
-            state["optimizer"] = self.optimizer.state_dict()
             state["scheduler"] = self.scheduler.state_dict() if self.scheduler is not None else None
             state["history"] = [asdict(progress) for progress in history]
             state["step_batches"] = self.step_batches

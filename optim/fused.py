@@ -14,6 +14,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim.adamw import adamw
 
 
@@ -50,7 +51,8 @@ def update(optimizer, group: dict, numbers: dict) -> list[Tensor]:
 
 def _takes(p: Tensor, *others: Tensor) -> bool:
     return (
-        p.dtype in (torch.float32, torch.float64)
+        type(p) in (Tensor, Parameter)  # no part of a sharded one
+        and p.dtype in (torch.float32, torch.float64)
         and p.device.type in ("cpu", "cuda")
         and p.is_contiguous()
         and all(other.dtype == p.dtype and other.is_contiguous() for other in others)

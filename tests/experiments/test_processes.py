@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
 from gpt2.xnli import XNLI
 from tests import ROOT, SAMPLE
+from utils import load_tensors
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,95 @@ def stopped_at_epoch(epoch: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Metrics, "__call__", stop)
         yield
+
+
+FINETUNING = ("--rows", 21, "--epochs", 2, "--batch-size", 8, "--accumulate", 2, "--lr", 3e-3)
+
+
+@pytest.fixture(scope="module")
+def still_weights(tmp_path_factory):
+    """A model without dropout, which each process draws for itself."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    folder = tmp_path_factory.mktemp("still")
+    config = GPT2Config(**shape, **still, max_position_embeddings=128)
+    GPT2Model(config).save_pretrained(folder)
+    return folder
+
+
+def finetuned(runs) -> tuple[pd.DataFrame, dict]:
+    (run,) = runs.glob("finetune-*")
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return pd.DataFrame([json.loads(line) for line in lines]), load_tensors(
+        run / "best_model" / "model.safetensors"
+    )
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "batches", [pytest.param((), marks=pytest.mark.slow), ("--token-budget", 150)]
+)
+def test_fine_tuning_has_the_same_curve_too(still_weights, tmp_path, processes, batches):
+    """Batches of a budget may have fewer rows than there are processes."""
+    where = ("finetune", "--weights", still_weights, "--data", SAMPLE)
+    command = (*where, *FINETUNING, *batches, "--runs")
+    alone, together, resumed = (tmp_path / name for name in ("alone", "together", "resumed"))
+    main([*map(str, command), str(alone)])
+    with stopped_at_epoch(1), pytest.raises(SystemExit):
+        main([*map(str, command), str(resumed)])
+    for runs in (together, resumed):
+        done = launch(processes, *command, runs)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_training(finetuned(alone), finetuned(together))
+    assert_same_training(finetuned(alone), finetuned(resumed))
+
+
+def assert_same_training(expected, got) -> None:
+    (curve, weights), (other, others) = expected, got
+    for column in ("loss", "dev_loss", "dev_accuracy", "num_labels", "learning_rate"):
+        assert (other[column] - curve[column]).abs().max() < 1e-5, column
+        assert other[column].isna().equals(curve[column].isna())
+    assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        # AdamW divides gradients by their size: the last bits of small ones weigh more.
+        torch.testing.assert_close(others[name], tensor, atol=1e-4, rtol=0)
+
+
+@pytest.mark.all
+def test_a_sharded_fine_tuning_is_that_of_one_process(still_weights, tmp_path):
+    """One process trains the first epoch, two that hold a half each the second."""
+    command = ("finetune", "--weights", still_weights, "--data", SAMPLE, *FINETUNING, "--runs")
+    alone, sharded = tmp_path / "alone", tmp_path / "sharded"
+    main([*map(str, command), str(alone)])
+    with stopped_at_epoch(1), pytest.raises(SystemExit):
+        main([*map(str, command), str(sharded)])
+    done = launch(2, *command, sharded, "--sharded")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_training(finetuned(alone), finetuned(sharded))
+
+
+@pytest.mark.all
+def test_a_sharded_pretraining_is_that_of_one_process(packed, tmp_path):
+    clipped = ("--max-grad-norm", 0.5)
+    command = ("pretrain", "--text", packed, *STILL, *SHAPE, *STEP, *clipped, "--runs")
+    alone, sharded = tmp_path / "alone", tmp_path / "sharded"
+    main([*map(str, command), str(alone)])
+    done = launch(2, *command, sharded, "--sharded")
+    assert done.returncode == 0, done.stderr[-3000:]
+    own, whole = re.search(r"holds ([\d,]+) of ([\d,]+) weights", done.stdout).groups()
+    assert 0.49 < int(own.replace(",", "")) / int(whole.replace(",", "")) < 0.51
+    expected, got = curve(alone), curve(sharded)
+    for column in ("loss", "held_out_loss", "num_labels", "learning_rate"):
+        assert (got[column] - expected[column]).abs().max() < 1e-5, column
+
+
+@pytest.mark.all
+def test_one_process_alone_shards_nothing(packed, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*map(str, ("pretrain", "--text", packed, "--runs", tmp_path)), "--sharded"])
+    assert "start several with torchrun" in capsys.readouterr().err
 
 
 @pytest.mark.all
