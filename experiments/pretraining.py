@@ -66,7 +66,7 @@ def pretrain(
         if not is_main:
             set_seed(settings.seed + accelerator.process_index)  # its own dropout
         processes = accelerator.num_processes
-        accumulate = _share_of_step(settings, processes)
+        accumulate = share_of_step(settings, processes)
         loader, optimizer = _shuffled(train_texts, settings), new_optimizer(model, settings)
         steps = settings.epochs * math.ceil(len(loader) / processes / accumulate)
         tests = {part: HeldOut(texts, settings.batch_size) for part, texts in measured.items()}
@@ -109,7 +109,7 @@ def pretrain(
     return run
 
 
-def _share_of_step(settings: PretrainingSettings, processes: int) -> int:
+def share_of_step(settings: PretrainingSettings, processes: int) -> int:
     """Return how many batches of a step each process has."""
     share, rest = divmod(settings.accumulate, processes)
     if rest:

@@ -102,10 +102,7 @@ class CausalSelfAttention(nn.Module):
         return attention_mask
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None,
-        cache: LayerCache | None = None,
+        self, hidden_states: Tensor, attention_mask: Tensor | None, cache: LayerCache | None = None
     ) -> Tensor:
         """Attend from each of the T positions of `hidden_states` (B, T, hidden); same shape back.
 

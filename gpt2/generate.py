@@ -101,13 +101,7 @@ def token_by_token(model, ids, mask, max_new_tokens, eos, cache=None, choose=Non
 
 
 def generate_gpt2(
-    model,
-    tokenizer,
-    input_ids,
-    max_gen_length=50,
-    device=None,
-    attention_mask=None,
-    **decoding,
+    model, tokenizer, input_ids, max_gen_length=50, device=None, attention_mask=None, **decoding
 ) -> str | list[str]:
     """Return prompt and continuation as text, special tokens removed: str for one row, else a list.
 

@@ -41,10 +41,7 @@ class GPT2Layer(nn.Module):
         # END SOLUTION
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None,
-        cache: LayerCache | None = None,
+        self, hidden_states: Tensor, attention_mask: Tensor | None, cache: LayerCache | None = None
     ) -> Tensor:
         """Return the block's output, (B, T, hidden); mask and cache as in `CausalSelfAttention`."""
         # BEGIN SOLUTION layer forward

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from config import GPT2Config
 from console import memory_errors
@@ -200,14 +201,26 @@ def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # n
         state = from_hugging_face(_read_all(source), config)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    with torch.device("meta"):  # no time spent on random weights that are overwritten at once
-        model = cls(config)
+    model = _without_numbers(cls, config)
     dtype = torch.get_default_dtype()
     state = {name: tensor.to(dtype).contiguous() for name, tensor in state.items()}
     if large := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise ValueError(f"{source}: {large[0]} has values that are too large for {dtype}")
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(True).eval()
+
+
+def _without_numbers(cls, config: GPT2Config):
+    """Return a model whose weights have shapes alone: none are drawn to be overwritten at once."""
+    with torch.device("meta"), _NothingDrawn():
+        return cls(config)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out nn.init.normal_, which on "meta" imports torch's compiler: two seconds."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return None if function is nn.init.normal_ else function(*args, **(kwargs or {}))
 
 
 def _read_all(source: str) -> dict[str, Tensor]:
@@ -266,9 +279,7 @@ def _check_modules(model: nn.Module, config: GPT2Config) -> None:
     The weights do not show an activation, an epsilon, a number of heads or a layer's class.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    with torch.device("meta"):
-        expected = type(modules[""])(config)
-    for name, module in expected.named_modules():
+    for name, module in _without_numbers(type(modules[""]), config).named_modules():
         ours = modules.get(name, nn.Identity())
         if isinstance(module, nn.Dropout) and isinstance(ours, nn.Dropout | nn.Identity):
             continue  # does nothing in evaluation

@@ -72,28 +72,30 @@ class Watch:
 
     def complaint(self) -> str:
         """Return why it must be stopped now, or ""."""
-        limits, tree, system = self.limits, descendants(self.keeper), psutil.virtual_memory()
-        count = len(tree) - self.apart
+        return next((f"stopped{text}" for text in self._exceeded()), "") or self._disk()
+
+    def _exceeded(self) -> Iterator[str]:
+        """Yield what is beyond its limit; what is slow to measure of many processes comes last."""
+        limits, tree = self.limits, descendants(self.keeper)
+        if (count := len(tree) - self.apart) > limits.processes:
+            yield f": it ran {count} processes at once (limit {limits.processes})"
+        if time.monotonic() - self.start > limits.wall_seconds:
+            yield f" after {limits.wall_seconds:g} s of wall time (the limit)"
         printed = max(os.fstat(output.fileno()).st_size for output in self.outputs)
+        if printed > PATIENCE * limits.output:
+            yield f": it printed {size(printed)}, and no end was in sight"
+        system = psutil.virtual_memory()
+        if system.available < min(RESERVE, system.total // 20):
+            yield ": the machine had almost no memory left"
         times = [ask(each, lambda process: process.cpu_times()) for each in (self.keeper, *tree)]
-        cpu = sum(sum(each[:4]) for each in times if each)  # with children that it waited for
+        # With children that it waited for.
+        if sum(sum(each[:4]) for each in times if each) > limits.cpu_seconds:
+            yield f" after {limits.cpu_seconds} s of processor time (the limit)"
         held = sum(ask(each, _resident) for each in tree)
         if held > limits.memory:  # that counts shared pages twice; the exact sum is slow
             held = sum(ask(each, _proportional) or ask(each, _resident) for each in tree)
-        seconds, reserve = time.monotonic() - self.start, min(RESERVE, system.total // 20)
-        much, most, memory = PATIENCE * limits.output, limits.processes, limits.memory
-        wall, processor = limits.wall_seconds, limits.cpu_seconds
-        for used, limit, text in (
-            (seconds, wall, f" after {wall:g} s of wall time (the limit)"),
-            (count, most, f": it ran {count} processes at once (limit {most})"),
-            (held, memory, f": it held {size(held)} of memory (limit {size(memory)})"),
-            (cpu, processor, f" after {processor} s of processor time (the limit)"),
-            (printed, much, f": it printed {size(printed)}, and no end was in sight"),
-            (reserve, system.available, ": the machine had almost no memory left"),
-        ):
-            if used > limit:
-                return f"stopped{text}"
-        return self._disk()
+        if held > limits.memory:
+            yield f": it held {size(held)} of memory (limit {size(limits.memory)})"
 
     def _disk(self) -> str:
         """Walk for a few milliseconds, and continue at the next look: it may be a million files."""

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
 import pytest
 import torch
 
-from config import GPT2Config
+from config import TOY_PRETRAINING, GPT2Config
 from data.documents import open_source
 from data.packing import pack
 from experiments.callbacks import Metrics
 from experiments.cli import main
+from experiments.pretraining import share_of_step
 from experiments.processes import Block
 from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
@@ -53,24 +55,6 @@ def test_blocks_of_rows_are_predicted_as_all_of_them(tiny_weights, tokenizer):
         predict(model, tokenizer, Block(rows, *block), progress=False) for block in pairwise(ends)
     ]
     pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
-
-
-@pytest.mark.all
-def test_the_launched_command_predicts_and_prints_each_row_once(tiny_weights, tokenizer, tmp_path):
-    settings = ("--rows", 24, "--epochs", 1, "--batch-size", 4, "--lr", 1e-3, "--max-length", 128)
-    where = ("--weights", tiny_weights, "--data", SAMPLE, "--runs", tmp_path)
-    done = launch(2, "finetune", *where, *settings)
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("dev", "en"))]
-    assert [line.split()[0] for line in lines] == ["dev", "en"] and "n = 120" in lines[1]
-    (run,) = tmp_path.glob("finetune-*")
-    model = GPT2Model.from_pretrained(run / "best_model").eval()
-    for split in ("dev", "test"):
-        saved = pd.read_csv(run / "predictions" / f"{split}.en.csv", dtype={"pair_id": str})
-        rows = XNLI.dataset(SAMPLE, split, "en", tokenizer=tokenizer, max_length=128, verbose=False)
-        expected = predict(model, tokenizer, rows, progress=False)
-        assert saved["pair_id"].tolist() == [str(pair) for pair in rows.pair_ids]
-        assert saved["prediction"].astype(str).tolist() == expected["prediction"].tolist()
 
 
 STILL = ("--hidden-dropout-prob", 0, "--attention-probs-dropout-prob", 0)
@@ -159,8 +143,9 @@ def finetuned(runs) -> tuple[pd.DataFrame, dict]:
 @pytest.mark.parametrize(
     "batches", [pytest.param((), marks=pytest.mark.slow), ("--token-budget", 150)]
 )
-def test_fine_tuning_has_the_same_curve_too(still_weights, tmp_path, processes, batches):
-    """Batches of a budget may have fewer rows than there are processes."""
+def test_fine_tuning_has_the_same_curve_too(still_weights, tokenizer, tmp_path, processes, batches):
+    """Batches of a budget may have fewer rows than there are processes. Each row is predicted by
+    one process, and one of them prints."""
     where = ("finetune", "--weights", still_weights, "--data", SAMPLE)
     command = (*where, *FINETUNING, *batches, "--runs")
     alone, together, resumed = (tmp_path / name for name in ("alone", "together", "resumed"))
@@ -172,6 +157,20 @@ def test_fine_tuning_has_the_same_curve_too(still_weights, tmp_path, processes, 
         assert done.returncode == 0, done.stderr[-3000:]
     assert_same_training(finetuned(alone), finetuned(together))
     assert_same_training(finetuned(alone), finetuned(resumed))
+    assert_predicted_and_printed_once(together, done.stdout, tokenizer)
+
+
+def assert_predicted_and_printed_once(runs, printed: str, tokenizer) -> None:
+    lines = [line for line in printed.splitlines() if line.startswith(("dev", "en"))]
+    assert [line.split()[0] for line in lines] == ["dev", "en"] and "n = 120" in lines[1]
+    (run,) = runs.glob("finetune-*")
+    model = GPT2Model.from_pretrained(run / "best_model").eval()
+    for split in ("dev", "test"):
+        saved = pd.read_csv(run / "predictions" / f"{split}.en.csv", dtype={"pair_id": str})
+        rows = XNLI.dataset(SAMPLE, split, "en", tokenizer=tokenizer, max_length=128, verbose=False)
+        expected = predict(model, tokenizer, rows, progress=False)
+        assert saved["pair_id"].tolist() == [str(pair) for pair in rows.pair_ids]
+        assert saved["prediction"].astype(str).tolist() == expected["prediction"].tolist()
 
 
 def assert_same_training(expected, got) -> None:
@@ -220,8 +219,8 @@ def test_one_process_alone_shards_nothing(packed, tmp_path, capsys):
     assert "start several with torchrun" in capsys.readouterr().err
 
 
-@pytest.mark.all
-def test_a_step_that_can_not_be_shared_out_is_refused(packed, tmp_path):
-    done = launch(3, "pretrain", "--text", packed, *SHAPE, *STEP, "--runs", tmp_path)
-    assert done.returncode != 0
-    assert "accumulate=4 batches of a step can't be shared out to 3 processes" in done.stderr
+def test_a_step_that_can_not_be_shared_out_is_refused():
+    settings = replace(TOY_PRETRAINING, accumulate=4)
+    assert [share_of_step(settings, processes) for processes in (1, 2, 4)] == [4, 2, 1]
+    with pytest.raises(ValueError, match=r"accumulate=4 batches .* can't be shared out to 3 proc"):
+        share_of_step(settings, 3)

@@ -365,29 +365,6 @@ def test_tokens_are_counted_without_pads():
     assert history[0].num_tokens == sum(int(b["attention_mask"].sum()) for b in uneven_batches(3))
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
-    """Four batches on two processes are the same steps as two batches accumulated by two."""
-    script = tmp_path / "two.py"
-    script.write_text(
-        "import sys, torch; from accelerate import Accelerator; import tests.gpt2.test_train as t\n"
-        "assert Accelerator().num_processes == 2\n"
-        "model = t.make_model()\n"
-        "rows = torch.utils.data.DataLoader(t.rows_of(t.uneven_batches(4)), batch_size=2)\n"
-        "t.run(model, rows, epochs=2)\n"
-        "if Accelerator().is_main_process: torch.save(t.weights(model), sys.argv[1])\n"
-        # Threads of the process group that still run when Python exits may abort it.
-        "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"
-    )
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    in_process([*launch, "--nproc_per_node=2", str(script), str(tmp_path / "two.pt")])
-    one = make_model()
-    rows = torch.utils.data.DataLoader(rows_of(uneven_batches(4)), batch_size=2)
-    run(one, rows, epochs=2, accumulate=2)
-    assert torch.allclose(
-        torch.load(tmp_path / "two.pt", weights_only=True), weights(one), atol=1e-9
-    )
-
-
 def rows_of(batches):
     whole = joined(batches)
     return [{name: rows[i] for name, rows in whole.items()} for i in range(len(whole["input_ids"]))]
