@@ -31,14 +31,7 @@ from experiments.files import (
     write_toml,
 )
 from experiments.identity import code_identity, describe
-from experiments.processes import (
-    SharedBatches,
-    count_own_labels,
-    from_main,
-    own_loss,
-    placed,
-    predict_together,
-)
+from experiments.processes import from_main, placed, predict_together, shared_out
 from experiments.runs import (
     RUNS,
     Run,
@@ -133,15 +126,15 @@ def finetune(
         set_seed(settings.seed + accelerator.process_index)  # each process its own dropout
         loader, optimizer = _loader(train_sets, settings), new_optimizer(model, settings)
         steps = math.ceil(len(loader) / settings.accumulate) * settings.epochs
+        loader, counted = shared_out(loader, loss_fn)
         dev = _DevEvaluation(whole, dev_sets, run, is_main)
         bar = [ProgressBar(run.path.name, note=dev.note)] if progress else []
         history = train(
             model,
-            loader if accelerator.num_processes == 1 else SharedBatches(loader),
+            loader,
             optimizer,
             epochs=settings.epochs,
-            loss_fn=own_loss(loss_fn),
-            count_fn=count_own_labels,
+            **counted,
             accumulate=settings.accumulate,
             max_grad_norm=settings.max_grad_norm,
             precision=settings.precision,
@@ -305,13 +298,7 @@ class _DevEvaluation:
     `whole()` returns the model.
     """
 
-    def __init__(
-        self,
-        whole: Callable[[], GPT2Model],
-        dev_sets: Sequence[PromptDataset],
-        run: FinetunedRun,
-        is_main: bool,
-    ):
+    def __init__(self, whole: Callable, dev_sets: Sequence[PromptDataset], run, is_main: bool):
         self.whole, self.dev_sets, self.run, self.is_main = whole, dev_sets, run, is_main
         self.score = "dev_" + run.task.measure.replace(" ", "_")
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an

@@ -1,7 +1,7 @@
 """Several processes of one launcher (torchrun, accelerate launch): who has which rows."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
@@ -76,20 +76,18 @@ class SharedBatches:
             yield batch if share else IdleBatch(batch)
 
 
-def count_own_labels(batch) -> int:
-    """Return over how many labels this process sums for a batch of SharedBatches."""
-    return 0 if isinstance(batch, IdleBatch) else count_labels(batch)
-
-
-def own_loss(loss_fn: Callable) -> Callable:
-    """Return the loss of batches of SharedBatches."""
+def shared_out(loader: DataLoader, loss_fn: Callable) -> tuple[Iterable[dict], dict]:
+    """Return this process's batches, and `train`'s arguments that count its rows alone."""
+    if PartialState().num_processes == 1:
+        return loader, {"loss_fn": loss_fn}
 
     def loss(model, batch, reduction: str = "mean"):
-        return loss_fn(model, batch, reduction=reduction) * (
-            0 if isinstance(batch, IdleBatch) else 1
-        )
+        return loss_fn(model, batch, reduction=reduction) * (not isinstance(batch, IdleBatch))
 
-    return loss
+    def count(batch) -> int:
+        return 0 if isinstance(batch, IdleBatch) else count_labels(batch)
+
+    return SharedBatches(loader), {"loss_fn": loss, "count_fn": count}
 
 
 def predict_together(task: Task, model, tokenizer, rows: PromptDataset, **settings) -> pd.DataFrame:
