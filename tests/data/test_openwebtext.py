@@ -114,7 +114,11 @@ def test_a_bad_line_is_named_or_left_out(reason, here, letters, tmp_path):
         ("a.txt", b"good\n\xff\n", "a.txt, line 2: not UTF-8 (byte 0xff); correct it"),
         ("a.txt", b"\n \n", "a.txt: no text in it"),
         ("a.md", b"text", "nothing to read; .txt, .jsonl"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:-20], "damaged at line 1 or later"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:-20],
+            "damaged at line 1 or later",
+        ),
         ("a.jsonl.gz", b'{"text": "a"}\n', "damaged at line 1 or later"),
         ("a.jsonl.zst", b'{"text": "a"}\n', "damaged at line 1 or later"),
         ("a.parquet", b"PAR1", "damaged at row 1 or later"),
