@@ -84,9 +84,6 @@ class Watch:
         printed = max(os.fstat(output.fileno()).st_size for output in self.outputs)
         if printed > PATIENCE * limits.output:
             yield f": it printed {size(printed)}, and no end was in sight"
-        system = psutil.virtual_memory()
-        if system.available < min(RESERVE, system.total // 20):
-            yield ": the machine had almost no memory left"
         times = [ask(each, lambda process: process.cpu_times()) for each in (self.keeper, *tree)]
         # With children that it waited for.
         if sum(sum(each[:4]) for each in times if each) > limits.cpu_seconds:
@@ -96,6 +93,9 @@ class Watch:
             held = sum(ask(each, _proportional) or ask(each, _resident) for each in tree)
         if held > limits.memory:
             yield f": it held {size(held)} of memory (limit {size(limits.memory)})"
+        system = psutil.virtual_memory()
+        if system.available < min(RESERVE, system.total // 20):
+            yield ": the machine had almost no memory left"
 
     def _disk(self) -> str:
         """Walk for a few milliseconds, and continue at the next look: it may be a million files."""
