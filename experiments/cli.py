@@ -22,7 +22,6 @@ import tyro
 from accelerate import PartialState
 
 from console import errors_in_one_line
-from data.packed import PackedDataset
 from experiments import finetuning, pretraining
 from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
@@ -53,7 +52,6 @@ from experiments.profiles import find_data, find_weights
 from experiments.runs import RUNS, load_gpt2
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
-from gpt2.text import TextDataset
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import LANGUAGES, XNLIDataset
 from utils import get_device
@@ -68,35 +66,33 @@ def check() -> None:
 def pretrain(
     recipe: Annotated[Literal[tuple(PRETRAINING)], tyro.conf.Positional] = "toy",
     changes: PretrainingOptions = NO_CHANGES,
-    text: Path = TEXT,
+    text: tuple[Path, ...] = (TEXT,),
     also: tuple[Path, ...] = (),
     runs: Runs = RUNS,
     price: float | None = None,
     sharded: bool = False,
 ) -> None:
-    """Train a model from scratch on a text file or a folder that data.openwebtext has packed.
+    """Train a model from scratch on text files or on folders that data.openwebtext has packed.
 
     Args:
         recipe: toy, the handout's; or gpt2, the 124M model as Brown et al. (2020) trained it.
         text: one document a line, UTF-8, of which a tenth is held out; or a packed folder, of
-            which the last tenth is held out, at most 1,024 rows.
-        also: more texts to measure the loss on, such as one a language.
+            which the last tenth is held out, at most 1,024 rows. Several are joined, one a
+            language, say, and the loss on each is measured, too.
+        also: more texts to measure the loss on.
         price: of one device and hour; what the whole costs is said before it starts.
         sharded: under torchrun, let each process hold a part of weights, gradients and moments.
     """
     settings, tokenizer = choose_pretraining(recipe, changes), load_tokenizer()
-    if text.is_dir():
-        texts = PackedDataset(text, settings.max_len)
-        texts.check_tokenizer(tokenizer)
-        parts = texts.split(min(-(-len(texts) // 10), 1024))
-    else:
-        texts = TextDataset(text, tokenizer, settings.max_len)
-        parts = texts.split(0.1, seed=settings.seed)
-    others = {path.stem: TextDataset(path, tokenizer, settings.max_len) for path in also}
-    print(pretraining_plan(settings, len(parts[0]), price))
+    texts = pretraining.read_texts([*text, *also], settings, tokenizer)
+    others = {name: texts.pop(name) for name in [*texts][len(text) :]}
+    train_texts, held_out, by_text = pretraining.split_texts(texts, settings.seed)
+    print(pretraining_plan(settings, len(train_texts), price))
     where = {"runs": runs, "name": f"{recipe}_pretraining", "sharded": sharded}
-    run = pretraining.pretrain(settings, *parts, also=others, **where)
-    print(run.held_out().to_string(index=False))
+    run = pretraining.pretrain(settings, train_texts, held_out, also=by_text | others, **where)
+    print(run.held_out()[pretraining.MEASURED].to_string(index=False))
+    if by_text or others:
+        print(run.by_text().to_string(index=False))
     print(f"model: {run.path / 'model'}")
 
 

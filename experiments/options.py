@@ -101,7 +101,8 @@ PretrainingChanges = _changes(
 Options = Annotated[Changes, tyro.conf.OmitArgPrefixes]  # each instead of the recipe's
 PretrainingOptions = Annotated[PretrainingChanges, tyro.conf.OmitArgPrefixes]
 NONE, NO_CHANGES = Changes(), PretrainingChanges()
-SEVERAL = {  # options with several values, none of which is a preset
+TEXTS = {"--text", "--also"}  # options with several values, none of which is a recipe
+SEVERAL = TEXTS | {  # ... none of which is a preset
     *("--seeds", "--languages", "--train-on", "--more-languages", "--only", "--tasks", "--compare"),
 }
 Weights = Annotated[
@@ -169,13 +170,14 @@ def command(program: str) -> str:
 
 
 def preset_first(args: Sequence[str] | None, position: int = 0) -> list[str]:
-    """Return the arguments with a preset that follows an option of several values moved to the
-    front, where it is none of them: `--seeds 0 1 2 miniature`."""
+    """Return the arguments with a preset or recipe that follows an option of several values moved
+    to the front, where it is none of them: `--seeds 0 1 2 miniature`."""
     args = [*(sys.argv[1:] if args is None else args)]
     option = ""
     for place, word in enumerate(args):
         option = word if word.startswith("--") else option
-        if word in PRESETS and option in SEVERAL:
+        is_recipe = word in (PRETRAINING if option in TEXTS else PRESETS)
+        if is_recipe and option in SEVERAL:
             return [*args[:position], word, *args[position:place], *args[place + 1 :]]
     return args
 

@@ -1,12 +1,13 @@
 """Pretraining from scratch (handout section 3.4), as a run that can be killed and resumed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from config import GPT2Config, PretrainingSettings
 from data.packed import PackedDataset, packed_loader
@@ -18,10 +19,12 @@ from experiments.runs import RUNS, Run, chosen_precision, new_optimizer, new_sch
 from gpt2.checkpoints import Checkpoints, Progress
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
-from gpt2.text import text_loader
+from gpt2.text import TextDataset, text_loader
 from gpt2.tokenizer import load_tokenizer
 from gpt2.train import train
 from utils import fingerprint, set_seed
+
+MEASURED = ["step", "epoch", "held_out_loss", "bits_per_byte"]
 
 
 def pretrain(
@@ -37,8 +40,9 @@ def pretrain(
 ) -> "PretrainedRun":
     """Return the finished run of these settings: read from its folder, resumed, or started.
 
-    `train_texts` and `held_out` are the parts of a TextDataset or of a PackedDataset; the loss on
-    `held_out` is measured after each epoch, and on the texts of `also`, such as one a language.
+    `train_texts` and `held_out` are the parts of a TextDataset or of a PackedDataset, or of several
+    (`read_texts`); the loss on `held_out` is measured after each epoch, and on the texts of `also`,
+    such as one a language.
     The run is the folder `<runs>/<name>-<digest>`, whose digest follows from settings, texts and
     the code that decides the numbers; its model is the last epoch's. Several processes share out
     the `accumulate` batches of a step, so that their number changes nothing but the time; `sharded`
@@ -109,6 +113,52 @@ def pretrain(
     return run
 
 
+class JoinedTexts(ConcatDataset):
+    """Several texts in one, a language each, say: all TextDatasets or all PackedDatasets."""
+
+    collate_fn = TextDataset.collate_fn
+
+
+def read_texts(paths: Sequence[Path], settings: PretrainingSettings, tokenizer) -> dict:
+    """Return by its name the TextDataset or, of a packed folder, the PackedDataset of each path.
+
+    Raises ValueError for two of one name, and what those two raise.
+    """
+    texts = {}
+    for path in paths:
+        name = path.resolve().name if path.is_dir() else path.stem
+        if name in texts or name == "held_out":
+            raise ValueError(f'{path}: another text is called "{name}" in the table; rename one')
+        if path.is_dir():
+            texts[name] = PackedDataset(path, settings.max_len)
+            texts[name].check_tokenizer(tokenizer)
+        else:
+            texts[name] = TextDataset(path, tokenizer, settings.max_len)
+    return texts
+
+
+def split_texts(texts: Mapping[str, Dataset], seed: int) -> tuple[Dataset, Dataset, dict]:
+    """Return what to train on, what is held out of all texts, and that by text if several.
+
+    Of a TextDataset a tenth is held out, drawn by `seed`; of a packed folder the last tenth, at
+    most 1,024 rows. Raises ValueError for no text and for texts of both kinds.
+    """
+    if not texts:
+        raise ValueError("no text to train on; --text takes a file or a packed folder, or several")
+    if len({isinstance(text, PackedDataset) for text in texts.values()}) > 1:
+        raise ValueError("train on text files or on packed folders, not on both; pack the files")
+    parts = {
+        name: text.split(min(-(-len(text) // 10), 1024))
+        if isinstance(text, PackedDataset)
+        else text.split(0.1, seed=seed)
+        for name, text in texts.items()
+    }
+    if len(parts) == 1:
+        return *parts.popitem()[1], {}
+    train_texts, held_out = (JoinedTexts(some) for some in zip(*parts.values(), strict=True))
+    return train_texts, held_out, {name: part for name, (_, part) in parts.items()}
+
+
 def share_of_step(settings: PretrainingSettings, processes: int) -> int:
     """Return how many batches of a step each process has."""
     share, rest = divmod(settings.accumulate, processes)
@@ -151,11 +201,14 @@ def token_bytes(tokenizer) -> torch.Tensor:
 def _fingerprint(texts: Dataset) -> str:
     if isinstance(texts, PackedDataset):  # its manifest knows, without reading every row
         return texts.fingerprint
+    if isinstance(texts, JoinedTexts):
+        return " ".join(map(_fingerprint, texts.datasets))
     return fingerprint(*(ids for ids, _ in texts))
 
 
 def _shuffled(texts: Dataset, settings: PretrainingSettings) -> DataLoader:
-    if isinstance(texts, PackedDataset):  # whole steps only, of as many batches each
+    first = texts.datasets[0] if isinstance(texts, JoinedTexts) else texts
+    if isinstance(first, PackedDataset):  # whole steps only, of as many batches each
         return packed_loader(
             texts, settings.batch_size, settings.seed, accumulate=settings.accumulate
         )
@@ -168,3 +221,10 @@ class PretrainedRun(Run):
     def held_out(self) -> pd.DataFrame:
         """Return a row an epoch: step, epoch, held_out_loss in nats a token, bits_per_byte."""
         return pd.DataFrame([line for line in self.measured() if "held_out_loss" in line])
+
+    def by_text(self) -> pd.DataFrame:
+        """Return a row a text, all held-out ones first: its two losses after the last epoch."""
+        last, (loss, bits) = self.held_out().iloc[-1], MEASURED[2:]
+        suffixes = [column.removeprefix(loss) for column in last.index if column.startswith(loss)]
+        rows = [(end.strip() or "all", last[loss + end], last[bits + end]) for end in suffixes]
+        return pd.DataFrame(rows, columns=["text", loss, bits])

@@ -207,13 +207,20 @@ def test_accelerates_processes_share_the_same_batches_out():
 # ---- A run -------------------------------------------------------------------------------------
 
 
-def test_pretrain_takes_a_packed_folder(here, tmp_path, capsys):
-    source = open_source([str(write(tmp_path, "a.txt", TEXTS * 4))])
-    pack(source, tmp_path / "packed", length=8, shard_tokens=160)
-    command = ["pretrain", "--text", str(tmp_path / "packed"), "--runs", str(tmp_path / "runs")]
-    main([*command, "--epochs", "1", "--max-len", "16"])
+def test_pretrain_takes_packed_folders(here, tmp_path, capsys):
+    for name in "ab":
+        source = open_source([str(write(tmp_path, f"{name}.txt", TEXTS * 4))])
+        pack(source, tmp_path / name, length=8, shard_tokens=160)
+    command = ["pretrain", "--epochs", "1", "--max-len", "16", "--runs", str(tmp_path / "runs")]
+    main([*command, "--text", str(tmp_path / "a")])
     assert "held_out_loss" in capsys.readouterr().out
     assert list(tmp_path.glob("runs/toy_pretraining-*/model/model.safetensors"))
+    main([*command, "--text", str(tmp_path / "a"), str(tmp_path / "b")])
+    lines = capsys.readouterr().out.splitlines()[-4:-1]
+    assert [line.split()[0] for line in lines] == ["all", "a", "b"]
+    with pytest.raises(SystemExit):
+        main([*command, "--text", str(tmp_path / "a"), str(tmp_path / "b.txt")])
+    assert "pack the files" in capsys.readouterr().err
 
 
 def test_pretrain_refuses_another_tokenizers_tokens(packed, tmp_path, capsys):

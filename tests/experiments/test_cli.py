@@ -182,12 +182,28 @@ def test_pretrain_takes_a_recipe_and_what_to_change_in_it(tmp_path, capsys):
     main(["pretrain", "gpt2", *where, *words])
     printed = capsys.readouterr().out
     assert "3 steps of 96 tokens: minutes on this" in printed and "at 2.5 an hour" in printed
-    assert "bits_per_byte french" in printed
+    table = printed[printed.index("text ") :].splitlines()
+    assert [line.split()[0] for line in table[1:3]] == ["all", "french"]
     (run,) = tmp_path.glob("gpt2_pretraining-*")
     config = json.loads((run / "model" / "config.json").read_text())
     assert config["intermediate_size"] == 64 and config["hidden_dropout_prob"] == 0
     main(["pretrain", "gpt2", *where, "--config", str(run / "settings.toml")])  # the finished run
     assert [*tmp_path.glob("gpt2_pretraining-*")] == [run]
+
+
+def test_several_texts_are_joined_and_measured_each(tmp_path, capsys):
+    for lang, line in {"en": "The {} cats see the {} dogs.", "fr": "Les {} chats et {}."}.items():
+        lines = [line.format(n, n + 1) for n in range(20)]
+        (tmp_path / f"{lang}.txt").write_text("\n".join(lines), encoding="utf-8")
+    texts = ["--text", str(tmp_path / "en.txt"), str(tmp_path / "fr.txt")]
+    main(["pretrain", "--epochs", "1", "--runs", str(tmp_path), *texts, "toy"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-4:-1]] == ["all", "en", "fr"]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "en.txt").write_text("A cat.")
+    with pytest.raises(SystemExit):
+        main(["pretrain", *texts, "--also", str(tmp_path / "b" / "en.txt")])
+    assert 'b/en.txt: another text is called "en"' in capsys.readouterr().err
 
 
 def test_a_bad_setting_of_pretraining_is_one_line(tmp_path, capsys):

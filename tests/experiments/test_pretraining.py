@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from config import TOY_PRETRAINING, GPT2Config
-from experiments.pretraining import pretrain, token_bytes
+from experiments.pretraining import pretrain, split_texts, token_bytes
 from experiments.runs import new_scheduler
 from gpt2.loss import mean_loss
 from gpt2.text import TextDataset, text_loader
@@ -90,6 +90,22 @@ def test_bits_per_byte_follow_from_the_bytes_of_the_text(go):
     size = sum(len(tokenizer.decode(ids[1:-1]).encode()) for ids in documents)  # no end-of-text
     expected = last["held_out_loss"] * predicted / size / math.log(2)
     assert last["bits_per_byte"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_of_several_texts_each_is_held_out_in_part_and_measured(tokenizer, tmp_path):
+    files = {"dogs": [line * 2 for line in LINES], "birds": [f"A bird {n}." for n in range(30)]}
+    texts = {}
+    for name, lines in files.items():
+        (tmp_path / name).write_text("\n".join(lines))
+        texts[name] = TextDataset(tmp_path / name, tokenizer, 16)
+    train_texts, held_out, by_text = split_texts(texts, seed=0)
+    assert len(train_texts) == 38 and len(held_out) == 4
+    run = pretrain(QUICK, train_texts, held_out, also=by_text, runs=tmp_path, progress=False)
+    table = run.by_text().set_index("text")
+    assert [*table.index] == ["all", "dogs", "birds"]
+    tokens = {name: sum(int(mask.sum()) - 1 for _, mask in by_text[name]) for name in files}
+    mean = sum(table["held_out_loss"][name] * tokens[name] for name in files) / sum(tokens.values())
+    assert table["held_out_loss"]["all"] == pytest.approx(mean, rel=1e-6)
 
 
 def test_tokens_have_the_bytes_of_their_text(tokenizer):

@@ -5,13 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
-from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from transformers import (
     BertTokenizer,
     GPT2Tokenizer,
@@ -21,6 +18,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
+from benchmarks.fertility import openais_encoding
 from gpt2 import tokenizer as tokenizer_module
 from gpt2.tokenizer import check_tokenizer, load_tokenizer, pad_id, prefix_ids
 from tests import ROOT
@@ -52,16 +50,10 @@ def test_any_text_comes_back_unchanged(tokenizer, text):
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
-PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # OpenAI's
-
-
 @pytest.fixture(scope="module")
 def theirs():
     """OpenAI's own later implementation, with the same files."""
-    paths = [str(Path(tokenizer_module.__file__).with_name("vocabulary") / name)
-             for name in ("vocab.bpe", "encoder.json")]  # fmt: skip
-    ranks = data_gym_to_mergeable_bpe_ranks(*paths)
-    return tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+    return openais_encoding()
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=40))
