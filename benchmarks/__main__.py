@@ -24,7 +24,8 @@ from console import errors_in_one_line
 NAMES = {  # in the order of the table
     "cpu": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "fertility",
             "loading", "packing", "quantization"],
-    "cuda": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "cuda"],
+    "cuda": ["evaluation", "finetuning", "pretraining", "generation", "optimizer", "cuda",
+             "quantization"],
 }  # fmt: skip
 
 

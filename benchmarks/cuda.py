@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from benchmarks.contest import Contest
 from benchmarks.evaluation import TINY
 from benchmarks.options import Options
+from benchmarks.report import GPU_WORK
 from config import FINETUNE_ENGLISH, FINETUNE_FAST, GPT2Config
 from experiments.evaluation import Evaluation
 from experiments.plan import forward_flop
@@ -26,6 +27,7 @@ from gpt2.xnli import LANGUAGES, XNLIDataset
 from optim.adamw import AdamW
 
 PAIRS = 13_000
+FAST_EPOCH, HANDOUT_STEPS, TEST_SETS, LONG_TEXTS = GPU_WORK  # the contests' names
 
 
 def contests(options: Options) -> Iterator[Contest]:
@@ -54,7 +56,7 @@ def finetuning_epoch(options: Options, config: GPT2Config) -> Contest:
     model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
     settings = {"max_grad_norm": FINETUNE_FAST.max_grad_norm, "precision": "bf16"}
     return Contest(
-        "fine-tuning as FINETUNE_FAST",
+        FAST_EPOCH,
         "pairs",
         len(pairs),
         {"ours, bf16": lambda turn: train(model, loader, optimizer, **settings) and None},
@@ -67,7 +69,7 @@ def handout_steps(options: Options, config: GPT2Config) -> Contest:
     batches = options.batches(FINETUNE_ENGLISH.batch_size, 2 if options.quick else 100)
     model, optimizer = model_and_optimizer(options, config, FINETUNE_ENGLISH)
     return Contest(
-        "fine-tuning as the handout, batch of 4",
+        HANDOUT_STEPS,
         "steps",
         len(batches),
         {"ours, float32": lambda turn: train(model, batches, optimizer) and None},
@@ -99,7 +101,7 @@ def test_sets(options: Options, config: GPT2Config) -> Contest:
 
     name = "ours, bf16" if dtype == torch.bfloat16 else "ours, float32"
     return Contest(
-        "15 test sets",
+        TEST_SETS,
         "pairs",
         count,
         {name: way},
@@ -117,7 +119,7 @@ def long_texts(options: Options, config: GPT2Config) -> Contest:
         batches.append({key: x.to(options.device) for key, x in batch.items()})
     model, optimizer = model_and_optimizer(options, config, FINETUNE_FAST)
     return Contest(
-        "pretraining 124M, 1,024 tokens",
+        LONG_TEXTS,
         "tokens",
         size * length * count,
         {"ours, bf16": lambda turn: train(model, batches, optimizer, precision="bf16") and None},

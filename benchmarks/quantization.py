@@ -1,14 +1,15 @@
 """Smaller models of 124M's shapes on English test pairs: int8, fewer heads, fewer layers.
 
 All have the same random weights, and are evaluated by `gpt2.evaluate.answer`. Peers: float32 and
-bfloat16, torchao's int8 (activations by token, as ours) and torch's own `quantize_dynamic` (by
-batch). One pair at a time shows where int8 gains nothing.
+bfloat16, torchao's int8 (activations by token, as ours) where it is installed, and on a CPU torch's
+own `quantize_dynamic` (by batch). One pair at a time shows where int8 gains nothing.
 """
 
 import copy
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ def half_the_layers(model: GPT2Model) -> GPT2Model:
 def contests(options: Options) -> Iterator[Contest]:
     set_seed(0)
     shape = TINY | {"num_hidden_layers": 2} if options.quick else {}
-    model = GPT2Model(GPT2Config(**shape)).eval()
+    model = GPT2Model(GPT2Config(**shape)).eval().to(options.device)
     rows = options.dataset("test", subset=16.0 if options.quick else 300.0)
     prompts = [rows[i]["input_ids"] for i in range(len(rows))]
     plain = {"ours, float32": model}
@@ -66,8 +67,8 @@ def contests(options: Options) -> Iterator[Contest]:
     int8 = {"ours, int8": ours(copy.deepcopy(model_of))}
     if not options.quick:  # torch.compile takes a quarter of a minute
         int8["ours, int8 fused"] = ours(copy.deepcopy(model_of), fused=True)
-    peers = {"torchao, int8": torchao(copy.deepcopy(model_of))}
-    if hasattr(torch.ao.quantization, "quantize_dynamic"):
+    peers = {"torchao, int8": torchao(copy.deepcopy(model_of))} if find_spec("torchao") else {}
+    if options.device == "cpu" and hasattr(torch.ao.quantization, "quantize_dynamic"):
         peers["quantize_dynamic, int8"] = quantize_dynamic(model)
     compare = [(name, peer) for name in int8 for peer in plain | peers]
     every = plain | int8 | peers

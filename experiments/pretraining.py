@@ -191,11 +191,12 @@ class HeldOut:
 
 def token_bytes(tokenizer) -> torch.Tensor:
     """Return the UTF-8 bytes of every token of a byte-level vocabulary, 0 of special ones."""
-    sizes = torch.zeros(len(tokenizer), dtype=torch.long)
-    special = {*tokenizer.all_special_ids}
+    sizes = [0] * len(tokenizer)
     for token, number in tokenizer.get_vocab().items():
-        sizes[number] = 0 if number in special else len(token)  # a character is a byte there
-    return sizes
+        sizes[number] = len(token)  # a character is a byte there
+    for number in tokenizer.all_special_ids:
+        sizes[number] = 0
+    return torch.tensor(sizes)
 
 
 def _fingerprint(texts: Dataset) -> str:

@@ -4,7 +4,6 @@ import errno
 import random
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object, send_to_device
 
-from utils import atomic_write, computed_by, over_processes, set_seed
+from utils import atomic_write, check_archive, computed_by, over_processes, set_seed
 
 SAVED = 2  # checkpoints: the last, and the one before in case the last cannot be read
 
@@ -77,10 +76,7 @@ class Checkpoints:
         """
         for path in self._files():
             try:
-                # torch does not look at the archive's checksums.
-                with zipfile.ZipFile(path) as archive:
-                    if (bad := archive.testzip()) is not None:
-                        raise zipfile.BadZipFile(f"wrong checksum of {bad}")
+                check_archive(path)
                 return torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # damage makes zipfile and torch raise almost anything
                 reading = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)

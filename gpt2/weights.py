@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from config import GPT2Config
 from console import memory_errors
 from gpt2.tokenizer import check_tokenizer, save_tokenizer
-from utils import atomic_write, checkpoint_file, load_tensors, save_tensors
+from utils import atomic_write, check_archive, checkpoint_file, load_tensors, save_tensors
 
 # Hugging Face stores every matrix transposed, since its Conv1D computes x·W and not x·Wᵀ, and the
 # matrices of query, key and value side by side in one. Elsewhere there is one part.
@@ -160,7 +160,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with memory_errors(f"{path} does not fit; close other programs, or take a smaller model"):
             if kind == "safetensors":
                 return load_tensors(path)
-            _check_archive(path)
+            if zipfile.is_zipfile(path):  # which torch did not write before 1.6
+                check_archive(path)
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except (PermissionError, MemoryError):
         raise
@@ -174,14 +175,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ):
         raise ValueError(f"{path}: holds no dictionary of tensors; save model.state_dict()")
     return weights
-
-
-def _check_archive(path: Path) -> None:
-    """Raise ValueError for a zip archive that unpacks to more than torch ever writes."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise ValueError("it unpacks to more than its own size, which torch never writes")
 
 
 def load(cls, name_or_path, *, d=None, l=None, num_heads=None, **settings):  # noqa: E741

@@ -69,6 +69,8 @@ def damage(path, how):
     elif how == "one bit":  # inside the tensor's bytes
         at = raw.index(torch.full((2,), 2.0).numpy().tobytes()) + 1001
         raw[at] ^= 1
+    elif how == "marked as a folder":  # the tensor, in the attributes of the directory's entry
+        raw[raw.rindex(b"PK\x01\x02", 0, raw.rindex(b"/data/0")) + 38] ^= 0x10
     else:
         raw = b"\x00" * len(raw)
     path.write_bytes(raw)
@@ -89,7 +91,7 @@ def test_errors_other_than_damage_cost_no_checkpoint(tmp_path, monkeypatch, erro
     assert step_of(checkpoints) == 1
 
 
-@pytest.mark.parametrize("how", ["truncated", "empty", "one bit", "zeros"])
+@pytest.mark.parametrize("how", ["truncated", "empty", "one bit", "marked as a folder", "zeros"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, how):
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):

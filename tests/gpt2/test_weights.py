@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,27 @@ def test_a_bin_file_cut_anywhere_is_a_clear_error(zipped, reference, tmp_path):
         path.write_bytes(whole[:keep])
         with pytest.raises(ValueError, match=r"pytorch_model\.bin: not "):
             weights.read_weights(path)
+
+
+def test_a_flipped_bit_of_a_tensor_or_its_entry_is_a_clear_error(reference, tmp_path):
+    """torch itself reads all of these without an error, and other numbers."""
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(reference.state_dict(), path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entries = [e for e in archive.infolist() if "/data/" in e.filename]
+    for entry in entries:
+        name, start = entry.filename.encode(), entry.header_offset
+        in_directory = whole.rindex(b"PK\x01\x02", 0, whole.rindex(name))
+        padding = int.from_bytes(whole[start + 28 : start + 30], "little")
+        in_tensor = start + 30 + len(name) + padding
+        for at, bit in ((in_directory + 38, 0x10), (in_tensor, 1)):
+            damaged = bytearray(whole)
+            damaged[at] ^= bit
+            path.write_bytes(damaged)
+            torch.load(path, weights_only=True)
+            with pytest.raises(ValueError, match=r"pytorch_model\.bin: not a whole torch file"):
+                weights.read_weights(path)
 
 
 # ---- The name table ----------------------------------------------------------------------------
