@@ -52,10 +52,9 @@ def pretrain(
     can't share a step out.
     """
     settings = chosen_precision(settings)
-    measured = {"held_out": held_out, **also}
-    inputs = {
-        part: _fingerprint(texts) for part, texts in {"train": train_texts, **measured}.items()
-    }
+    measured = {"": held_out} | {f" {name}": texts for name, texts in also.items()}
+    inputs = {"train": _fingerprint(train_texts)}
+    inputs |= {f"held_out{end}": _fingerprint(texts) for end, texts in measured.items()}
     config = GPT2Config(**settings.model)
     chosen = {**asdict(settings), "model": config.to_dict()}
     run = PretrainedRun(runs, name, chosen, inputs, code_identity())
@@ -73,14 +72,14 @@ def pretrain(
         accumulate = share_of_step(settings, processes)
         loader, optimizer = _shuffled(train_texts, settings), new_optimizer(model, settings)
         steps = settings.epochs * math.ceil(len(loader) / processes / accumulate)
-        tests = {part: HeldOut(texts, settings.batch_size) for part, texts in measured.items()}
+        tests = {end: HeldOut(texts, settings.batch_size) for end, texts in measured.items()}
 
         def measure(progress: Progress) -> None:
             trained = whole() if progress.ends_epoch else None
             if trained is not None and is_main:
                 line = {"step": progress.step, "epoch": progress.epoch}
-                for part, test in tests.items():
-                    line |= test.measure(trained, "" if part == "held_out" else f" {part}")
+                for end, test in tests.items():
+                    line |= test.measure(trained, end)
                 if not line["held_out_loss"] < 2 * (uniform := math.log(config.vocab_size)):
                     raise FloatingPointError(
                         f"the held-out loss is {line['held_out_loss']:.1f} nats after epoch "
@@ -127,7 +126,7 @@ def read_texts(paths: Sequence[Path], settings: PretrainingSettings, tokenizer) 
     texts = {}
     for path in paths:
         name = path.resolve().name if path.is_dir() else path.stem
-        if name in texts or name == "held_out":
+        if name in texts:
             raise ValueError(f'{path}: another text is called "{name}" in the table; rename one')
         if path.is_dir():
             texts[name] = PackedDataset(path, settings.max_len)
@@ -141,18 +140,21 @@ def split_texts(texts: Mapping[str, Dataset], seed: int) -> tuple[Dataset, Datas
     """Return what to train on, what is held out of all texts, and that by text if several.
 
     Of a TextDataset a tenth is held out, drawn by `seed`; of a packed folder the last tenth, at
-    most 1,024 rows. Raises ValueError for no text and for texts of both kinds.
+    most 1,024 rows. Raises ValueError for no text, one too short, and texts of both kinds.
     """
     if not texts:
         raise ValueError("no text to train on; --text takes a file or a packed folder, or several")
     if len({isinstance(text, PackedDataset) for text in texts.values()}) > 1:
         raise ValueError("train on text files or on packed folders, not on both; pack the files")
-    parts = {
-        name: text.split(min(-(-len(text) // 10), 1024))
-        if isinstance(text, PackedDataset)
-        else text.split(0.1, seed=seed)
-        for name, text in texts.items()
-    }
+    parts = {}
+    for name, text in texts.items():
+        try:
+            if isinstance(text, PackedDataset):
+                parts[name] = text.split(min(-(-len(text) // 10), 1024))
+            else:
+                parts[name] = text.split(0.1, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}; give a longer text") from error
     if len(parts) == 1:
         return *parts.popitem()[1], {}
     train_texts, held_out = (JoinedTexts(some) for some in zip(*parts.values(), strict=True))

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from config import TOY_PRETRAINING, GPT2Config
-from experiments.pretraining import pretrain, split_texts, token_bytes
+from experiments.pretraining import pretrain, read_texts, split_texts, token_bytes
 from experiments.runs import new_scheduler
 from gpt2.loss import mean_loss
 from gpt2.text import TextDataset, text_loader
@@ -106,6 +106,27 @@ def test_of_several_texts_each_is_held_out_in_part_and_measured(tokenizer, tmp_p
     tokens = {name: sum(int(mask.sum()) - 1 for _, mask in by_text[name]) for name in files}
     mean = sum(table["held_out_loss"][name] * tokens[name] for name in files) / sum(tokens.values())
     assert table["held_out_loss"]["all"] == pytest.approx(mean, rel=1e-6)
+
+
+def test_a_text_of_any_name_changes_neither_the_run_nor_its_table(go, tmp_path):
+    """Their names may be those of the run's own inputs."""
+    _, (texts, held_out) = go()
+    for name in ("train", "held_out", "all"):
+        settings = {"also": {name: texts}, "runs": tmp_path, "progress": False}
+        run = pretrain(QUICK, texts, held_out, **settings)
+        assert run.by_text()["text"].tolist() == ["all", name]
+        loss = mean_loss(run.model(), text_loader(held_out, 32))
+        assert run.by_text()["held_out_loss"][0] == pytest.approx(loss, rel=1e-6)
+        assert pretrain(QUICK, held_out, held_out, **settings).path != run.path
+
+
+def test_a_text_too_short_to_hold_a_part_out_is_named(tokenizer, tmp_path):
+    (tmp_path / "short.txt").write_text("One.\n")
+    texts = read_texts([tmp_path / "short.txt"], QUICK, tokenizer)
+    with pytest.raises(ValueError, match=r"short: held_out=0\.1 of 1 documents .* longer text"):
+        split_texts(texts, seed=0)
+    with pytest.raises(ValueError, match="no text to train on"):
+        split_texts({}, seed=0)
 
 
 def test_tokens_have_the_bytes_of_their_text(tokenizer):
