@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from config import GPT2Config
+from gpt2 import tokenizer as tokenizer_module
 from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from tests import ROOT
@@ -53,6 +54,23 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="make test runs it"))
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow; make slow runs it"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_waiting():
+    """GPT-2's tokenizer is made once, not 1,000 times, and no test waits for the disk."""
+    make = tokenizer_module._packaged_tokenizer
+    one = make()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "_packaged_tokenizer", lambda: one)
+        patch.setattr(os, "fsync", lambda file: None)
+        yield make
+
+
+@pytest.fixture
+def made_anew(without_waiting, monkeypatch):
+    """For tests that change a tokenizer, or the files that it is made from."""
+    monkeypatch.setattr(tokenizer_module, "_packaged_tokenizer", without_waiting)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import fcntl
 import os
 import re
 import struct
-import subprocess
 import sys
 import termios
 
@@ -15,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests import ROOT
+from console import progress_bar
+from tests.killing import together
 from utils import (
     atomic_write,
     fingerprint,
@@ -115,24 +115,26 @@ def test_a_file_is_flushed_by_a_handle_open_for_writing(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"whole"
 
 
-def bar_in(stderr, **settings):
-    program = "from console import progress_bar as b; [x for x in b(range(300), desc='a' * 30)]"
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=stderr, **settings)
+def count_with_a_bar(name=None):
+    if name is not None:
+        os.dup2(os.open(name, os.O_RDWR), sys.stderr.fileno())
+    for _ in progress_bar(range(300), desc="a" * 30):
+        pass
 
 
 @pytest.mark.parametrize("columns", [50, 120])
-def test_a_bar_fits_the_terminal(columns):
+def test_a_bar_fits_the_terminal(columns, tmp_path):
     pty = pytest.importorskip("pty")
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    bar_in(end)
+    together(1, count_with_a_bar, os.ttyname(end), output=tmp_path / "printed")
     os.close(end)
     shown = os.read(terminal, 100_000).decode()
     widths = [len(state) for state in re.split(r"[\r\n]+", shown)]
     assert columns - 15 < max(widths) <= columns
 
 
-def test_a_bar_in_a_log_file_is_plain_lines():
-    done = bar_in(subprocess.PIPE, text=True)
+def test_a_bar_in_a_log_file_is_plain_lines(tmp_path):
+    done = together(1, count_with_a_bar, output=tmp_path / "printed")
     first, last = done.stderr.splitlines()
     assert "0/300" in first and "300/300" in last and "\r" not in done.stderr

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
-from sklearn.metrics import f1_score
 
 from extensions.tasks import FileTask, as_data, check_split, read_file
 
@@ -75,4 +74,8 @@ class SentimentTask(FileTask):
         gold, predicted = (
             predictions[column].str.strip().str.lower() for column in ("label", "prediction")
         )
-        return float(f1_score(gold, predicted, labels=texts, average="macro", zero_division=0))
+        scores = []
+        for text in texts:
+            right = ((gold == text) & (predicted == text)).sum()
+            scores.append(2 * right / max(1, (gold == text).sum() + (predicted == text).sum()))
+        return float(sum(scores) / len(scores))

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +10,14 @@ from random import Random
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from experiments.callbacks import Metrics
 from experiments.finetuning import finetune
-from tests import ROOT, SAMPLE
+from experiments.processes import launched
+from tests import SAMPLE
 from tests.experiments.test_finetuning import QUICK, save_tiny_model
-from tests.killing import kill_until_finished, processes
+from tests.killing import kill_until_finished, processes, together
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def train_here(weights, runs, epochs=2):
     """What the killed process runs; with a checkpoint every step there is much to hit."""
     torch.set_num_threads(1)
     finetune(
-        replace(QUICK, subset=60.0, epochs=epochs),
+        replace(QUICK, subset=24.0, epochs=epochs),
         weights=weights,
         data=SAMPLE,
         runs=runs,
@@ -64,7 +64,7 @@ def test_a_run_killed_anywhere_ends_at_the_same_bits(tiny, tmp_path, kills):
         steps, whole_steps = (Metrics(path / "metrics.jsonl").read() for path in (folder, expected))
         losses = [line["loss"] for line in whole_steps if "loss" in line]
         assert [line["loss"] for line in steps if "loss" in line] == losses
-        assert [line["step"] for line in steps if "loss" in line] == list(range(1, 31))
+        assert [line["step"] for line in steps if "loss" in line] == list(range(1, 13))
         assert len([line for line in steps if "dev_loss" in line]) == 2
         assert not list(folder.rglob(".*.pt.*"))  # no half-written file
 
@@ -104,7 +104,7 @@ def leaves(folder):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("share", [0.02, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("share", [0.04, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_a_run_killed_at_a_file_operation_ends_at_the_same_bits(tiny, tmp_path, share):
     """At a share of all operations, before and after each."""
     assert kill_until_finished(train_here, (tiny, tmp_path / "whole"), lambda: None) == 0
@@ -144,44 +144,39 @@ def test_two_processes_on_one_run_do_not_mix(tiny, tmp_path):
         first.join()
 
 
+def train_in_two(weights, runs, stop):
+    """What each of two processes runs; it ends without a word after a step of that number."""
+    torch.set_num_threads(1)
+    write = Metrics.__call__
+
+    def stopping(metrics, progress):
+        write(metrics, progress)
+        if progress.step == stop:
+            os._exit(9)
+
+    Metrics.__call__ = stopping
+    with launched():
+        assert Accelerator().num_processes == 2
+        settings = {"checkpoints": {"every_seconds": 0}, "progress": False}
+        finetune(replace(QUICK, subset=18.0), weights=weights, data=SAMPLE, runs=runs, **settings)
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.all
 def test_two_processes_train_together_and_resume(tiny, tmp_path):
     """Launched as on two GPUs; a stopped launch ends at the same bits."""
-    script = tmp_path / "two.py"
-    script.write_text(
-        "import os, sys, torch; torch.set_num_threads(1)\n"
-        "from tests.experiments import test_finetuning as t\n"
-        "from accelerate import Accelerator; from experiments.callbacks import Metrics\n"
-        "assert Accelerator().num_processes == 2\n"
-        "stop = int(sys.argv[2])\n"
-        "write = Metrics.__call__\n"
-        "def stopping(self, progress):\n"
-        "    write(self, progress)\n"
-        "    if progress.step == stop: os._exit(9)\n"
-        "Metrics.__call__ = stopping\n"
-        "t.finetune(t.replace(t.QUICK, subset=30.0), weights=sys.argv[1], data=t.SAMPLE,\n"
-        "    runs=sys.argv[3], checkpoints={'every_seconds': 0}, progress=False)\n"
-        "torch.distributed.barrier(); torch.distributed.destroy_process_group()\n"
-    )
 
     def launch(runs, stop=0):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node=2", str(script), str(tiny), str(stop), str(runs)]
-        threads = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
-        )
+        return together(2, train_in_two, tiny, tmp_path / runs, stop, output=tmp_path / "printed")
 
-    whole = launch(tmp_path / "whole")
+    whole = launch("whole")
     assert whole.returncode == 0, whole.stderr[-3000:]
-    assert launch(tmp_path / "stopped", stop=6).returncode != 0
-    again = launch(tmp_path / "stopped")
+    assert launch("stopped", stop=6).returncode == 9
+    again = launch("stopped")
     assert again.returncode == 0, again.stderr[-3000:]
     (a,), (b,) = ((tmp_path / name).glob("finetune-*") for name in ("whole", "stopped"))
     one, two = ((path / "best_model/model.safetensors").read_bytes() for path in (a, b))
     assert one == two
     lines = [json.loads(line) for line in (b / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 17))
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 11))

@@ -25,6 +25,7 @@ from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
 from gpt2.xnli import XNLI
 from tests import ROOT, SAMPLE
+from tests.killing import together
 from utils import load_tensors
 
 
@@ -37,7 +38,12 @@ def tiny_weights(tmp_path_factory):
     return folder
 
 
-def launch(processes: int, *arguments) -> subprocess.CompletedProcess:
+def launch(processes: int, *arguments, output) -> subprocess.CompletedProcess:
+    """Run a command of the project in several processes."""
+    return together(processes, main, [*map(str, arguments)], output=output)
+
+
+def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
     """Run the command of README's section on several processes, without a GPU."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "gpt2", *map(str, arguments)]
@@ -88,7 +94,7 @@ def test_any_number_of_processes_has_the_same_curve(packed, tmp_path, processes)
         main([*map(str, command), str(resumed)])
     assert curve(resumed)["epoch"].max() == 1
     for runs in (together, resumed):
-        done = launch(processes, *command, runs)
+        done = launch(processes, *command, runs, output=tmp_path / runs.name)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("bits_per_byte") == 1
     expected = curve(alone)
@@ -153,7 +159,7 @@ def test_fine_tuning_has_the_same_curve_too(still_weights, tokenizer, tmp_path, 
     with stopped_at_epoch(1), pytest.raises(SystemExit):
         main([*map(str, command), str(resumed)])
     for runs in (together, resumed):
-        done = launch(processes, *command, runs)
+        done = launch(processes, *command, runs, output=tmp_path / runs.name)
         assert done.returncode == 0, done.stderr[-3000:]
     assert_same_training(finetuned(alone), finetuned(together))
     assert_same_training(finetuned(alone), finetuned(resumed))
@@ -192,7 +198,7 @@ def test_a_sharded_fine_tuning_is_that_of_one_process(still_weights, tmp_path):
     main([*map(str, command), str(alone)])
     with stopped_at_epoch(1), pytest.raises(SystemExit):
         main([*map(str, command), str(sharded)])
-    done = launch(2, *command, sharded, "--sharded")
+    done = torchrun(2, *command, sharded, "--sharded")
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same_training(finetuned(alone), finetuned(sharded))
 
@@ -203,7 +209,7 @@ def test_a_sharded_pretraining_is_that_of_one_process(packed, tmp_path):
     command = ("pretrain", "--text", packed, *STILL, *SHAPE, *STEP, *clipped, "--runs")
     alone, sharded = tmp_path / "alone", tmp_path / "sharded"
     main([*map(str, command), str(alone)])
-    done = launch(2, *command, sharded, "--sharded")
+    done = launch(2, *command, sharded, "--sharded", output=tmp_path / "printed")
     assert done.returncode == 0, done.stderr[-3000:]
     own, whole = re.search(r"holds ([\d,]+) of ([\d,]+) weights", done.stdout).groups()
     assert 0.49 < int(own.replace(",", "")) / int(whole.replace(",", "")) < 0.51

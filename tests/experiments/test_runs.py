@@ -1,15 +1,13 @@
 """A run's folder: finished work is not repeated, changed code is a new run, files are whole."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.runs import Run
-from tests import ROOT
+from tests.killing import together
 from utils import atomic_write
 
 json_values = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(), st.booleans())
@@ -80,16 +78,16 @@ def test_work_that_fails_leaves_the_run_unfinished(tmp_path):
     assert Run(tmp_path, "x", {}, {}, {}).result["fine"]
 
 
+def go_in(runs):
+    with Run(runs, "x", {}, {}, {}).exclusive():
+        print("in")
+
+
 def test_a_second_process_has_to_wait_for_the_first(tmp_path):
-    other = (
-        "import sys; from experiments.runs import Run\n"
-        "with Run(sys.argv[1], 'x', {}, {}, {}).exclusive(): print('in')\n"
-    )
-    command = [sys.executable, "-c", other, str(tmp_path)]
     with Run(tmp_path, "x", {}, {}, {}).exclusive():
-        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        refused = together(1, go_in, tmp_path, output=tmp_path / "refused")
     assert refused.returncode == 1 and "another process works in this folder" in refused.stderr
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "in\n"
+    assert together(1, go_in, tmp_path, output=tmp_path / "printed").stdout == "in\n"
 
 
 def test_only_files_of_a_killed_writer_are_deleted(tmp_path):

@@ -1,9 +1,7 @@
 """Checkpoints: the newest complete state is loaded, whatever is damaged or full."""
 
-import os
 import random
-import subprocess
-import sys
+import resource
 import warnings
 import zipfile
 from types import SimpleNamespace
@@ -21,7 +19,7 @@ from gpt2.checkpoints import (
     get_random_state,
     set_random_state,
 )
-from tests import ROOT
+from tests.killing import together
 from utils import set_seed
 
 
@@ -144,36 +142,33 @@ def test_one_is_due_by_time_and_after_every_epoch(tmp_path):
     assert [s for s in range(1, 11) if rarely.due(progress(s))] == [10]
 
 
+def save_on_a_full_disk(folder):
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(progress(1), state(1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    large = {"model": torch.zeros(100_000)}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        checkpoints.save(progress(2), large)
+    print(caught[0].message)
+    try:
+        checkpoints.save(progress(10), large)
+    except OSError as error:
+        print(error)
+
+
 def test_a_full_disk_stops_only_the_last_save(tmp_path):
     """Files of this process can't grow beyond 20 kB, as on a disk with no more room."""
-    script = (
-        "import resource, sys, warnings; from tests.gpt2 import test_checkpoints as t\n"
-        "checkpoints = t.Checkpoints(sys.argv[1])\n"
-        "checkpoints.save(t.progress(1), t.state(1))\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "large = {'model': t.torch.zeros(100_000)}\n"
-        "with warnings.catch_warnings(record=True) as caught:\n"
-        "    warnings.simplefilter('always')\n"
-        "    checkpoints.save(t.progress(2), large)\n"
-        "print(caught[0].message)\n"
-        "try: checkpoints.save(t.progress(10), large)\n"
-        "except OSError as error: print(error)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    folder = tmp_path / "checkpoints"
+    run = together(1, save_on_a_full_disk, folder, output=tmp_path / "printed")
     lines = run.stdout.splitlines()
     assert len(lines) == 2, run.stderr
     assert "no checkpoint at step 2, training continues" in lines[0]
     assert "make room if the disk is full" in lines[1]
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-00000001.pt"}
+    assert {path.name for path in folder.iterdir()} == {"checkpoint-00000001.pt"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert step_of(Checkpoints(tmp_path)) == 1
+        assert step_of(Checkpoints(folder)) == 1
 
 
 def test_more_processes_than_were_saved_draw_dropout_of_their_own():

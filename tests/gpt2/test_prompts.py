@@ -1,5 +1,6 @@
 """encode_prompts: every tokenizer's own ids of the whole prompt; the label's place never lost."""
 
+from copy import deepcopy
 from functools import cache
 
 import numpy as np
@@ -33,7 +34,7 @@ pairs_of = st.lists(st.tuples(sentences, sentences), min_size=1, max_size=4)
 def tokenizer_of(kind):
     """Return one of many sorts of tokenizers, trained on the sample where it needs training."""
     if kind in ("GPT-2", "adds BOS", "a word with a space"):
-        tokenizer = load_tokenizer("gpt2")
+        tokenizer = deepcopy(load_tokenizer("gpt2"))
         if kind == "adds BOS":
             tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
                 single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 50256)]
@@ -201,7 +202,7 @@ def without_digits():
 
 
 def merged_with_the_colon():
-    tokenizer = load_tokenizer("gpt2")
+    tokenizer = deepcopy(load_tokenizer("gpt2"))
     tokenizer.add_tokens([":1"])
     return tokenizer
 

@@ -13,7 +13,7 @@ from gpt2.evaluate import predict
 from gpt2.loss import IGNORED
 from gpt2.model import GPT2Model
 from gpt2.xnli import NLITask, XNLIDataset
-from tests import SAMPLE
+from tests import SAMPLE, few_pairs
 
 WORDS = {"entailment": " Yes", "contradictory": " No", "neutral": " Maybe"}
 LONG_WORDS = {"entailment": " Yes indeed", "contradictory": " No", "neutral": " That may well be"}
@@ -80,14 +80,15 @@ def test_other_label_words_are_learned_and_evaluated(labels, tmp_path):
     shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     GPT2Model(GPT2Config(**shape, max_position_embeddings=128)).save_pretrained(tmp_path / "base")
     task = replace(NAMED, labels=labels)
-    settings = replace(FINETUNE_TOY, subset=24.0, epochs=25, learning_rate=2e-3)
-    where = {"weights": tmp_path / "base", "data": SAMPLE, "runs": tmp_path, "progress": False}
+    settings = replace(FINETUNE_TOY, subset=12.0, epochs=25, learning_rate=4e-3)
+    data = few_pairs(tmp_path / "data", 12)
+    where = {"weights": tmp_path / "base", "data": data, "runs": tmp_path, "progress": False}
     run = finetune(settings, task=task, **where)
-    rows = task.dataset(SAMPLE, "train", "en", tokenizer=run.tokenizer, subset=24, verbose=False)
+    rows = task.dataset(data, "train", "en", tokenizer=run.tokenizer, subset=12, verbose=False)
     evaluation = run.evaluate(run.model(), rows, progress=False)
     assert evaluation.accuracy > 0.9 and evaluation.share_without_label == 0
-    assert evaluation.confusion().to_numpy().trace() == round(24 * evaluation.accuracy)
-    assert evaluation.per_class()["support"].sum() == 24
+    assert evaluation.confusion().to_numpy().trace() == round(12 * evaluation.accuracy)
+    assert evaluation.per_class()["support"].sum() == 12
     assert run.evaluation("test", progress=False).task == task
 
 

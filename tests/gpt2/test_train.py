@@ -1,8 +1,5 @@
 """The training loop: accumulation, reproducibility, callbacks, and stopping in time."""
 
-import os
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
@@ -15,8 +12,8 @@ from gpt2.loss import next_token_loss
 from gpt2.samplers import ShuffledRows
 from gpt2.train import train
 from optim.adamw import AdamW
-from tests import ROOT
 from tests.hugging_face import batch_of, small_model
+from tests.killing import together
 
 
 def make_model(dropout=0.0, dtype=torch.float64):
@@ -205,18 +202,21 @@ def test_zero_epochs_or_batches_are_a_clear_error(bad):
         run(make_model(), uneven_batches(), **bad)
 
 
+def train_in_bf16():
+    model = make_model(dtype=torch.float32)
+    forward, accelerator = model.forward, Accelerator(cpu=True, mixed_precision="bf16")
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    history = train(model, uneven_batches(), optimizer, epochs=3, accelerator=accelerator)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert model.forward == forward
+    print(history[-1].loss)
+
+
 def test_bf16_ends_close_to_float32_and_leaves_the_model_as_it_was(tmp_path):
     """In a process of its own: accelerate keeps one precision per process."""
-    script = (
-        "import torch; from accelerate import Accelerator; import tests.gpt2.test_train as t;"
-        "model = t.make_model(dtype=torch.float32); forward = model.forward;"
-        "history = t.train(model, t.uneven_batches(), t.AdamW(model.parameters(), lr=1e-2),"
-        " epochs=3, accelerator=Accelerator(cpu=True, mixed_precision='bf16'));"
-        "assert {p.dtype for p in model.parameters()} == {torch.float32};"
-        "assert model.forward == forward;"
-        "print(history[-1].loss)"
-    )
-    half = float(in_process([sys.executable, "-c", script]).splitlines()[-1])
+    done = together(1, train_in_bf16, output=tmp_path / "printed")
+    assert done.returncode == 0, done.stderr
+    half = float(done.stdout)
     model = make_model(dtype=torch.float32)
     history = train(
         model,
@@ -294,7 +294,7 @@ LOADERS = [lambda: uneven_batches(5), ordered_by_epoch, ordered_by_the_global_ge
 def test_stopped_after_any_step_it_ends_at_the_same_bits(tmp_path, make_loader, every_steps):
     expected = Resumable(tmp_path / "whole", make_loader)()
     assert len(expected[1]) == 9
-    for step in range(1, 9):
+    for step in range(every_steps, 9, every_steps + 1):
         stopped = Resumable(tmp_path / str(step), make_loader)
         with pytest.raises(Killed):
             stopped(stop_after(step), every_steps=every_steps)
@@ -368,17 +368,3 @@ def test_tokens_are_counted_without_pads():
 def rows_of(batches):
     whole = joined(batches)
     return [{name: rows[i] for name, rows in whole.items()} for i in range(len(whole["input_ids"]))]
-
-
-def in_process(command):
-    path = str(ROOT)
-    result = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
