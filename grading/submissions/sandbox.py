@@ -164,12 +164,13 @@ def run(
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder that a program has had, as far as that can be done, whatever is in it.
+    """Delete a folder that a program has had, or a file, as far as that can be done.
 
     shutil.rmtree fails where folders lie a thousand deep, and at one without permissions.
     """
-    if folder.is_symlink():  # which chmod would follow
-        folder.unlink()
+    if folder.is_symlink() or not os.path.isdir(folder):  # chmod would follow a link
+        with suppress(OSError):
+            folder.unlink()
         return
     for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
         subprocess.run([*command, "--", folder], stderr=subprocess.DEVNULL, check=False)

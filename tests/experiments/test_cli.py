@@ -27,6 +27,9 @@ COMMANDS = [
 ]
 
 
+SMALL = ["--hidden-size", "16", "--num-hidden-layers", "1", "--num-attention-heads", "2"]
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     import torch
@@ -165,7 +168,7 @@ def test_the_environment_means_what_it_means_in_the_notebook(weights, tmp_path):
 def test_pretrain_reads_a_text(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"The {n} cats see the {n} dogs." for n in range(20)))
-    main(["pretrain", "--text", str(text), "--runs", str(tmp_path), "--epochs", "1"])
+    main(["pretrain", "--text", str(text), "--runs", str(tmp_path), "--epochs", "1", *SMALL])
     printed = capsys.readouterr().out
     assert "held_out_loss" in printed and "bits_per_byte" in printed
     assert list(tmp_path.glob("toy_pretraining-*/model/model.safetensors"))
@@ -196,7 +199,7 @@ def test_several_texts_are_joined_and_measured_each(tmp_path, capsys):
         lines = [line.format(n, n + 1) for n in range(20)]
         (tmp_path / f"{lang}.txt").write_text("\n".join(lines), encoding="utf-8")
     texts = ["--text", str(tmp_path / "en.txt"), str(tmp_path / "fr.txt")]
-    main(["pretrain", "--epochs", "1", "--runs", str(tmp_path), *texts, "toy"])
+    main(["pretrain", "--epochs", "1", *SMALL, "--runs", str(tmp_path), *texts, "toy"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[-4:-1]] == ["all", "en", "fr"]
     (tmp_path / "b").mkdir()

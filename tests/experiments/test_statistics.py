@@ -56,7 +56,7 @@ def test_a_paired_test_over_seeds_agrees_with_mcnemar_where_seeds_agree():
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_paired_test_rejects_true_hypotheses_as_rarely_as_it_says(seeds):
     generator, p = np.random.default_rng(1), []
-    for _ in range(200):
+    for _ in range(100):
         hard = generator.random(60)  # the same pairs are hard for both
         draws = generator.random((2, seeds, 60)) < hard
         sides = [[predicted("".join("01"[int(x)] for x in row)) for row in side] for side in draws]

@@ -22,7 +22,8 @@ from tests.extensions.families import causal_model, small_tokenizer
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory):
     shared = tmp_path_factory.getbasetemp().parent  # by all workers
-    with FileLock(shared / "demo.lock"):
+    with FileLock(shared / "demo.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("extensions.demo.command.ROWS", 48)
         return GPT2Model.from_pretrained(find_model(None, shared / "demo_runs")).cpu()
 
 
