@@ -17,7 +17,8 @@ from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from tests import ROOT
 
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # of two cores
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # of two cores
+torch.set_num_threads(THREADS)
 settings.register_profile("project", deadline=None, max_examples=40)
 settings.load_profile("project")
 
@@ -65,6 +66,13 @@ def without_waiting():
         patch.setattr(tokenizer_module, "_packaged_tokenizer", lambda: one)
         patch.setattr(os, "fsync", lambda file: None)
         yield make
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before():
+    """More threads than cores wait for each other: what follows would take many times as long."""
+    yield
+    assert torch.get_num_threads() == THREADS
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ LONG = {name: pytest.param(name, marks=pytest.mark.slow) for name in LONG}
 
 @pytest.mark.parametrize("name", [LONG.get(name, name) for name in NAMES["cpu"]])
 def test_every_benchmark_runs_through(name, capsys):
-    main([name, "--quick"])
+    main([name, "--quick", "--threads", str(torch.get_num_threads())])
     printed = capsys.readouterr().out
     assert "ours" in printed or "first" in printed
     assert "nan" not in printed

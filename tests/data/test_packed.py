@@ -211,8 +211,17 @@ def test_pretrain_takes_packed_folders(here, tmp_path, capsys):
     for name in "ab":
         source = open_source([str(write(tmp_path, f"{name}.txt", TEXTS * 4))])
         pack(source, tmp_path / name, length=8, shard_tokens=160)
-    shape = "--hidden-size 16 --num-hidden-layers 1 --num-attention-heads 2 --max-len 16".split()
-    command = ["pretrain", "--epochs", "1", *shape, "--runs", str(tmp_path / "runs")]
+    shape = ["--hidden-size", "16", "--num-hidden-layers", "1", "--num-attention-heads", "2"]
+    command = [
+        "pretrain",
+        "--epochs",
+        "1",
+        *shape,
+        "--max-len",
+        "16",
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
     main([*command, "--text", str(tmp_path / "a")])
     assert "held_out_loss" in capsys.readouterr().out
     assert list(tmp_path.glob("runs/toy_pretraining-*/model/model.safetensors"))
