@@ -1,6 +1,7 @@
 """What all tests share: no network, two threads, small models, and which tests are left out."""
 
 import os
+from functools import cache
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub call would only hang
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -61,9 +62,8 @@ def pytest_collection_modifyitems(config, items):
 def without_waiting():
     """GPT-2's tokenizer is made once, not 1,000 times, and no test waits for the disk."""
     make = tokenizer_module._packaged_tokenizer
-    one = make()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer_module, "_packaged_tokenizer", lambda: one)
+        patch.setattr(tokenizer_module, "_packaged_tokenizer", cache(make))
         patch.setattr(os, "fsync", lambda file: None)
         yield make
 

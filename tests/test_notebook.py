@@ -12,7 +12,10 @@ import nbclient
 import nbformat
 import pandas as pd
 import pytest
+import torch
 
+from config import GPT2Config
+from gpt2.model import GPT2Model
 from run_notebook import clean
 from tests import ROOT, few_pairs
 
@@ -119,7 +122,11 @@ def test_cells_run_on_a_little_data(path, last, tmp_path, request):
     notebook = nbformat.read(path, as_version=4)
     ids = [cell.id for cell in notebook.cells]
     end = len(ids) if last is None else ids.index(last) + 1
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    GPT2Model(GPT2Config(**shape, max_position_embeddings=256)).save_pretrained(tmp_path / "small")
     settings = {
+        "GPT2_WEIGHTS": "small",
         "PRETRAIN_TEXT": "text.txt",
         "XNLI_DIR": str(few_pairs(tmp_path / "xnli")),
         "TRAIN_ROWS": "12",

@@ -1,6 +1,7 @@
 """The study of tasks: every setting is tested on the same rows, by the task's own score."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from config import FINETUNE_MINIATURE, GPT2Config
+from experiments.statistics import bootstrap_interval
 from extensions.plots import plot_tasks
 from extensions.tasks.ner import NERTask
 from extensions.tasks.qa import QATask
@@ -39,7 +41,9 @@ def where(tmp_path_factory):
 
 @pytest.mark.all
 @pytest.mark.parametrize("task", [SentimentTask(), NERTask(max_answer=16), QATask(max_answer=16)])
-def test_all_settings_of_a_task_have_the_same_rows_and_its_score(task, where):
+def test_all_settings_of_a_task_have_the_same_rows_and_its_score(task, where, monkeypatch):
+    few = partial(bootstrap_interval, count=30)
+    monkeypatch.setattr("experiments.evaluation.bootstrap_interval", few)
     study = TaskStudy("t", task, RECIPE, **where, languages=["en", "es"], most=4)
     table = study.table()
     assert set(table["n"]) == {4} and not table.isna().any().any()
