@@ -20,7 +20,7 @@ run: $(READY)
 test: $(READY)
 	$(PYTEST)
 
-# What make test leaves out: grading, killed runs, benchmarks, downloads.
+# What make test leaves out: extensions, grading, killed runs, benchmarks, downloads.
 test-rest: $(READY)
 	$(PYTEST) --rest
 

@@ -34,7 +34,8 @@ TINY = {
 
 
 LONGEST = ("notebook", "grader", "release", "frontier", "languages", "finetuning", "miniature")
-LEFT_TO_ALL = ("grading", "benchmarks", "data")  # folders that make test leaves to make test-all
+LONGEST += ("demo_browser", "killing", "processes")
+LEFT_TO_ALL = ("extensions", "grading", "benchmarks", "data")  # folders that make test leaves to make test-all
 
 
 def pytest_addoption(parser):
