@@ -35,7 +35,12 @@ TINY = {
 
 LONGEST = ("notebook", "grader", "release", "frontier", "languages", "finetuning", "miniature")
 LONGEST += ("demo_browser", "killing", "processes")
-LEFT_TO_ALL = ("extensions", "grading", "benchmarks", "data")  # folders that make test leaves to make test-all
+LEFT_TO_ALL = (
+    "extensions",
+    "grading",
+    "benchmarks",
+    "data",
+)  # folders that make test leaves to make test-all
 
 
 def pytest_addoption(parser):
