@@ -35,12 +35,8 @@ TINY = {
 
 LONGEST = ("notebook", "grader", "release", "frontier", "languages", "finetuning", "miniature")
 LONGEST += ("demo_browser", "killing", "processes")
-LEFT_TO_ALL = (
-    "extensions",
-    "grading",
-    "benchmarks",
-    "data",
-)  # folders that make test leaves to make test-all
+# Folders that make test leaves to make test-all.
+LEFT_TO_ALL = ("extensions", "grading", "benchmarks", "data")
 
 
 def pytest_addoption(parser):
