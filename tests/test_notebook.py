@@ -246,12 +246,14 @@ def test_what_differs_between_runs_is_removed():
     assert cell.outputs[1].text == "100%\n"
 
 
+@pytest.mark.all
 def test_a_kernel_that_dies_loses_nothing_of_what_ran_before(tmp_path):
     result = run(tmp_path, "print('so far')", "import os; os._exit(9)")
     assert result.returncode == 1 and "Kernel died" in result.stdout
     assert "so far" in (tmp_path / "small.html").read_text()
 
 
+@pytest.mark.all
 def test_an_error_in_a_cell_is_shown_after_what_ran_before(tmp_path):
     result = run(tmp_path, "print('so far')", "1 / 0")
     assert result.returncode == 1 and "ZeroDivisionError" in result.stdout

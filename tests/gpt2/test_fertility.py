@@ -24,6 +24,7 @@ def train(lang, tokenizer, folder=SAMPLE):
     return XNLIDataset.in_folder(folder, "train", lang, tokenizer=tokenizer)
 
 
+@pytest.mark.all
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL.is_dir(), reason="set XNLI_DIR to the folder with XNLI-MT-1.0")
 @pytest.mark.parametrize("lang", PUBLISHED)

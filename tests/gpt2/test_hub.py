@@ -9,6 +9,7 @@ import pytest
 
 from tests.hub import hub
 
+pytestmark = pytest.mark.all
 LOAD = (
     "import sys, torch; from gpt2.model import GPT2Model;"
     "model = GPT2Model.from_pretrained(sys.argv[1]);"

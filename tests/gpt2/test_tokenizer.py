@@ -144,6 +144,7 @@ def run(folder, *arguments):
     return result.stdout
 
 
+@pytest.mark.all
 def test_setup_makes_the_handouts_first_line_work_offline(project, tokenizer):
     show = (
         "import json, sys; from transformers import {0}; tokenizer = {0}.from_pretrained('gpt2'); "

@@ -7,6 +7,7 @@ from config import GPT2Config
 from gpt2.model import GPT2Model
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.all
 DIMENSIONS = {0: torch.export.Dim("B", min=2, max=64), 1: torch.export.Dim("T", min=2, max=64)}
 
 
