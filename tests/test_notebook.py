@@ -106,6 +106,13 @@ def kernel(notebook, folder, **settings):
     return client, client.setup_kernel(env={**os.environ, "PYTHONPATH": str(ROOT), **settings})
 
 
+ONE_EPOCH = """
+from dataclasses import replace
+from config import FINETUNE_MINIATURE
+CHANGES = {"recipe": replace(FINETUNE_MINIATURE, epochs=1)}
+"""
+
+
 @pytest.mark.parametrize(
     ("path", "last"),
     [
@@ -121,6 +128,9 @@ def test_cells_run_on_a_little_data(path, last, tmp_path, request):
     (tmp_path / "text.txt").write_text("\n".join(lines[:60]), encoding="utf-8")
     notebook = nbformat.read(path, as_version=4)
     ids = [cell.id for cell in notebook.cells]
+    parameters = notebook.cells[ids.index("parameters")]
+    assert "CHANGES = {}" in parameters.source
+    parameters.source = parameters.source.replace("CHANGES = {}", ONE_EPOCH)
     end = len(ids) if last is None else ids.index(last) + 1
     torch.manual_seed(0)
     shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
