@@ -116,6 +116,7 @@ def test_the_lesson_loads_without_the_optional_libraries():
     assert result.stdout == "loaded\n", result.stderr
 
 
+@pytest.mark.all
 def test_the_installed_project_imports_from_any_folder(tmp_path):
     try:
         metadata.version("gpt2-course")

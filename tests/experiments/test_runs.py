@@ -83,6 +83,7 @@ def go_in(runs):
         print("in")
 
 
+@pytest.mark.all
 def test_a_second_process_has_to_wait_for_the_first(tmp_path):
     with Run(tmp_path, "x", {}, {}, {}).exclusive():
         refused = together(1, go_in, tmp_path, output=tmp_path / "refused")

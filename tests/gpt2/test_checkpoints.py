@@ -157,6 +157,7 @@ def save_on_a_full_disk(folder):
         print(error)
 
 
+@pytest.mark.all
 def test_a_full_disk_stops_only_the_last_save(tmp_path):
     """Files of this process can't grow beyond 20 kB, as on a disk with no more room."""
     folder = tmp_path / "checkpoints"

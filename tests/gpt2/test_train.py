@@ -212,6 +212,7 @@ def train_in_bf16():
     print(history[-1].loss)
 
 
+@pytest.mark.all
 def test_bf16_ends_close_to_float32_and_leaves_the_model_as_it_was(tmp_path):
     """In a process of its own: accelerate keeps one precision per process."""
     done = together(1, train_in_bf16, output=tmp_path / "printed")

@@ -287,6 +287,7 @@ def load_in_a_process(folder):
     return all_ids(XNLIDataset("train", "en", str(Path(folder) / "train.{lang}.tsv")))
 
 
+@pytest.mark.all
 def test_two_processes_at_once_leave_one_whole_cache(tmp_path):
     write_train(tmp_path, [(f"p {i}", f"h {i}", "neutral") for i in range(500)])
     with processes().Pool(2) as pool:
