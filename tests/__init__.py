@@ -7,7 +7,8 @@ SAMPLE = ROOT / "data" / "sample"
 
 
 def few_pairs(folder: Path, pairs: int = 24) -> Path:
-    """Copy the sample into a folder, with that many pairs of each language for dev and test."""
+    """Copy the sample into a folder, with that many pairs of each language for dev and test, and
+    three times as many to train on."""
     train = Path("XNLI-MT-1.0") / "multinli"
     for name in (train, Path("XNLI-1.0")):
         (folder / name).mkdir(parents=True)

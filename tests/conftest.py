@@ -62,7 +62,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def without_waiting():
-    """GPT-2's tokenizer is made once, not 1,000 times, and no test waits for the disk."""
+    """GPT-2's tokenizer is made once in a process, and no test waits for the disk.
+
+    So who changes a tokenizer copies it. Yields the function that makes one.
+    """
     make = tokenizer_module._packaged_tokenizer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokenizer_module, "_packaged_tokenizer", cache(make))
@@ -75,12 +78,6 @@ def as_many_threads_as_before():
     """More threads than cores wait for each other: what follows would take many times as long."""
     yield
     assert torch.get_num_threads() == THREADS
-
-
-@pytest.fixture
-def made_anew(without_waiting, monkeypatch):
-    """For tests that change a tokenizer, or the files that it is made from."""
-    monkeypatch.setattr(tokenizer_module, "_packaged_tokenizer", without_waiting)
 
 
 @pytest.fixture

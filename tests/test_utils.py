@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from console import progress_bar
-from tests.killing import together
+from tests.processes import together
 from utils import (
     atomic_write,
     fingerprint,

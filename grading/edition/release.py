@@ -35,10 +35,10 @@ PACKAGES = ("gpt2", "optim", "exercises", "experiments", "data", "grading")
 FIXED = ("grading/", "tests/", "data/sample/", "data/miniature/", "optimizer_test.npy")
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 500}
 SHAPE |= {"max_position_embeddings": 40, "pad_token_id": 0}  # as small as tells mistakes apart
+# What is slow to import.
 PRELOADED = ["transformers.models.gpt2.modeling_gpt2", "transformers.trainer_utils", "accelerate"]
 PRELOADED += ["torch._dynamo", "pandas", "pyarrow", "matplotlib.pyplot", "scipy.stats", "tyro"]
-PRELOADED += ["sklearn.linear_model", "sklearn.pipeline", "sklearn.metrics"]  # slow to import
-PRELOADED += ["nbconvert"]
+PRELOADED += ["sklearn.linear_model", "sklearn.pipeline", "sklearn.metrics", "nbconvert"]
 UNUSED = "# ruff: noqa: F821, F841, RUF059, RUF100  while there is a TODO below"
 AUTORELOAD = "# what you save counts in the next cell\n%load_ext autoreload\n%autoreload 2"
 ANSWER = "*What do these results show, and what do they not show? Two or three sentences.*"

@@ -25,7 +25,7 @@ from tests.data.packs import (
     tokens_of,
     write,
 )
-from tests.killing import kill_until_finished
+from tests.processes import kill_until_finished
 
 # ---- Resuming ----------------------------------------------------------------------------------
 

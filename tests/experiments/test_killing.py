@@ -17,7 +17,7 @@ from experiments.finetuning import finetune
 from experiments.processes import launched
 from tests import SAMPLE
 from tests.experiments.test_finetuning import QUICK, save_tiny_model
-from tests.killing import kill_until_finished, processes, together
+from tests.processes import kill_until_finished, processes, together
 
 
 @pytest.fixture(scope="module")

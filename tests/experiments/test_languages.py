@@ -13,7 +13,7 @@ from experiments.finetuning import finetune
 from experiments.languages import LanguageStudy, measure_fertility
 from gpt2.model import GPT2Model
 from tests import SAMPLE, few_pairs
-from tests.killing import kill_until_finished
+from tests.processes import kill_until_finished
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from gpt2.evaluate import predict
 from gpt2.model import GPT2Model
 from gpt2.xnli import XNLI
 from tests import ROOT, SAMPLE
-from tests.killing import together
+from tests.processes import together
 from utils import load_tensors
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.runs import Run
-from tests.killing import together
+from tests.processes import together
 from utils import atomic_write
 
 json_values = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(), st.booleans())

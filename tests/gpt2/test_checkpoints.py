@@ -19,7 +19,7 @@ from gpt2.checkpoints import (
     get_random_state,
     set_random_state,
 )
-from tests.killing import together
+from tests.processes import together
 from utils import set_seed
 
 

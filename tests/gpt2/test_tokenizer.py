@@ -61,7 +61,8 @@ def test_it_agrees_with_another_implementation(tokenizer, theirs, text):
     assert tokenizer(text, split_special_tokens=True)["input_ids"] == theirs.encode(text)
 
 
-def test_a_vocabulary_that_is_not_openais_is_refused(made_anew, monkeypatch):
+def test_a_vocabulary_that_is_not_openais_is_refused(without_waiting, monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "_packaged_tokenizer", without_waiting)
     monkeypatch.setitem(tokenizer_module.VOCABULARY, "vocab.bpe", "0" * 64)
     with pytest.raises(ValueError, match=r"vocab\.bpe: not OpenAI's file.*git checkout"):
         load_tokenizer("gpt2")

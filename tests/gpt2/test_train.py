@@ -13,7 +13,7 @@ from gpt2.samplers import ShuffledRows
 from gpt2.train import train
 from optim.adamw import AdamW
 from tests.hugging_face import batch_of, small_model
-from tests.killing import together
+from tests.processes import together
 
 
 def make_model(dropout=0.0, dtype=torch.float64):

@@ -13,7 +13,7 @@ from gpt2 import xnli
 from gpt2.loss import IGNORED
 from gpt2.xnli import CACHE, LABEL2ID, NLITask, XNLIDataset
 from tests import SAMPLE
-from tests.killing import processes
+from tests.processes import processes
 
 CASES = Path(__file__).parent / "cases"
 DIGITS = {"0": 15, "1": 16, "2": 17}

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -37,7 +38,7 @@ def together(count: int, target: Callable, *arguments, output: Path) -> Complete
         process.start()
     codes = {None}
     while None in codes and codes <= {None, 0}:
-        next(process for process in started if process.exitcode is None).join(0.05)
+        time.sleep(0.02)
         codes = {process.exitcode for process in started}
     for process in started:
         process.kill()
