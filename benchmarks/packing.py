@@ -108,7 +108,7 @@ def alone(path: Path, workers: int) -> float:
 
 def contests(options: Options) -> Iterator[Contest]:
     size = 200_000 if options.quick else MEGABYTES * 10**6
-    workers = min(2, available_cores())
+    workers = min(1 if options.quick else 2, available_cores())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents.jsonl"
         write_documents(path, size)

@@ -9,17 +9,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker, and for what 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
 from hypothesis import settings
 
-from config import GPT2Config
-from gpt2 import tokenizer as tokenizer_module
-from gpt2.model import GPT2Model
-from gpt2.tokenizer import load_tokenizer
-from tests import ROOT
+from tests import ROOT  # torch is imported in the fixtures: who starts the workers needs none
 
 THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # of two cores
-torch.set_num_threads(THREADS)
 settings.register_profile("project", deadline=None, max_examples=40)
 settings.load_profile("project")
 
@@ -66,6 +60,8 @@ def without_waiting():
 
     So who changes a tokenizer copies it. Yields the function that makes one.
     """
+    from gpt2 import tokenizer as tokenizer_module
+
     make = tokenizer_module._packaged_tokenizer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokenizer_module, "_packaged_tokenizer", cache(make))
@@ -73,27 +69,45 @@ def without_waiting():
         yield make
 
 
+@pytest.fixture(scope="session", autouse=True)
+def threads():
+    import torch
+
+    torch.set_num_threads(THREADS)
+
+
 @pytest.fixture(autouse=True)
-def as_many_threads_as_before():
+def as_many_threads_as_before(threads):
     """More threads than cores wait for each other: what follows would take many times as long."""
+    import torch
+
     yield
     assert torch.get_num_threads() == THREADS
 
 
 @pytest.fixture
 def tiny_config():
+    from config import GPT2Config
+
     return GPT2Config(**TINY)
 
 
 @pytest.fixture
 def tiny_model():
     """A GPT-2 small enough for any test, in evaluation mode, with weights far from zero."""
+    import torch
+
+    from config import GPT2Config
+    from gpt2.model import GPT2Model
+
     torch.manual_seed(0)
     return GPT2Model(GPT2Config(**TINY, initializer_range=0.2)).eval()
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
+    from gpt2.tokenizer import load_tokenizer
+
     return load_tokenizer("gpt2")
 
 

@@ -24,7 +24,8 @@ def processes():
 def together(count: int, target: Callable, *arguments, output: Path) -> CompletedProcess:
     """Call a function in processes that know each other as torchrun's do; their code and output.
 
-    When one fails the others are killed. torchrun itself takes seconds of imports for each.
+    One process alone knows of no launcher. When one fails the others are killed. torchrun itself,
+    or a python, takes seconds of imports for each.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -48,8 +49,9 @@ def together(count: int, target: Callable, *arguments, output: Path) -> Complete
 
 
 def _ranked(shared: dict, rank: int, output: Path, target: Callable, arguments: tuple) -> None:
-    shared |= {"RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": ""}
-    os.environ |= {name: str(value) for name, value in shared.items()}
+    shared |= {"RANK": rank, "LOCAL_RANK": rank}
+    known = shared if shared["WORLD_SIZE"] > 1 else {}
+    os.environ |= {name: str(value) for name, value in known.items()} | {"CUDA_VISIBLE_DEVICES": ""}
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         with open(f"{output}.{name}", "ab") as file:
             os.dup2(file.fileno(), stream.fileno())

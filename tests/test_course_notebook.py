@@ -178,11 +178,11 @@ def data(tmp_path_factory):
     """The handout's folder: pretrain.txt, XNLI-1.0 and XNLI-MT-1.0, a few rows of each language."""
     folder = tmp_path_factory.mktemp("course")
     lines = (ROOT / "pretrain.txt").read_text(encoding="utf-8").splitlines(keepends=True)
-    (folder / "pretrain.txt").write_text("".join(lines[:40]), encoding="utf-8")
+    (folder / "pretrain.txt").write_text("".join(lines[:24]), encoding="utf-8")
     for source in SAMPLE.rglob("*.tsv"):
         header, *rows = source.read_text(encoding="utf-8").splitlines(keepends=True)
         if "train" in source.name:
-            rows = rows[:24]
+            rows = rows[:12]
         else:  # one file for all languages
             rows = [[row for row in rows if row.startswith(f"{lang}\t")][:12] for lang in LANGUAGES]
             rows = [row for of_language in rows for row in of_language]
@@ -230,6 +230,6 @@ def test_a_course_notebook_runs_on_imports_alone(place, data, weights, tmp_path)
     assert tuple(measured["zero-shot"]) == LANGUAGES
     assert measured["zero-shot"]["en"] == measured["test"]
     assert 1 < measured["fertility"]["en"] < measured["fertility"]["de"]
-    assert sum(line.startswith("XNLI train en: 24 rows, 0 skipped") for line in printed) == 1
+    assert sum(line.startswith("XNLI train en: 12 rows, 0 skipped") for line in printed) == 1
     assert f"accuracy {measured['test']:.4f} on 12 pairs" in printed
     assert (tmp_path / "best_model_en-de" / "model.pt").is_file()

@@ -125,7 +125,7 @@ def test_cells_run_on_a_little_data(path, last, tmp_path, request):
     if last and request.config.getoption("--all"):
         pytest.skip("all cells of this notebook run beside it")
     lines = (ROOT / "pretrain.txt").read_text(encoding="utf-8").splitlines()
-    (tmp_path / "text.txt").write_text("\n".join(lines[:60]), encoding="utf-8")
+    (tmp_path / "text.txt").write_text("\n".join(lines[:30]), encoding="utf-8")
     notebook = nbformat.read(path, as_version=4)
     ids = [cell.id for cell in notebook.cells]
     parameters = notebook.cells[ids.index("parameters")]
@@ -163,7 +163,7 @@ def test_a_notebook_opened_alone_fetches_the_project(tmp_path):
     source += "\nfrom experiments.profiles import choose_profile; print(choose_profile().folder)"
     (tmp_path / "alone").mkdir()
     packages = next(path for path in sys.path if path.endswith("site-packages"))
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     done = subprocess.run(
         [tmp_path / "venv" / "bin" / "python", "-c", source],
         cwd=tmp_path / "alone",

@@ -73,10 +73,9 @@ def test_a_hosted_notebook_keeps_its_own_packages(hosted, tmp_path):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("requirement", ["ipykernel>=6.29", "numpy>=2.2"])
-def test_a_change_of_the_hosted_packages_is_noticed(hosted, tmp_path, requirement):
-    installed = changes(hosted, tmp_path, "-r", str(ROOT / "requirements.txt"), requirement)
-    assert installed.keys() & HOSTED.keys() >= {requirement.split(">")[0]}
+def test_a_change_of_the_hosted_packages_is_noticed(hosted, tmp_path):
+    installed = changes(hosted, tmp_path, "ipykernel>=6.29", "numpy>=2.2")
+    assert installed.keys() & HOSTED.keys() >= {"ipykernel", "numpy"}
 
 
 def requirements_in(file: str) -> set[str]:

@@ -15,7 +15,7 @@ from benchmarks.options import Options
 from config import GPT2Config
 from experiments.plan import forward_flop
 from gpt2.model import GPT2Model
-from tests import ROOT
+from tests import ROOT, few_pairs
 
 CEILINGS = {"float32": 1e9, "bf16": 2e9, "copy": 1e9}
 
@@ -86,16 +86,21 @@ LONG = ("quantization", "pretraining", "loading")
 LONG = {name: pytest.param(name, marks=pytest.mark.slow) for name in LONG}
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    return few_pairs(tmp_path_factory.mktemp("few"))
+
+
 @pytest.mark.parametrize("name", [LONG.get(name, name) for name in NAMES["cpu"]])
-def test_every_benchmark_runs_through(name, capsys):
-    main([name, "--quick", "--threads", str(torch.get_num_threads())])
+def test_every_benchmark_runs_through(name, few, capsys):
+    main([name, "--quick", "--xnli", str(few), "--threads", str(torch.get_num_threads())])
     printed = capsys.readouterr().out
     assert "ours" in printed or "first" in printed
     assert "nan" not in printed
 
 
-def test_the_gpu_benchmarks_run_through_on_a_cpu():
-    for contest in gpu_contests(Options(quick=True)):
+def test_the_gpu_benchmarks_run_through_on_a_cpu(few):
+    for contest in gpu_contests(Options(quick=True, xnli=few)):
         result = hold(contest, 1, CEILINGS)
         assert report.describe(contest.name, result)
         assert result["rates"]

@@ -60,7 +60,7 @@ with torch.no_grad():
 assert model_size_to_params("gpt2") == {"d": 768, "l": 12, "num_heads": 12}
 
 # %% 3.4 Toy pretraining
-max_len, d = 32, 128
+max_len, d = 32, 64
 toy_config = GPT2Config(
     hidden_size=d,
     num_hidden_layers=2,

@@ -2,8 +2,8 @@
 
 import http.server
 import io
+import runpy
 import stat
-import subprocess
 import sys
 import threading
 import zipfile
@@ -14,7 +14,6 @@ import pytest
 
 from data import download
 from data.download import NEEDED, fetch
-from tests import ROOT
 
 
 def archive(files):
@@ -214,11 +213,13 @@ def test_a_second_call_at_the_same_time_waits(server, tmp_path):
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://[", "nothing", "http://a b"])
-def test_an_error_of_the_command_is_one_line(address, tmp_path):
-    command = [sys.executable, "-m", "data.download", "--folder", tmp_path, "--base-url", address]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+def test_an_error_of_the_command_is_one_line(address, tmp_path, monkeypatch, capsys):
+    command = ["download", "--folder", str(tmp_path), "--base-url", address]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(download.__file__, run_name="__main__")
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
 
 
 def test_no_server_and_no_such_file_are_clear_errors(server, tmp_path):

@@ -14,7 +14,9 @@ from config import FINETUNE_ENGLISH
 from experiments.cli import main
 from experiments.files import write_toml
 from experiments.options import Changes, choose, preset_first
+from grading.edition.release import enter
 from tests import ROOT, SAMPLE
+from tests.processes import together
 
 COMMANDS = [
     "check",
@@ -148,20 +150,29 @@ def test_a_wrong_settings_file_is_one_sentence(text, message, tmp_path, capsys):
     assert "my.toml: " in error and re.search(message, error)
 
 
+def finetune_in(environment):
+    """Import the project with these variables, and fine-tune."""
+    os.environ |= environment
+    enter(ROOT)
+    from experiments.cli import main
+
+    main(["finetune", "--epochs", "1"])
+
+
 @pytest.mark.all
 def test_the_environment_means_what_it_means_in_the_notebook(weights, tmp_path):
     """XNLI_DIR, GPT2_WEIGHTS, TRAIN_ROWS and GPT2_RUNS; in a log file a bar has lines."""
     settings = {"XNLI_DIR": str(SAMPLE), "GPT2_WEIGHTS": weights, "TRAIN_ROWS": "8",
-                "GPT2_RUNS": str(tmp_path / "here"), "PYTHONIOENCODING": "cp1252"}  # fmt: skip
-    command = [sys.executable, "-m", "gpt2", "finetune", "--epochs", "1"]
-    environment = {**os.environ, **settings}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+                "GPT2_RUNS": str(tmp_path / "here")}  # fmt: skip
+    done = together(1, finetune_in, settings, output=tmp_path / "printed")
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "here").glob("finetune-*")
     assert "subset = 8.0\n" in (run / "settings.toml").read_text()
     assert "\r" not in done.stderr and "2/2" in done.stderr
-    prompt = ["generate", "--prompt", "猫 Ġ", "--max-gen-length", "3"]
-    said = subprocess.run(command[:3] + prompt, cwd=ROOT, env=environment, capture_output=True)
+    command = [sys.executable, "-m", "gpt2", "generate", "--max-gen-length", "3"]
+    command += ["--prompt", "猫 Ġ"]
+    environment = {**os.environ, **settings, "PYTHONIOENCODING": "cp1252"}
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True)
     assert said.returncode == 0 and said.stdout.startswith(b"? ?")
 
 

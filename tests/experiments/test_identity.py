@@ -2,10 +2,9 @@
 
 import functools
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 import pytest
 import torch
@@ -19,28 +18,29 @@ from experiments.finetuning import finetune
 from experiments.identity import _digest_source, changed_code, code_identity
 from gpt2.layer import GPT2Layer
 from gpt2.model import GPT2Model
+from grading.edition.release import enter
 from optim.adamw import AdamW
 from tests import ROOT, SAMPLE
+from tests.processes import together
 
-PROGRAM = """
-import sys
-from dataclasses import replace
-from config import FINETUNE_ENGLISH, GPT2Config
-from experiments.finetuning import finetune
-from gpt2.model import GPT2Model
-import torch
-torch.manual_seed(0)
-shape = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
-GPT2Model(GPT2Config(max_position_embeddings=128, **shape)).save_pretrained("tiny")
-settings = replace(FINETUNE_ENGLISH, subset=8.0, learning_rate=1e-2)
-run = finetune(settings, weights="tiny", data=sys.argv[1], progress=False)
-print(run.path.name)
-"""
+
+def finetune_in(folder):
+    """Fine-tune a tiny model with the project in a folder, and print the run's name."""
+    enter(folder)
+    from config import FINETUNE_ENGLISH, GPT2Config
+    from experiments.finetuning import finetune
+    from gpt2.model import GPT2Model
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    GPT2Model(GPT2Config(max_position_embeddings=128, **shape)).save_pretrained("tiny")
+    settings = replace(FINETUNE_ENGLISH, subset=8.0, learning_rate=1e-2)
+    print(finetune(settings, weights="tiny", data=SAMPLE, progress=False).path.name)
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the project's code; call it to run PROGRAM there and get the lines it printed."""
+    """A copy of the project's code; call it to fine-tune there and get the lines it printed."""
     for name in ("gpt2", "optim", "experiments"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
@@ -48,12 +48,12 @@ def project(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
 
     def run() -> list[str]:
-        command = [sys.executable, "-c", PROGRAM, str(SAMPLE)]
-        finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        output = tmp_path / f"printed {next(times)}"
+        finished = together(1, finetune_in, tmp_path, output=output)
         assert finished.returncode == 0, finished.stderr[-3000:]
         return finished.stdout.splitlines()
 
-    run.root = tmp_path
+    times, run.root = count(), tmp_path
     return run
 
 

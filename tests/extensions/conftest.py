@@ -3,8 +3,10 @@
 Chromium is Debian's package (apt-get install chromium), driven by playwright; it has no network.
 """
 
+import copy
 import json
 import shutil
+from functools import cache
 
 import pytest
 import torch
@@ -96,11 +98,21 @@ def folders(tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="session")
+def loaded_backbones(folders):
+    """Load (ours, its tokenizer, transformers' own) of a family, once."""
+
+    @cache
+    def load(family):
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(
+            folders(family), dtype=torch.float32, attn_implementation="eager"
+        )
+        return *load_backbone(folders(family)), theirs.eval()
+
+    return load
+
+
 @pytest.fixture
-def backbone(request, folders):
-    """(ours, its tokenizer, transformers' own) of a family, from the same folder."""
-    folder = folders(request.param)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
-    return *load_backbone(folder), theirs.eval()
+def backbone(request, loaded_backbones):
+    """(ours, its tokenizer, transformers' own) of a family, from the same folder; a copy."""
+    return copy.deepcopy(loaded_backbones(request.param))

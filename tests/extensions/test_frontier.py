@@ -46,7 +46,7 @@ def frontier(tmp_path_factory, tokenizer):
     _, text = TextDataset(ROOT / "pretrain.txt", tokenizer, 32).split(0.002)
     where = {
         "weights": folder / "weights",
-        "data": few_pairs(folder / "data"),
+        "data": few_pairs(folder / "data", 12),
         "runs": folder / "runs",
     }
     frontier = Frontier(QUICK, **where, text=text_loader(text, 8), seeds=(0, 1), languages=["de"])

@@ -28,10 +28,9 @@ def run_both(optimizer_class, dtype, steps=1000, lr=1e-2, **hyper):
     theta = nn.Parameter(torch.tensor(rng.normal(size=(4, 5)), dtype=dtype))
     reference = NumpyAdamW(theta.detach().numpy(), lr=lr, **hyper)
     optimizer = optimizer_class([theta], lr=lr, **hyper)
+    noise = torch.tensor(rng.normal(size=(steps, 4, 5)), dtype=dtype)
     for step in range(steps):
-        scale = 10.0 ** (step % 7 - 3)
-        noise = torch.tensor(rng.normal(size=(4, 5)), dtype=dtype)
-        theta.grad = scale * noise + theta.detach()
+        theta.grad = 10.0 ** (step % 7 - 3) * noise[step] + theta.detach()
         reference.step(theta.grad.numpy())
         optimizer.step()
     return theta.detach().numpy(), reference.theta
