@@ -46,6 +46,8 @@ def evaluate_gpt2_xnli(
     """
     prompts, labels = [], []
     for batch in dataloader:
+        if "label_strs" not in batch:
+            raise ValueError("a batch has no label_strs; give DataLoader the data set's collate_fn")
         mask = batch["attention_mask"].bool()
         if "labels" in batch:  # a train loader: the digit is not part of the prompt
             mask &= batch["labels"] == IGNORED
@@ -54,7 +56,7 @@ def evaluate_gpt2_xnli(
     if device is not None:
         model = model.to(device)
     if max_gen_length == 1:
-        texts = _texts(answer(model, prompts, [], progress=True)[0], tokenizer)
+        texts = prompts and _texts(answer(model, prompts, [], progress=True)[0], tokenizer)
     else:
         device = next(model.parameters()).device
         settings = {"max_new_tokens": max_gen_length, "eos": tokenizer.eos_token_id}

@@ -116,7 +116,7 @@ def generate_gpt2(
         )
     input_ids = torch.atleast_2d(torch.as_tensor(input_ids))
     if attention_mask is None:
-        if len(input_ids) > 1 and (input_ids == tokenizer.pad_token_id).any():
+        if len(input_ids) > 1 and tokenizer.pad_token_id in input_ids.unique().tolist():
             raise ValueError("rows with padding need an attention_mask: it tells pads from tokens")
         attention_mask = torch.ones_like(input_ids)
     attention_mask = torch.atleast_2d(torch.as_tensor(attention_mask))

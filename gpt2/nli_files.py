@@ -27,7 +27,8 @@ SPELLINGS = {"contradiction": "contradictory"}  # XNLI's dev and test; its train
 NOT_TEXT = {  # how a file starts that is something else: what it is, and what to do
     b"version https://git-lfs": "a Git LFS pointer, not the data; run `git lfs pull` where it is",
     b"PK\x03\x04": "a zip archive; unpack it and give the file inside",
-    b"PAR1": "a Parquet file; convert it with pandas.read_parquet(...).to_csv(..., sep='\\t')",
+    b"PAR1": "a Parquet file; convert it to JSON lines, with labels as text, by "
+    "pandas.read_parquet(...).to_json(..., orient='records', lines=True)",
     b"BZh": "compressed with bzip2; unpack it first",
     b"\xfd7zXZ": "compressed with xz; unpack it first",
     b"(\xb5/\xfd": "compressed with zstd; unpack it first",
@@ -56,6 +57,8 @@ def read_xnli_tsv(
     Raises FileNotFoundError, or ValueError for a file of another format, other columns, or a
     language that is not in it.
     """
+    if not subset > 0 or (subset > 1 and not float(subset).is_integer()):
+        raise ValueError(f"subset must be a share in (0, 1] or a whole number, got {subset}")
     path = find_file(path)
     names, records = _records(path)
     places = _find_columns(path, names, columns)

@@ -88,7 +88,10 @@ def continuations(tokenizer, template: str, texts: Sequence[str]) -> list[list[i
 
 def fields_of(template: str) -> list[str]:
     """Return the names in a prompt's braces, in their order."""
-    return list(dict.fromkeys(name for _, name, *_ in Formatter().parse(template) if name))
+    parts = [part for part in Formatter().parse(template) if part[1]]
+    if formats := [name for _, name, spec, conversion in parts if spec or conversion]:
+        raise ValueError(f"prompt must have names alone in braces; {formats[0]!r} has a format")
+    return list(dict.fromkeys(name for _, name, *_ in parts))
 
 
 def _shorten(ids: list[int], template: str, row: dict[str, str], tokenizer, room: int) -> list[int]:

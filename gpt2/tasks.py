@@ -90,6 +90,11 @@ class PromptDataset(Dataset):
 
     def _encode(self, data: pd.DataFrame) -> dict[str, np.ndarray]:
         """Return the prompts as in `encode_prompts`, and of a task with labels their numbers."""
+        texts, labels = data[[*self.task.fields]], [*self.task.labels]
+        usable = texts.notna().all(axis=1) & (data["label"].isin(labels) if labels else True)
+        if not usable.all():
+            row = data[~usable].iloc[0].to_dict()
+            raise ValueError(f"{self.lang} {self.split}: no text or no label of {labels} in {row}")
         room = self.max_length - self.longest_answer
         encoded = encode_prompts(self.task.prompt, data, self.tokenizer, room)
         if self.task.labels:

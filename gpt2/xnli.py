@@ -116,8 +116,6 @@ class XNLIDataset(PromptDataset):
             raise ValueError(f"lang must be a language code such as en or zh-CN, got {lang!r}")
         if max_length < 16:
             raise ValueError(f"max_length must be at least 16, got {max_length}")
-        if not subset > 0 or (subset > 1 and not float(subset).is_integer()):
-            raise ValueError(f"subset must be a share in (0, 1] or a whole number, got {subset}")
         tokenizer = load_tokenizer("gpt2") if tokenizer is None else tokenizer
         check_tokenizer(tokenizer)
         if not getattr(tokenizer, "is_fast", False):

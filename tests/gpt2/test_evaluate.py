@@ -180,3 +180,14 @@ def test_evaluation_prints_the_accuracy(reference, dataset, tokenizer, capsys):
     accuracy, *_ = evaluate_gpt2_xnli(reference[1], tokenizer, loader)
     shown = capsys.readouterr()
     assert f"accuracy {accuracy:.4f} on 6 pairs" in shown.out and "6/6" in shown.err
+
+
+def test_a_loader_without_pairs_or_without_the_collate_function_is_named(reference, tokenizer):
+    rows = XNLIDataset.in_folder(SAMPLE, "dev", "en", tokenizer=tokenizer, subset=3, verbose=False)
+    with pytest.raises(ValueError, match="no labels, so there is no accuracy"):
+        evaluate_gpt2_xnli(reference[1], tokenizer, iter([]))
+    for loader in (DataLoader(rows, batch_size=1), rows):
+        with pytest.raises(
+            ValueError, match="no label_strs; give DataLoader the data set's collat"
+        ):
+            evaluate_gpt2_xnli(reference[1], tokenizer, loader)

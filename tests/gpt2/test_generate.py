@@ -1,5 +1,6 @@
 """Generation: transformers' own tokens, with a cache or without, and honest distributions."""
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -256,3 +257,6 @@ def test_several_rows_need_a_mask_only_if_one_is_padded(small, tokenizer):
     rows[1, 2] = 50256
     with pytest.raises(ValueError, match="rows with padding need an attention_mask"):
         generate_gpt2(small, tokenizer, rows, 2)
+    without = copy.deepcopy(tokenizer)
+    without.pad_token = None
+    assert len(generate_gpt2(small, without, rows, 2)) == 2

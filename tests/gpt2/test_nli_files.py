@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -245,7 +246,7 @@ def test_a_missing_file_names_itself_and_the_command(tmp_path):
     [
         ((CASES / "lfs.train.tsv").read_bytes(), "a Git LFS pointer.* run `git lfs pull`"),
         (b"PK\x03\x04rest", "a zip archive; unpack it"),
-        (b"PAR1rest", "a Parquet file; convert it with pandas.read_parquet"),
+        (b"PAR1rest", "a Parquet file; convert it .*read_parquet"),
         (b"BZh91AY", "compressed with bzip2; unpack it first"),
         (b"\n<!DOCTYPE html><html>", "an HTML or XML page, not the data; download the raw file"),
         (
@@ -311,3 +312,18 @@ def test_the_real_train_files_are_read_whole(lang):
     labels = [line.rsplit(b"\t", 1)[1].decode() for line in path.read_bytes().split(b"\n")[1:-1]]
     assert len(data) == 15_001 and not data.attrs["skipped"]
     assert data["label"].tolist() == labels
+
+
+def test_json_lines_that_pandas_writes_are_read_exactly(tmp_path):
+    """As the advice for a Parquet file says."""
+    premises = ['He said "hi" to me.', "Two\nlines\tand a tab.", "Ça va ? 你好"]
+    columns = {"hypothesis": ["a", "b", "c"], "label": ["entailment", "contradiction", "neutral"]}
+    frame = pd.DataFrame({"premise": premises, **columns})
+    frame.to_json(tmp_path / "pairs.jsonl", orient="records", lines=True)
+    assert read_xnli_tsv(tmp_path / "pairs.jsonl")["premise"].tolist() == premises
+
+
+@pytest.mark.parametrize("subset", [0, -0.5, -3, 1.5, 2.5, float("nan"), float("inf")])
+def test_a_subset_is_a_share_or_a_number(subset):
+    with pytest.raises(ValueError, match=r"subset must be a share in .* or a whole number"):
+        read_xnli_tsv(SAMPLE / "XNLI-1.0" / "xnli.dev.tsv", "en", subset)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from experiments.finetuning import finetune
 from gpt2.evaluate import predict
 from gpt2.loss import IGNORED
 from gpt2.model import GPT2Model
+from gpt2.tasks import PromptDataset, Task
 from gpt2.xnli import NLITask, XNLIDataset
 from tests import SAMPLE, few_pairs
 
@@ -73,7 +76,7 @@ def test_labels_are_scored_by_the_sum_of_log_probabilities(model, labels, tokeni
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("labels", [WORDS, LONG_WORDS])
+@pytest.mark.parametrize("labels", [pytest.param(WORDS, marks=pytest.mark.slow), LONG_WORDS])
 def test_other_label_words_are_learned_and_evaluated(labels, tmp_path):
     """On the pairs it was trained on, a model must say the right words, and be counted right."""
     torch.manual_seed(0)
@@ -158,3 +161,20 @@ def test_a_files_labels_that_the_task_does_not_have_are_skipped(tokenizer):
     task = NLITask(labels={"yes": "0", "no": "1"})
     with pytest.raises(ValueError, match=r"no usable row, .* skipped .*labels are \['yes', 'no'\]"):
         XNLIDataset.in_folder(SAMPLE, "dev", "en", task=task, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    "row", [("b", "maybe"), ("b", None), ("b", " n"), ("b", "N"), (None, "n"), (np.nan, "y")]
+)
+def test_a_row_without_a_text_or_with_an_unknown_label_is_refused(row, tokenizer):
+    task = Task(prompt="{x}\nA:", labels={"y": "Yes", "n": "No"})
+    data = pd.DataFrame([("a", "n"), row, ("c", "n")], columns=["x", "label"])
+    with pytest.raises(ValueError, match=r"en train: no text or no label of \['y', 'n'\] in \{'x'"):
+        PromptDataset(data.assign(pair_id=["1", "2", "3"]), task, tokenizer, "train", "en")
+
+
+@pytest.mark.parametrize("prompt", ["{premise:.20} {hypo}", "{premise} {hypo!r}"])
+def test_a_prompt_with_a_format_is_refused(prompt):
+    """Of which truncation could not tell where a text starts and ends."""
+    with pytest.raises(ValueError, match=r"prompt must have names alone in braces; '.*' has"):
+        NLITask(prompt=prompt)

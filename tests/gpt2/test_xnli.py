@@ -109,12 +109,14 @@ def test_braces_in_a_path_are_part_of_it(tmp_path, tokenizer):
         ({"subset": float("nan")}, "subset must be"),
     ],
 )
-def test_a_bad_argument_is_named(bad, message):
+def test_a_bad_argument_is_named(bad, message, tmp_path):
+    train = write_train(tmp_path, ROWS, "en")
     with pytest.raises(ValueError, match=message):
-        XNLIDataset(**bad)
+        XNLIDataset(**{"train_path_template": train, **bad})
 
 
 @pytest.mark.parametrize("label", ["0", "-1", "-", "", "Neutral"])
+@pytest.mark.filterwarnings("error")  # and no word of a disk that is full
 def test_a_file_with_no_usable_label_is_an_error(label, tmp_path, tokenizer):
     rows = [(*row[:2], label) for row in ROWS]
     message = rf"no usable row, 3 skipped \(line 2: label '{label}'; .*labels are \['entailment'"
