@@ -305,6 +305,8 @@ class FinetuningSettings(TrainingSettings):
         if not self.languages or isinstance(self.languages, str):
             raise ValueError(f'languages must be a tuple such as ("en",), got {self.languages!r}')
         object.__setattr__(self, "languages", tuple(self.languages))
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError(f"languages must differ from each other, got {self.languages}")
         if self.token_budget is not None and self.examples is not None:
             raise ValueError("token_budget reads every row once; leave out examples")
 

@@ -5,6 +5,7 @@ The wording of hypotheses predicts labels in NLI data sets (Gururangan et al. 20
 """
 
 import pandas as pd
+from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -19,8 +20,9 @@ def hypothesis_only(train: XNLIDataset, test: XNLIDataset) -> Evaluation:
     Its features are tf-idf weights of words and pairs of words, which white space separates.
     """
     words = TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True)
-    model = make_pipeline(words, LogisticRegression(max_iter=1000))
-    hypothesis = test.task.fields[-1]
+    several = len(set(train.labels)) > 1
+    classifier = LogisticRegression(max_iter=1000) if several else DummyClassifier()
+    model, hypothesis = make_pipeline(words, classifier), test.task.fields[-1]
     model.fit(train.data[hypothesis], train.labels)
     found = pd.DataFrame(model.predict_proba(test.data[hypothesis]), columns=model.classes_)
     labels = [text.strip() for text in test.task.labels.values()]

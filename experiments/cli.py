@@ -49,7 +49,7 @@ from experiments.options import (
 from experiments.plan import pretraining_plan
 from experiments.processes import launched
 from experiments.profiles import find_data, find_weights
-from experiments.runs import RUNS, load_gpt2
+from experiments.runs import RUNS, check_seeds, load_gpt2
 from gpt2.evaluate import predict
 from gpt2.generate import generate_gpt2
 from gpt2.tokenizer import load_tokenizer
@@ -114,7 +114,7 @@ def finetune(
     """
     where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
     settings, rows = choose(preset, changes, unused=("seed",) if seeds else ()), []
-    for seed in seeds or (settings.seed,):
+    for seed in check_seeds(seeds or (settings.seed,)):
         run = finetuning.finetune(replace(settings, seed=seed), sharded=sharded, **where)
         print(f"dev accuracy {run.result['dev_accuracy']:.4f}, model: {run.path / 'best_model'}")
         evaluations = run.evaluations(settings.languages)

@@ -123,3 +123,12 @@ class Evaluation:
     @property
     def _probabilities(self) -> np.ndarray:
         return self.predictions[[f"p({text})" for text in self._texts]].to_numpy()
+
+
+def length_groups(texts: pd.Series, count: int = 4) -> pd.Series:
+    """Return a name for each text's length in characters, such as "12 to 40", of groups of about
+    the same number of texts; there are fewer than `count` where many are of the same length."""
+    lengths = texts.str.len()
+    ends = np.quantile(lengths, np.arange(1, count + 1) / count, method="inverted_cdf")
+    group = lengths.groupby(np.searchsorted(np.unique(ends), lengths))
+    return group.transform("min").astype(str) + " to " + group.transform("max").astype(str)

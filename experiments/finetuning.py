@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
+from statistics import harmonic_mean
 
 import numpy as np
 import pandas as pd
@@ -304,6 +305,8 @@ class _DevEvaluation:
         # Beside the weights that it describes, and not in the metrics: a run that falls back to an
         # earlier checkpoint drops lines, but never which model it has saved.
         self.best = read_sealed(run.path / run.dev_file) or {}
+        if self.best:
+            run.check_model()
 
     def note(self) -> str:
         """Return the best score so far, for the progress bar."""
@@ -323,8 +326,9 @@ class _DevEvaluation:
         scores = [e.score for e in evaluations]
         score, interval = float(np.mean(scores)), None
         if self.run.task.measure == "accuracy":
-            # The languages' pairs are the same, so together they count no more than one's.
-            pairs = max(map(len, self.dev_sets))
+            # The languages' pairs are the same, so together they count no more than one's: their
+            # number, or its harmonic mean.
+            pairs = round(harmonic_mean(map(len, self.dev_sets)))
             interval = wilson_interval(round(score * pairs), pairs)
         line = {
             "step": progress.step,

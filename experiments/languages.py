@@ -15,7 +15,7 @@ from config import FinetuningSettings
 from experiments.evaluation import Evaluation
 from experiments.finetuning import FinetunedRun, finetune
 from experiments.pages import Page, measured_on
-from experiments.runs import RUNS, load_gpt2
+from experiments.runs import RUNS, check_seeds, load_gpt2
 from experiments.transfer import (
     Result,
     correlation,
@@ -57,13 +57,10 @@ class LanguageStudy:
         load: Callable = load_gpt2,
         task: NLITask = XNLI,
     ):
-        if not seeds:
-            raise ValueError("no seeds to train with; give at least one")
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds must differ from each other, got {tuple(seeds)}")
-        self.settings, self.data, self.seeds = settings, data, tuple(seeds)
-        self.most = most
-        self.given = None if languages is None else [lang for lang in languages if lang != "en"]
+        self.settings, self.data, self.seeds = settings, data, check_seeds(seeds)
+        self.most, self.given = most, None
+        if languages is not None:
+            self.given = [lang for lang in dict.fromkeys(languages) if lang != "en"]
         self.task = task
         self.where = {"weights": weights, "data": data, "runs": runs, "load": load, "task": task}
 

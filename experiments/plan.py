@@ -1,5 +1,6 @@
 """What a training will take, said before it starts: rows, hours, disk, money."""
 
+import gzip
 import os
 import time
 from collections.abc import Iterable
@@ -28,6 +29,8 @@ def plan(profile: Profile, runs: int) -> str:
     few = {"subset": float(PROBE), "verbose": False}
     sample = XNLIDataset.in_folder(profile.folder, "train", "en", **few)
     with open(sample.path, "rb") as file:
+        opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
+    with opened(sample.path, "rb") as file:
         lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(2**20), b"")) - 1
     recipe = profile.finetuning
     rows = round(recipe.subset * lines if recipe.subset <= 1 else min(recipe.subset, lines))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ class Run:
         text = to_json({"settings": settings, "inputs": inputs, "code": code})
         self.identity = json.loads(text)  # as it is read back, such as lists for tuples
         digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-        self.name, self.path = name, Path(root) / f"{name}-{digest}"
+        self.name, self.path = name, Path(root).absolute() / f"{name}-{digest}"
         self.metrics = Metrics(self.path / "metrics.jsonl")
 
     def once(self, work: Callable[[bool], dict]) -> None:
@@ -100,12 +100,17 @@ class Run:
         Raises FileNotFoundError where a finished run has lost its model.
         """
         result = read_sealed(self.path / "result.json")
-        if result is not None and not (self.path / self.model_file).is_file():
+        if result is not None:
+            self.check_model()
+        return result
+
+    def check_model(self) -> None:
+        """Raise FileNotFoundError where the model that the run has saved is gone."""
+        if not (self.path / self.model_file).is_file():
             raise FileNotFoundError(
-                f"{self.path}: the run is finished, but its {self.model_folder.name} is gone; "
+                f"{self.path}: its {self.model_folder.name} is gone; "
                 "delete the folder and run again"
             )
-        return result
 
     def measured(self) -> list[dict]:
         """Return all lines of the metrics so far; ValueError where some are damaged or missing."""
@@ -151,10 +156,20 @@ class Run:
                 return
 
 
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds; ValueError where there is none, or one twice."""
+    if not seeds:
+        raise ValueError("no seeds to train with; give at least one")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must differ from each other, got {tuple(seeds)}")
+    return tuple(seeds)
+
+
 def load_gpt2(weights, **settings) -> tuple[GPT2Model, PreTrainedTokenizerBase]:
     """Return a GPT-2 from a folder or the hub, and its tokenizer: GPT-2's where it has no other."""
     model = GPT2Model.from_pretrained(weights, **settings)
-    own = not Path(weights).is_dir() or (Path(weights) / "tokenizer_config.json").is_file()
+    folder, files = Path(weights), ("tokenizer_config.json", "tokenizer.json", "vocab.json")
+    own = not folder.is_dir() or any((folder / file).is_file() for file in files)
     return model, load_tokenizer(weights if own else "gpt2")
 
 

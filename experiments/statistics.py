@@ -43,8 +43,8 @@ def paired_test(first: Sequence, second: Sequence, measure: str = "accuracy") ->
         return mcnemar(first[0], second[0])
     a, b = _same_pairs(first, second, measure)
     differences = (b - a)[a != b].to_numpy()
-    if not len(differences):
-        return 1.0
+    if len(differences) < 2:
+        return 1.0  # of one, both signs are as likely
     settings = {"permutation_type": "samples", "batch": 1000, "random_state": 0}
     return float(scipy.stats.permutation_test((differences,), np.mean, **settings).pvalue)
 
@@ -52,8 +52,11 @@ def paired_test(first: Sequence, second: Sequence, measure: str = "accuracy") ->
 def _same_pairs(first: Sequence, second: Sequence, measure: str) -> tuple[pd.Series, pd.Series]:
     """Return each pair's mean value over the evaluations of either side, in the same order."""
     values = [evaluation.by_pair(measure) for evaluation in (*first, *second)]
+    for each in values:
+        if repeated := each.index[each.index.duplicated()].tolist():
+            raise ValueError(f"a paired test needs each pair once; pair {repeated[0]} is repeated")
     pairs = set(values[0].index)
-    if not all(each.index.is_unique and set(each.index) == pairs for each in values):
+    if not all(set(each.index) == pairs for each in values):
         raise ValueError("a paired test needs the same pairs in all evaluations")
     table = pd.concat(values, axis=1).sort_index()
     return table.iloc[:, : len(first)].mean(axis=1), table.iloc[:, len(first) :].mean(axis=1)

@@ -19,10 +19,9 @@ def export(table: pd.DataFrame, folder, name: str) -> None:
     """Write `<folder>/<name>.csv`, with every digit, and `.md` and `.tex` (booktabs, as in ACL
     papers), as `readable_cells`."""
     latex = {"index": False, "escape": True, "label": f"tab:{name}", "position": "t"}
-    path = Path(folder, name)
-    write_text(path.with_suffix(".csv"), table.to_csv(lineterminator="\n"))
-    write_text(path.with_suffix(".md"), markdown(table) + "\n")
-    write_text(path.with_suffix(".tex"), readable_cells(table).to_latex(**latex))
+    write_text(Path(folder, f"{name}.csv"), table.to_csv(lineterminator="\n"))
+    write_text(Path(folder, f"{name}.md"), markdown(table) + "\n")
+    write_text(Path(folder, f"{name}.tex"), readable_cells(table).to_latex(**latex))
 
 
 def readable_cells(table: pd.DataFrame) -> pd.DataFrame:

@@ -103,9 +103,9 @@ def differences(results: Sequence[Result]) -> pd.DataFrame:
     """Return a row for every two settings of a language: second minus first accuracy, the exact
     McNemar p-value on their common pairs, and the same corrected (Holm) for all rows.
 
-    Of several seeds the first is compared.
+    Of several seeds the first result's is compared.
     """
-    seed, rows = min(result.seed for result in results), []
+    seed, rows = results[0].seed, []
     first = [result for result in results if result.seed == seed]
     for lang in dict.fromkeys(result.lang for result in first):
         for a, b in combinations([result for result in first if result.lang == lang], 2):

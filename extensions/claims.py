@@ -52,7 +52,7 @@ SMALLER = (
 def claims_table(frontier: Frontier) -> pd.DataFrame:
     """Return a row a claim: both means over the seeds, second minus first, and its paired test."""
     at_ten = {FULL: Method(None, (1,)), LORA: replace(METHODS[LORA], rates=(10,))}
-    few = replace(frontier.settings, subset=_rows(frontier) // 10)
+    few = replace(frontier.settings, subset=max(2, _rows(frontier) // 10))  # 1 would be all
     tested = [(AS_GOOD, frontier.like(methods=at_ten))]
     tested += [(FEW, frontier.like(settings=few, methods={m: METHODS[m] for m in (FULL, LORA)}))]
     names = {*frontier.methods, *frontier.compressions}

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from config import FinetuningSettings, GPT2Config
 from experiments.evaluation import Evaluation
 from experiments.finetuning import FinetunedRun, finetune
-from experiments.runs import RUNS
+from experiments.runs import RUNS, check_seeds
 from extensions.distillation import student_of
 from extensions.methods import FULL, METHODS, Compression, Examples, Method
 from gpt2.evaluate import predict
@@ -59,7 +59,8 @@ class Frontier:
     ):
         if FULL not in methods:
             raise ValueError(f"methods must have {FULL!r}, which the others are compared with")
-        self.settings, self.methods, self.seeds, self.text = settings, methods, tuple(seeds), text
+        self.settings, self.methods, self.text = settings, methods, text
+        self.seeds = check_seeds(seeds)
         self.compressions = compressions or {}
         self.where = {"weights": weights, "data": data, "runs": runs}
         self.languages = tuple(dict.fromkeys((settings.languages[0], *languages)))

@@ -5,6 +5,7 @@ Each function returns the figure.
 
 import math
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -52,7 +53,7 @@ def plot_lines(
     """Draw a line for each column over the index (`log`: powers of 2); accuracies of so many
     `pairs` with their 95 % interval, and chance."""
     fig, ax = plt.subplots(figsize=(5.9, 3.4))
-    for (name, values), color in zip(table.items(), COLORS, strict=False):
+    for (name, values), color in zip(table.items(), cycle(COLORS), strict=False):
         ax.plot(table.index, values, "o-", color=color, label=name)
         if pairs:
             bounds = [wilson_interval(round(value * pairs), pairs) for value in values]
@@ -75,7 +76,7 @@ def plot_bars(
     """Draw a group of bars for each row, a bar for each column."""
     fig, ax = plt.subplots(figsize=(6.4, 0.16 * table.size + 0.12 * len(table) + 1.4))
     width = 0.8 / table.shape[1]
-    for i, ((name, values), color) in enumerate(zip(table.items(), COLORS, strict=False)):
+    for i, ((name, values), color) in enumerate(zip(table.items(), cycle(COLORS), strict=False)):
         places = [row + (i + 0.5) * width - 0.4 for row in range(len(table))]
         ax.barh(places, values, width, color=color, label=name)
     ax.set_yticks(range(len(table)), table.index)
@@ -109,7 +110,7 @@ def plot_premiums(transfers: Mapping[str, pd.DataFrame], note: str = "") -> Figu
     """Draw each model's accuracy against its tokenizer's premium, a point a language, with 95 %
     intervals; `transfers` holds a transfer table for each model."""
     fig, ax = plt.subplots(figsize=(7.4, 4.6))
-    for (model, table), color in zip(transfers.items(), COLORS, strict=False):
+    for (model, table), color in zip(transfers.items(), cycle(COLORS), strict=False):
         intervals(ax, table, "accuracy", table["premium"], color=color, label=model)
         points = [
             (math.log(x), y) for x, y in zip(table["premium"], table["accuracy"], strict=True)
@@ -133,7 +134,7 @@ def plot_tasks(scores: pd.DataFrame, premiums: pd.Series, note: str = "") -> Fig
     setting, 95 % intervals; `scores` is of extensions.tasks.study."""
     groups = list(scores.groupby("task", sort=False))
     fig, axes = plt.subplots(1, len(groups), figsize=(4.2 * len(groups) + 1.6, 4), squeeze=False)
-    styles = dict(zip(scores["setting"].unique(), (GREY, *COLORS, "black"), strict=False))
+    styles = dict(zip(scores["setting"].unique(), cycle((GREY, *COLORS)), strict=False))
     for ax, (name, rows) in zip(axes.flat, groups, strict=True):
         rows = rows.assign(premium=rows["language"].map(premiums)).dropna()
         for setting, part in rows.groupby("setting", sort=False):

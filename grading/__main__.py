@@ -123,6 +123,8 @@ def pages(grades: tyro.conf.Positional[Path], anonymous: Path | None = None) -> 
         grades: the folder of the grades.
         anonymous: a folder for the same under pseudonyms, instead.
     """
+    if not grades.is_dir():
+        raise FileNotFoundError(f"{grades}: no such folder; give the one that `grade` wrote")
     if anonymous is None:
         write(load(grades), grades)
     else:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
-COLORS = (BLUE, ORANGE, GREEN, RED)
+COLORS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000")  # cycle for more
 CHANCE = 1 / 3
 
 

@@ -1,6 +1,7 @@
 """Figures of Task 1: tokens, optimizers, loss curves, decoding."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -102,7 +103,7 @@ def plot_optimizer_paths(optimizers: dict[str, Callable], steps: int = 60) -> Fi
     xs, ys = np.meshgrid(np.linspace(-4.6, 1.6, 200), np.linspace(-2, 2, 200))
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.3, 3.5), width_ratios=(3, 2))
     left.contour(xs, ys, valley(xs, ys), levels=np.geomspace(0.05, 120, 14), colors="#CCCCCC")
-    for (label, make), color in zip(optimizers.items(), COLORS, strict=False):
+    for (label, make), color in zip(optimizers.items(), cycle(COLORS), strict=False):
         point = torch.nn.Parameter(torch.tensor([-4.0, 1.6]))
         optimizer = make([point])
         path, losses = [point.detach().clone()], []

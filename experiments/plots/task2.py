@@ -1,5 +1,7 @@
 """Figures of Task 2: the NLI data, accuracies, confusions, the study of hyper-parameters."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -25,17 +27,18 @@ def plot_nli_data(datasets: dict[str, XNLIDataset], note: str = "") -> Figure:
     shortest = min(int(rows.lengths.min()) for rows in datasets.values())
     step = max(1, -(-(longest + 1 - shortest) // 40))  # whole tokens, or some bins stay empty
     edges = np.arange(shortest, longest + 1 + step, step) - 0.5
-    width = 0.8 / len(datasets)
-    for i, ((name, rows), color) in enumerate(zip(datasets.items(), COLORS, strict=False)):
+    width, largest = 0.8 / len(datasets), 0.0
+    for i, ((name, rows), color) in enumerate(zip(datasets.items(), cycle(COLORS), strict=False)):
         counts = np.bincount(rows.label_ids, minlength=len(rows.task.labels))
-        places = np.arange(3) + (i - (len(datasets) - 1) / 2) * width
+        largest = max(largest, counts.max() / counts.sum())
+        places = np.arange(len(counts)) + (i - (len(datasets) - 1) / 2) * width
         left.bar(places, counts / counts.sum(), width, color=color, label=f"{name} ({len(rows):,})")
         weights = np.full(len(rows), 1 / len(rows))
         right.hist(rows.lengths, edges, weights=weights, histtype="step", color=color, lw=1.5)
         right.axvline(np.median(rows.lengths), color=color, ls="--", lw=1)
     left.axhline(CHANCE, color=GREY, ls="--", lw=1)
     left.set_xticks(range(len(rows.task.labels)), list(rows.task.labels))
-    left.set(title="Labels", ylabel="share of pairs", ylim=(0, 0.5))
+    left.set(title="Labels", ylabel="share of pairs", ylim=(0, max(0.5, 1.2 * largest)))
     left.legend(loc="upper center", ncols=len(datasets), fontsize=9, handlelength=1)
     right.set(title="Lengths (dashed: medians)", ylabel="share of pairs")
     right.set_xlabel("tokens of the prompt")
@@ -70,19 +73,28 @@ def plot_confusion(evaluation: Evaluation, title: str = "Predictions", note: str
     return finish(fig, note)
 
 
+def _short(value) -> str:
+    """Return a setting's value as text: "none" for one that is missing."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "none" if value != value else f"{value:g}"
+    return "none" if value is None else str(value)
+
+
 def plot_study(table: pd.DataFrame, x: str, line: str, note: str = "") -> Figure:
     """Draw dev accuracy of `experiments.study.study_table` over the setting `x`, a line for each
     value of the setting `line`."""
     fig, ax = plt.subplots(figsize=(5.5, 3.5))
-    values = sorted(table[x].unique())
-    groups = list(table.sort_values(x).groupby(line))
-    for i, ((value, rows), color) in enumerate(zip(groups, COLORS, strict=False)):
+    values = list(dict.fromkeys(table.sort_values(x)[x].map(_short)))
+    names = list(dict.fromkeys(table.sort_values(line)[line].map(_short)))
+    table = table.sort_values(x)
+    groups = [(name, table[table[line].map(_short) == name]) for name in names]
+    for i, ((name, rows), color) in enumerate(zip(groups, cycle(COLORS), strict=False)):
         shift = 0.06 * (i - (len(groups) - 1) / 2)  # so that intervals don't hide each other
-        places = [values.index(v) + shift for v in rows[x]]
-        label = f"{line.replace('_', ' ')} {value:g}"
+        places = [values.index(value) + shift for value in rows[x].map(_short)]
+        label = f"{line.replace('_', ' ')} {name}"
         intervals(ax, rows, "dev accuracy", places, fmt="o-", color=color, label=label)
     ax.axhline(CHANCE, color=GREY, ls="--", lw=1)
-    ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    ax.set_xticks(range(len(values)), values)
     ax.set(xlabel=x.replace("_", " "), ylabel="dev accuracy, 95 % interval\n(dashed: chance)")
     ax.set(title="Accuracy by hyper-parameters", xlim=(-0.4, len(values) - 0.6))
     ax.legend()

@@ -1,6 +1,7 @@
 """Figures of Task 3: fertility, transfer, settings, training by test language, confusions."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -73,7 +74,7 @@ def plot_settings(results: pd.DataFrame, note: str = "") -> Figure:
     languages = list(dict.fromkeys(results["language"]))
     settings = results.groupby("setting", sort=False)
     fig, ax = plt.subplots(figsize=(9, 0.55 * len(languages) + 1.6))
-    for i, ((setting, rows), color) in enumerate(zip(settings, COLORS, strict=False)):
+    for i, ((setting, rows), color) in enumerate(zip(settings, cycle(COLORS), strict=False)):
         shift = 0.16 * (i - (len(settings) - 1) / 2)  # so that intervals don't hide each other
         places = [languages.index(lang) + shift for lang in rows["language"]]
         intervals(ax, rows, "accuracy", places, across=True, color=color, label=setting)

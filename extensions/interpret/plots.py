@@ -13,7 +13,6 @@ from torch import Tensor
 from experiments.plots.style import BLUE, CHANCE, COLORS, GREY, annotate, finish, intervals
 
 SCRIPTS = ("Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans CJK SC", "Noto Sans CJK JP")
-MANY = (*COLORS, "#CC79A7", "#56B4E9", "#000000")
 
 
 def plot_attention_lines(
@@ -33,7 +32,7 @@ def plot_attention_lines(
     fig, axes = plt.subplots(1, len(heads), figsize=size, squeeze=False)
     family, known = _fonts()
     for i, (ax, head) in enumerate(zip(axes.flat, heads, strict=True)):
-        color = MANY[i % len(MANY)]
+        color = COLORS[i % len(COLORS)]
         places = {
             side: dict(zip(tokens, np.linspace(0, rows - 1, len(tokens)), strict=True))
             for side, tokens in (("keys", keys), ("queries", queries))
@@ -64,7 +63,7 @@ def plot_intervals(
         rows = table[table["series"] == name]
         shift = 0.7 / len(series) * (i - (len(series) - 1) / 2)
         places = [groups.index(group) + shift for group in rows["group"]]
-        intervals(ax, rows, "value", places, across=True, color=MANY[i % len(MANY)], label=name)
+        intervals(ax, rows, "value", places, across=True, color=COLORS[i % len(COLORS)], label=name)
     if line is not None:
         ax.axvline(line, color=GREY, ls="--", lw=1)
     ax.set_yticks(range(len(groups)), groups)
@@ -82,7 +81,7 @@ def plot_by_state(
     fig, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 0.6, 3.5), squeeze=False)
     for ax, (title, table) in zip(axes.flat, panels.items(), strict=True):
         for i, (name, rows) in enumerate(table.groupby("series", sort=False)):
-            color = MANY[i % len(MANY)]
+            color = COLORS[i % len(COLORS)]
             ax.plot(rows["state"], rows["value"], "o-", ms=4, color=color, label=name)
             if "low" in rows:
                 ax.fill_between(rows["state"], rows["low"], rows["high"], color=color, alpha=0.15)

@@ -48,7 +48,7 @@ class TaskStudy:
         most: int | None = None,
     ):
         self.name, self.task, self.settings, self.data, self.most = name, task, settings, data, most
-        self.languages = tuple(languages or task.languages)
+        self.languages = tuple(dict.fromkeys(languages or task.languages))
         if unknown := sorted(set(self.languages) - set(task.languages)):
             raise ValueError(
                 f"{name} has no {', '.join(unknown)}, only {', '.join(task.languages)}"

@@ -41,7 +41,10 @@ def load(folder: Path) -> list[Grade]:
 
 def read_shared(folder: Path) -> dict:
     path = Path(folder) / SHARED
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and all are graded anew") from None
 
 
 def anonymous(folder: Path) -> list[Grade]:

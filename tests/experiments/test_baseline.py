@@ -47,3 +47,10 @@ def test_probabilities_are_a_distribution():
     columns = evaluation.predictions[["p(0)", "p(1)", "p(2)"]]
     assert columns.sum(axis=1).tolist() == pytest.approx([1.0] * 120)
     assert evaluation.share_without_label == 0 and 0.2 < evaluation.accuracy < 0.7
+
+
+def test_of_one_label_alone_it_says_that_label(tmp_path):
+    train = dataset(tmp_path, "train", [("p", "some cats", "neutral"), ("q", "dogs", "neutral")])
+    test = dataset(tmp_path, "test", rows(30, 1, telling=True))
+    found = hypothesis_only(train, test).predictions
+    assert set(found["prediction"]) == {"2"} and (found["p(2)"] == 1).all()

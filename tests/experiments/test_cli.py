@@ -323,3 +323,12 @@ def test_fertility_of_some_languages(capsys):
     main(["fertility", "--data", str(SAMPLE), "--languages", "de", "zh", "--max-samples", "50"])
     printed = capsys.readouterr().out
     assert "premium" in printed and "de" in printed and "zh" in printed
+
+
+def test_a_seed_or_a_language_given_twice_is_refused(weights, tmp_path, capsys):
+    where = ["finetune", "--weights", weights, "--data", str(SAMPLE), "--runs", str(tmp_path)]
+    for option in ("seeds", "languages"):
+        value = {"seeds": "0", "languages": "en"}[option]
+        with pytest.raises(SystemExit):
+            main([*where, f"--{option}", value, value])
+        assert f"{option} must differ from each other" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from experiments.evaluation import Evaluation
+from experiments.evaluation import Evaluation, length_groups
 from gpt2.evaluate import predict
 from gpt2.xnli import XNLIDataset
 from tests import SAMPLE
@@ -79,3 +79,22 @@ def test_groups_have_their_own_accuracy_and_interval():
     table = Evaluation(predictions).by_group(pd.Series(["a", "a", "b", "b"], index=[7, 8, 9, 10]))
     assert table["accuracy"].tolist() == [1.0, 0.5] and table["pairs"].tolist() == [2, 2]
     assert (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1))
+@example([5] * 8)
+def test_groups_by_length_are_ranges_that_do_not_overlap(lengths):
+    texts = pd.Series(["x" * length for length in lengths], index=range(7, len(lengths) + 7))
+    groups = length_groups(texts)
+    ranges = {group: tuple(map(int, group.split(" to "))) for group in set(groups)}
+    ends = [end for pair in sorted(ranges.values()) for end in pair]
+    assert ends == sorted(ends) and len(ranges) <= 4
+    for length, group in zip(lengths, groups, strict=True):
+        assert ranges[group][0] <= length <= ranges[group][1]
+
+
+def test_groups_by_length_are_about_equally_large():
+    groups = length_groups(pd.Series(["x" * length for length in range(1, 41)]))
+    assert groups.value_counts().to_dict() == {
+        **{"1 to 10": 10, "11 to 20": 10, "21 to 30": 10, "31 to 40": 10}
+    }

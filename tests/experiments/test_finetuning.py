@@ -349,3 +349,13 @@ def test_another_preparation_or_loss_is_another_run(go):
         )
     }
     assert len(paths) == 4
+
+
+def test_a_run_that_lost_its_model_says_so_before_it_trains(go):
+    run = go()
+    shutil.rmtree(run.path / "best_model")
+    for result in (run.path / "result.json", None):
+        with pytest.raises(FileNotFoundError, match="its best_model is gone; delete the folder"):
+            go()
+        if result is not None:
+            result.unlink()

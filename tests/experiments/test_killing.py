@@ -39,7 +39,7 @@ def train_here(weights, runs, epochs=2):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_run_killed_anywhere_ends_at_the_same_bits(tiny, tmp_path, kills):
     def whole():
         started = time.monotonic()

@@ -106,7 +106,7 @@ def transfer(accuracies, premiums):
 
 
 def test_languages_are_the_given_the_rules_or_the_cheapest(lazy):
-    study = lazy(languages=["en", "sw"])
+    study = lazy(languages=["en", "sw", "en", "sw"])
     assert study.languages == ["sw"]
     study = lazy()
     study.transfer = transfer([0.6, 0.5, 0.4, 0.3], [1.0, 1.8, 8.0, 1.9])

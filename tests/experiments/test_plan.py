@@ -1,6 +1,8 @@
 """What a training will take: rows, hours, disk, money."""
 
+import gzip
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -60,3 +62,10 @@ def test_pretraining_has_steps_tokens_hours_and_a_price(monkeypatch):
 
 def test_the_speed_is_of_this_machine():
     assert 1e8 < product_speed("float32") < 1e16
+
+
+def test_rows_of_a_compressed_file_are_counted_too(profile, tmp_path):
+    folder = shutil.copytree(SAMPLE, tmp_path / "data")
+    (path,) = folder.glob("**/multinli.train.en.tsv")
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert plan(replace(profile, data=str(folder)), runs=1).startswith("fine-tuning: 600 rows")

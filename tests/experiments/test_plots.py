@@ -198,3 +198,24 @@ def test_attention_has_a_panel_a_head_and_weights_in_few_cells():
 def test_lengths_are_a_point_a_block():
     line = plots.plot_lengths([1.0, 2.0, 4.0]).axes[0].lines[0]
     assert line.get_ydata().tolist() == [1.0, 2.0, 4.0]
+
+
+def study_of(name, values):
+    columns = {"learning_rate": 1e-3, name: values, "dev accuracy": 0.5, "low": 0.4, "high": 0.6}
+    return plots.plot_study(pd.DataFrame(columns), "learning_rate", name).axes[0]
+
+
+def test_a_study_shows_every_value_whatever_it_is():
+    ax = study_of("batch_size", [2**i for i in range(1, 10)])
+    assert len(ax.containers) == 9 == len({c.get_label() for c in ax.containers})
+    assert [c.get_label() for c in study_of("token_budget", [4096, None]).containers] == [
+        *("token budget 4096", "token budget none")
+    ]
+    labels = [c.get_label() for c in study_of("schedule", ["linear", "constant"]).containers]
+    assert labels == ["schedule constant", "schedule linear"]
+
+
+def test_shares_of_one_label_alone_are_shown_whole(tmp_path, tokenizer):
+    (tmp_path / "one.tsv").write_text("premise\thypo\tlabel\na\tb\tneutral\nc\td\tneutral\n")
+    rows = XNLIDataset("train", "en", tmp_path / "one.tsv", tokenizer=tokenizer, verbose=False)
+    assert plots.plot_nli_data({"train": rows}).axes[0].get_ylim()[1] > 1

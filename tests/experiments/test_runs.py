@@ -5,8 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import ByteLevelBPETokenizer
 
-from experiments.runs import Run
+from experiments.runs import Run, load_gpt2
 from tests.processes import together
 from utils import atomic_write
 
@@ -164,3 +165,25 @@ def test_a_damaged_earlier_run_is_no_obstacle(tmp_path, capsys):
     earlier = finished(tmp_path, {"lr": 1.0}, {}, {"a.py": "1"})
     (earlier.path / "settings.json").write_text("{")
     assert start(capsys, tmp_path, "x", {"lr": 1.0}, {}, {"a.py": "2"})[1] == ""
+
+
+def test_a_run_stays_where_it_is_when_the_working_folder_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run("runs", "x", {}, {}, {})
+    run.path.mkdir(parents=True)
+    leave_a_model("runs")
+    run.once(lambda is_main: {"accuracy": 0.5})
+    monkeypatch.chdir("/")
+    assert run.result["accuracy"] == 0.5 and run.path.parent == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("files", [("tokenizer.json",), ("vocab.json", "merges.txt")])
+def test_a_folder_with_a_tokenizer_of_its_own_keeps_it(files, tmp_path, tiny_model):
+    bytes_ = ByteLevelBPETokenizer()
+    texts = ["der Hund und die Katze sind im Haus"] * 50
+    bytes_.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"])
+    tiny_model.save_pretrained(tmp_path)
+    bytes_.save_model(str(tmp_path)), bytes_.save(str(tmp_path / "tokenizer.json"))
+    for file in {"tokenizer.json", "vocab.json", "merges.txt"} - {*files}:
+        (tmp_path / file).unlink()
+    assert load_gpt2(tmp_path)[1]("der Hund")["input_ids"] == bytes_.encode("der Hund").ids

@@ -82,3 +82,15 @@ def test_holm_rejects_true_hypotheses_as_rarely_as_it_says():
     generator = np.random.default_rng(0)
     errors = sum(min(holm(generator.random(14).tolist())) < 0.05 for _ in range(4000))
     assert errors / 4000 == pytest.approx(0.05, abs=0.012)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_pair_that_differs_tells_nothing(seeds):
+    first, second = predicted("0" * 30), predicted("0" * 29 + "1")
+    assert paired_test([first] * seeds, [first] * (seeds - 1) + [second]) == 1.0
+
+
+def test_a_repeated_pair_is_named():
+    twice = predicted("0110", ids=[1, 2, 1, 3])
+    with pytest.raises(ValueError, match="needs each pair once; pair 1 is repeated"):
+        mcnemar(twice, twice)

@@ -32,3 +32,9 @@ def test_a_table_is_exported_as_csv_markdown_and_latex(tmp_path):
     assert md.read_text(encoding="utf-8") == f"{markdown(TABLE)}\n"
     latex = tex.read_text(encoding="utf-8")
     assert "\\toprule" in latex and "0.512" in latex and "\\label{tab:results}" in latex
+
+
+def test_names_with_dots_are_tables_of_their_own(tmp_path):
+    for name in ("lr 0.01", "lr 0.001"):
+        export(TABLE, tmp_path, name)
+    assert len(list(tmp_path.iterdir())) == 6 and (tmp_path / "lr 0.001.csv").is_file()

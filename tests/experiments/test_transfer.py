@@ -90,3 +90,9 @@ def test_differences_are_paired_and_corrected(results):
     # all 120 of the first are among the 150 of the second: 30 pairs differ, one way
     assert table["p"].tolist() == pytest.approx([2 * 0.5**30, 1.0])
     assert table["p corrected"].tolist() == holm(table["p"].tolist())
+
+
+def test_differences_are_of_the_first_seed_given():
+    rows = [("zero-shot", 100, 3), ("all", 90, 3), ("zero-shot", 80, 1), ("all", 120, 1)]
+    results = [Result(s, "fr", evaluation_with(n), 1, 1.0, seed=seed) for s, n, seed in rows]
+    assert differences(results)["difference"].tolist() == [pytest.approx(-10 / 300)]

@@ -15,6 +15,7 @@ from grading.edition.release import write as put_files
 from grading.report import class_page, gradebook, load, student_page, write
 from grading.report.byhand import ByHand
 from grading.report.grades import Grade
+from grading.report.ledger import read_shared
 from grading.submissions.similar import alike, own_tokens
 from tests.grading.test_report import Page, grade, graded, item, raw
 
@@ -177,3 +178,12 @@ def test_an_anonymous_export_names_nobody(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == [
         *("student-001", "student-002", "student-003")
     ]
+
+
+def test_what_is_no_folder_of_grades_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["pages", str(tmp_path / "typo")])
+    assert "typo: no such folder" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+    (tmp_path / "seed.json").write_text("{")
+    with pytest.raises(ValueError, match=r"seed\.json: damaged .* delete it"):
+        read_shared(tmp_path)

@@ -96,3 +96,7 @@ def test_last_states_are_those_of_the_last_token(tiny_model):
 def test_word_overlap_ignores_case_and_marks():
     assert word_overlap(["Anna is here. Leo sings."], ["Is Leo here?"]) == [1.0]
     assert word_overlap(["Anna is here.", "x"], ["Anna sleeps.", ""]) == [0.5, 0.0]
+
+
+def test_of_one_class_alone_a_probe_says_that_class():
+    assert probe(torch.randn(20, 4), ["x"] * 20, range(20)) == (10, 10)
