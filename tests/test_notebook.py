@@ -113,6 +113,26 @@ CHANGES = {"recipe": replace(FINETUNE_MINIATURE, epochs=1)}
 """
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A kernel, where notebooks find a small model and little data; libraries are imported once."""
+    folder = tmp_path_factory.mktemp("small")
+    lines = (ROOT / "pretrain.txt").read_text(encoding="utf-8").splitlines()
+    (folder / "text.txt").write_text("\n".join(lines[:30]), encoding="utf-8")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    GPT2Model(GPT2Config(**shape, max_position_embeddings=256)).save_pretrained(folder / "small")
+    settings = {
+        "GPT2_WEIGHTS": "small",
+        "PRETRAIN_TEXT": "text.txt",
+        "XNLI_DIR": str(few_pairs(folder / "xnli")),
+        "TRAIN_ROWS": "12",
+    }
+    client, started = kernel(nbformat.v4.new_notebook(), folder, **settings)
+    with started:
+        yield client
+
+
 @pytest.mark.parametrize(
     ("path", "last"),
     [
@@ -120,32 +140,22 @@ CHANGES = {"recipe": replace(FINETUNE_MINIATURE, epochs=1)}
         *(pytest.param(path, None, marks=pytest.mark.all, id=path.stem) for path in NOTEBOOKS),
     ],
 )
-def test_cells_run_on_a_little_data(path, last, tmp_path, request):
+def test_cells_run_on_a_little_data(path, last, small, request):
     """Those up to the sanity check; in `make test-all` all of them."""
     if last and request.config.getoption("--all"):
         pytest.skip("all cells of this notebook run beside it")
-    lines = (ROOT / "pretrain.txt").read_text(encoding="utf-8").splitlines()
-    (tmp_path / "text.txt").write_text("\n".join(lines[:30]), encoding="utf-8")
     notebook = nbformat.read(path, as_version=4)
     ids = [cell.id for cell in notebook.cells]
     parameters = notebook.cells[ids.index("parameters")]
     assert "CHANGES = {}" in parameters.source
     parameters.source = parameters.source.replace("CHANGES = {}", ONE_EPOCH)
     end = len(ids) if last is None else ids.index(last) + 1
-    torch.manual_seed(0)
-    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
-    GPT2Model(GPT2Config(**shape, max_position_embeddings=256)).save_pretrained(tmp_path / "small")
-    settings = {
-        "GPT2_WEIGHTS": "small",
-        "PRETRAIN_TEXT": "text.txt",
-        "XNLI_DIR": str(few_pairs(tmp_path / "xnli")),
-        "TRAIN_ROWS": "12",
-    }
-    client, started = kernel(notebook, tmp_path, **settings)
-    with started:
-        for index, cell in enumerate(notebook.cells[:end]):
-            if cell.cell_type == "code":
-                client.execute_cell(cell, index)  # raises what the cell raises
+    client = nbclient.NotebookClient(notebook, small.km, timeout=600)
+    client.kc = small.kc
+    client.execute_cell(nbformat.v4.new_code_cell("%reset -f"), 0)  # no name of another notebook
+    for index, cell in enumerate(notebook.cells[:end]):
+        if cell.cell_type == "code":
+            client.execute_cell(cell, index)  # raises what the cell raises
 
 
 @pytest.mark.all

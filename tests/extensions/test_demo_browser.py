@@ -111,16 +111,16 @@ def test_a_pair_is_typed(page):
     assert page.locator("#translations").inner_text().startswith("Examples have translations")
 
 
-@pytest.mark.parametrize(("code", "direction"), [("ar", "rtl"), ("ur", "rtl"), ("hi", "ltr")])
-def test_a_language_is_chosen_and_runs_in_its_direction(page, code, direction):
-    choose(page, code)
-    premise = page.locator("#premise")
-    assert premise.input_value() == page.evaluate(f"info.examples[0].texts.{code}[0]")
-    assert premise.evaluate("e => getComputedStyle(e).direction") == direction
-    lines = page.locator("#tokens .sentence").evaluate_all("lines => lines.map((l) => l.dir)")
-    assert lines == [direction, direction, "ltr"]
-    card = page.locator(f"#languages p[lang={code}]").first
-    assert card.evaluate("e => getComputedStyle(e).direction") == direction
+def test_a_language_is_chosen_and_runs_in_its_direction(page):
+    for code, direction in (("ar", "rtl"), ("ur", "rtl"), ("hi", "ltr")):
+        choose(page, code)
+        premise = page.locator("#premise")
+        assert premise.input_value() == page.evaluate(f"info.examples[0].texts.{code}[0]")
+        assert premise.evaluate("e => getComputedStyle(e).direction") == direction
+        lines = page.locator("#tokens .sentence").evaluate_all("lines => lines.map((l) => l.dir)")
+        assert lines == [direction, direction, "ltr"]
+        card = page.locator(f"#languages p[lang={code}]").first
+        assert card.evaluate("e => getComputedStyle(e).direction") == direction
 
 
 @pytest.mark.parametrize(
@@ -162,40 +162,35 @@ def test_tokens_are_appended_one_by_one(page):
     wait_for(page, "find('generated').textContent === ''")
 
 
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
+def test_a_bad_text_is_one_sentence(page):
+    for text, sentence in (
         ("", "The premise is empty: type a text or choose an example."),
         (" \n\u3000", "The premise is empty: type a text or choose an example."),
         ("a" * 100_000, "The premise has 100,000 characters, but at most 2,000 are read here"),
         ("x y " * 400, "tokens, but at most 511 are read here (the model has 512 positions)"),
-    ],
-)
-def test_a_bad_text_is_one_sentence(page, text, sentence):
-    page.locator("#premise").fill(text)
-    wait_for(page, "find('error').textContent !== ''")
-    assert sentence in page.locator("#error").inner_text()
-    page.locator("#premise").fill("Anna is outdoors.")
-    wait_for(page, "find('error').textContent === ''")
+    ):
+        page.locator("#premise").fill(text)
+        wait_for(page, "find('error').textContent !== ''")
+        assert sentence in page.locator("#error").inner_text()
+        page.locator("#premise").fill("Anna is outdoors.")
+        wait_for(page, "find('error').textContent === ''")
 
 
-@pytest.mark.parametrize("code", ["en", "ar", "th"])
-def test_nothing_is_wider_than_the_window(page, code):
-    page.locator("#language").select_option(code)
-    page.evaluate("update()")  # with all languages
+def test_nothing_is_wider_than_the_window(page):
     cut = """[...document.querySelectorAll("section *")].filter((e) =>
         e.getBoundingClientRect().right > e.closest("section").getBoundingClientRect().right + 1 &&
         !e.closest("#lines")).map((e) => e.outerHTML.slice(0, 80))"""
-    for width in (400, 1000, 1100, 1301, 1600):
-        page.set_viewport_size({"width": width, "height": 900})
-        wait_for(page, "width => innerWidth === width", width)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(cut) == [], width
+    for code in ("en", "ar", "th"):
+        page.locator("#language").select_option(code)
+        page.evaluate("update()")  # with all languages
+        for width in (400, 1000, 1100, 1301, 1600):
+            page.set_viewport_size({"width": width, "height": 900})
+            wait_for(page, "width => innerWidth === width", width)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(cut) == [], (code, width)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_in_light_and_dark(page, scheme):
-    page.emulate_media(color_scheme=scheme)
+def test_text_stands_out_in_light_and_dark(page):
     script = """() => {
         const light = (color) => {
             const [r, g, b] = color.match(/\\d+/g).slice(0, 3).map((c) => c / 255)
@@ -208,7 +203,9 @@ def test_text_stands_out_in_light_and_dark(page, scheme):
             return (Math.max(page, text) + 0.05) / (Math.min(page, text) + 0.05);
         });
     }"""
-    assert min(page.evaluate(script)) >= 4.5
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert min(page.evaluate(script)) >= 4.5, scheme
 
 
 # ---- The server's page -------------------------------------------------------------------------
