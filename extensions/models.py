@@ -33,7 +33,7 @@ from experiments.options import (
 from experiments.pages import Page, measured_on
 from experiments.plots import plot_settings
 from experiments.profiles import find_data, find_weights
-from experiments.runs import RUNS
+from experiments.runs import RUNS, check_seeds
 from experiments.tables import export
 from experiments.transfer import Result, correlation, readable, results_table, transfer_table
 from extensions.backbones import load_backbone
@@ -61,7 +61,8 @@ class ModelStudy:
         task: NLITask = XNLI,
     ):
         self.most = most  # rows that count in languages that a model was not trained on
-        self.settings, self.models, self.seeds = settings, list(models), tuple(seeds)
+        self.settings, self.seeds = settings, check_seeds(seeds)
+        self.models = list(dict.fromkeys(models))
         self.where = {"data": data, "runs": runs, "load": load_backbone, "task": task}
         self.where["prepare"] = prepare  # as in `finetune`: LoRA, say
         self.data = data

@@ -22,13 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from experiments.baseline import linear_classifier
 from experiments.statistics import wilson_interval
 from extensions.interpret.capture import last_positions, of_each
 from gpt2.model import GPT2Model
@@ -48,9 +47,7 @@ def probe(states: Tensor, targets: Sequence, groups: Sequence, seed: int = 0) ->
     x, y = states.float().numpy(), np.asarray(targets)
     split = GroupShuffleSplit(1, test_size=0.5, random_state=seed)
     train, test = next(split.split(x, y, groups))
-    several = len(set(y[train])) > 1
-    classifier = LogisticRegression(max_iter=2000) if several else DummyClassifier()
-    model = make_pipeline(StandardScaler(), classifier)
+    model = make_pipeline(StandardScaler(), linear_classifier(y[train], max_iter=2000))
     model.fit(x[train], y[train])
     return int((model.predict(x[test]) == y[test]).sum()), len(test)
 

@@ -19,6 +19,7 @@ from extensions.comparison import (
 )
 from extensions.frontier import Frontier
 from extensions.methods import COMPRESSIONS, FULL, METHODS, Method, students
+from extensions.models import ModelStudy
 from extensions.plots import plot_frontier
 from gpt2.model import GPT2Model
 from gpt2.text import TextDataset, text_loader
@@ -117,6 +118,16 @@ def test_what_is_more_accurate_and_cheaper_dominates():
     )
     assert dominated(table, "MB") == ["c", "a", "", ""]
     assert dominated(table.iloc[[0, 0]], "MB") == ["", ""]  # equal ones do not
+
+
+def test_a_comparison_of_a_seed_with_itself_is_refused(tmp_path):
+    where = {"data": tmp_path, "seeds": (1, 0, 1)}
+    for study in (
+        lambda: Frontier(QUICK, weights=tmp_path, text=None, **where),
+        lambda: ModelStudy(QUICK, ["gpt2"], runs=tmp_path, **where),
+    ):
+        with pytest.raises(ValueError, match=r"seeds must differ .*, got \(1, 0, 1\)"):
+            study()
 
 
 def test_a_comparison_needs_full_finetuning(tmp_path):
