@@ -25,7 +25,7 @@ from experiments.options import (
 from experiments.pages import Page, measured_on
 from experiments.plots import plot_matrix
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
-from experiments.runs import RUNS
+from experiments.runs import RUNS, tokenizer_of
 from extensions.claims import claims_table, sweep
 from extensions.comparison import (
     compression_table,
@@ -38,7 +38,6 @@ from extensions.frontier import Frontier, plain
 from extensions.methods import COMPRESSIONS, FULL, METHODS, students
 from extensions.plots import plot_frontier, plot_lines
 from gpt2.text import TextDataset, text_loader
-from gpt2.tokenizer import load_tokenizer
 
 
 def main(
@@ -57,12 +56,12 @@ def main(
         more_languages: languages to test, besides the one that is trained on.
         out: a folder for the page, its tables and figures, and a JSON file a run.
     """
-    tokenizer = load_tokenizer("gpt2")
+    where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
+    tokenizer = tokenizer_of(where["weights"])
     text = text_loader(TextDataset(EMBEDDED_TEXT, tokenizer, 128).split(0.1)[1], 16)
     if weights == "miniature":
         questions = QuestionTexts(make_texts(1000, seed=1, lines=0.0), tokenizer)
         text = DataLoader(questions, 16, collate_fn=questions.collate_fn)
-    where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
     settings = choose(preset, changes, unused=("seed", "languages"))
     frontier = Frontier(settings, **where, text=text, seeds=seeds, languages=more_languages)
     ways = students(frontier.base_config.num_hidden_layers)

@@ -15,17 +15,17 @@ from pathlib import Path
 
 from torch import Tensor
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 from config import FinetuningSettings, GPT2Config
 from experiments.evaluation import Evaluation
 from experiments.finetuning import FinetunedRun, finetune
-from experiments.runs import RUNS, check_seeds
+from experiments.runs import RUNS, check_seeds, tokenizer_of
 from extensions.distillation import student_of
 from extensions.methods import FULL, METHODS, Compression, Examples, Method
 from gpt2.evaluate import predict
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
-from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
 from utils import get_device
 
@@ -88,7 +88,7 @@ class Frontier:
             name = "-".join(["student", *map(str, how.layers)])
             where["weights"] = Path(where["runs"], "students", name)
             student = student_of(GPT2Model.from_pretrained(self.where["weights"]), how.layers)
-            student.save_pretrained(where["weights"], tokenizer=load_tokenizer("gpt2"))
+            student.save_pretrained(where["weights"], tokenizer=self.tokenizer)
         if how.loss is not None:
             loss["loss_fn"] = partial(how.loss, teacher=self.trained(FULL, seed).model().eval())
         return finetune(settings, name=plain(method), prepare=how.prepare, **loss, **where)
@@ -123,6 +123,11 @@ class Frontier:
         return GPT2Config.from_pretrained(self.where["weights"])
 
     @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The pretrained model's tokenizer."""
+        return tokenizer_of(self.where["weights"])
+
+    @cached_property
     def text_loss_before(self) -> float:
         """The pretrained model's mean loss on the text, in nats a token."""
         base = GPT2Model.from_pretrained(self.where["weights"]).to(get_device())
@@ -150,7 +155,7 @@ class Frontier:
     def rows(self, split: str, lang: str, subset: float = 1.0) -> XNLIDataset:
         """Return the pairs of a split in a language."""
         length = min(self.settings.max_length, self.base_config.max_position_embeddings)
-        common = {"tokenizer": load_tokenizer("gpt2"), "verbose": False, "max_length": length}
+        common = {"tokenizer": self.tokenizer, "verbose": False, "max_length": length}
         return XNLIDataset.in_folder(self.where["data"], split, lang, subset=subset, **common)
 
     def predict(self, model: GPT2Model, lang: str) -> Evaluation:
@@ -161,5 +166,5 @@ class Frontier:
     def batches(self, rows: XNLIDataset, size: int) -> list[dict[str, Tensor]]:
         """Return batches of training pairs, on the device of training."""
         names = ("input_ids", "attention_mask", "labels")
-        loader = DataLoader(rows, size, collate_fn=XNLIDataset.collate_fn)
+        loader = DataLoader(rows, size, collate_fn=rows.collate_fn)
         return [{name: batch[name].to(get_device()) for name in names} for batch in loader]

@@ -34,18 +34,9 @@ SMALL = ["--hidden-size", "16", "--num-hidden-layers", "1", "--num-attention-hea
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    import torch
+    from tests.small import save_small_gpt2
 
-    from config import GPT2Config
-    from gpt2.model import GPT2Model
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tiny")
-    config = GPT2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=128
-    )
-    GPT2Model(config).save_pretrained(folder)
-    return str(folder)
+    return str(save_small_gpt2(tmp_path_factory.mktemp("small")))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

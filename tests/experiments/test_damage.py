@@ -6,15 +6,14 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-import torch
 
-from config import FINETUNE_ENGLISH, GPT2Config
+from config import FINETUNE_ENGLISH
 from data.miniature import model_folder, nli_folder
 from experiments.finetuning import finetune
-from gpt2.model import GPT2Model
 from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLIDataset
 from tests import few_pairs
+from tests.small import save_small_gpt2
 
 QUICK = replace(FINETUNE_ENGLISH, subset=12.0, learning_rate=2e-3)
 FLIPS = [1, pytest.param(60, marks=pytest.mark.slow)]
@@ -24,10 +23,11 @@ FLIPS = [1, pytest.param(60, marks=pytest.mark.slow)]
 def finished(tmp_path_factory):
     """The arguments of a finished run, and its folder."""
     folder = tmp_path_factory.mktemp("run")
-    torch.manual_seed(0)
-    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 128}
-    GPT2Model(GPT2Config(hidden_size=16, **shape)).save_pretrained(folder / "weights")
-    where = {"weights": folder / "weights", "data": few_pairs(folder / "data"), "progress": False}
+    where = {
+        "weights": save_small_gpt2(folder / "weights"),
+        "data": few_pairs(folder / "data"),
+        "progress": False,
+    }
     run = finetune(QUICK, runs=folder / "runs", **where)
     run.evaluation("test", "de", progress=False)
     return where, run.path

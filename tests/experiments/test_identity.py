@@ -22,14 +22,14 @@ from grading.edition.release import enter
 from optim.adamw import AdamW
 from tests import ROOT, SAMPLE
 from tests.processes import together
+from tests.small import save_small_gpt2
 
 
 def finetune_in(folder):
     """Fine-tune a tiny model with the project in a folder, and print the run's name."""
     enter(folder)
-    from config import FINETUNE_ENGLISH, GPT2Config
+    from config import FINETUNE_ENGLISH
     from experiments.finetuning import finetune
-    from gpt2.model import GPT2Model
 
     torch.manual_seed(0)
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -165,10 +165,7 @@ def test_different_replacements_are_different_identities(monkeypatch):
 
 
 def test_a_patched_block_gets_its_own_run_and_predictions(tmp_path, monkeypatch, capsys):
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = GPT2Config(max_position_embeddings=128, initializer_range=0.5, **shape)
-    GPT2Model(config).save_pretrained(tmp_path / "tiny")
+    save_small_gpt2(tmp_path / "tiny", initializer_range=0.5)
     settings = replace(FINETUNE_ENGLISH, subset=40.0, learning_rate=1e-2)
     where = {"weights": tmp_path / "tiny", "data": SAMPLE, "runs": tmp_path, "progress": False}
     run = finetune(settings, **where)

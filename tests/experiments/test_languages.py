@@ -8,27 +8,18 @@ import pandas as pd
 import pytest
 import torch
 
-from config import FINETUNE_FAST, FINETUNE_TOY, GPT2Config
+from config import FINETUNE_FAST, FINETUNE_TOY
 from experiments.finetuning import finetune
 from experiments.languages import LanguageStudy, measure_fertility
-from gpt2.model import GPT2Model
 from tests import SAMPLE, few_pairs
 from tests.processes import kill_until_finished
+from tests.small import save_small_gpt2
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    torch.manual_seed(0)
-    config = GPT2Config(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.5,
-        hidden_dropout_prob=0.0,
-    )
-    folder = tmp_path_factory.mktemp("tiny")
-    GPT2Model(config).save_pretrained(folder)
+    shape = {"hidden_size": 32, "initializer_range": 0.5, "hidden_dropout_prob": 0.0}
+    folder = save_small_gpt2(tmp_path_factory.mktemp("tiny"), **shape)
     few_pairs(folder / "data")
     return folder
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from config import TOY_PRETRAINING, GPT2Config
+from config import TOY_PRETRAINING
 from data.documents import open_source
 from data.packing import pack
 from experiments.callbacks import Metrics
@@ -26,16 +26,18 @@ from gpt2.model import GPT2Model
 from gpt2.xnli import XNLI
 from tests import ROOT, SAMPLE
 from tests.processes import together
+from tests.small import save_small_gpt2, small_tokenizer
 from utils import load_tensors
 
 
 @pytest.fixture(scope="module")
+def tokenizer():
+    return small_tokenizer()
+
+
+@pytest.fixture(scope="module")
 def tiny_weights(tmp_path_factory):
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    folder = tmp_path_factory.mktemp("weights")
-    GPT2Model(GPT2Config(**shape, max_position_embeddings=128)).save_pretrained(folder)
-    return folder
+    return save_small_gpt2(tmp_path_factory.mktemp("weights"))
 
 
 def launch(processes: int, *arguments, output) -> subprocess.CompletedProcess:
@@ -127,13 +129,8 @@ FINETUNING = ("--rows", 21, "--epochs", 2, "--batch-size", 8, "--accumulate", 2,
 @pytest.fixture(scope="module")
 def still_weights(tmp_path_factory):
     """A model without dropout, which each process draws for itself."""
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    folder = tmp_path_factory.mktemp("still")
-    config = GPT2Config(**shape, **still, max_position_embeddings=128)
-    GPT2Model(config).save_pretrained(folder)
-    return folder
+    return save_small_gpt2(tmp_path_factory.mktemp("still"), num_hidden_layers=2, **still)
 
 
 def finetuned(runs) -> tuple[pd.DataFrame, dict]:

@@ -10,17 +10,13 @@ from experiments.finetuning import finetune
 from experiments.study import decoding_table, run_study, study_table
 from gpt2.model import GPT2Model
 from tests import SAMPLE
+from tests.small import save_small_gpt2
 
 
 @pytest.fixture
 def arguments(tmp_path):
-    torch.manual_seed(0)
-    config = GPT2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=128
-    )
-    GPT2Model(config).save_pretrained(tmp_path / "tiny")
     return {
-        "weights": tmp_path / "tiny",
+        "weights": save_small_gpt2(tmp_path / "tiny"),
         "data": SAMPLE,
         "runs": tmp_path / "runs",
         "progress": False,

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
-from config import FINETUNE_ENGLISH, TOY_PRETRAINING, GPT2Config
+from config import FINETUNE_ENGLISH, TOY_PRETRAINING
 from experiments.finetuning import finetune
 from experiments.pages import Page
 from experiments.pretraining import pretrain
-from gpt2.model import GPT2Model
 from gpt2.text import TextDataset
 from gpt2.tokenizer import load_tokenizer
 from tests import few_pairs
+from tests.small import save_small_gpt2
 from utils import atomic_write
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -67,11 +66,8 @@ def assert_names_are_allowed(folder):
 
 
 def test_a_run_its_resumption_and_its_page(windows, tmp_path):
-    torch.manual_seed(0)
-    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 128}
-    GPT2Model(GPT2Config(hidden_size=16, **shape)).save_pretrained(tmp_path / "weights")
     settings = replace(FINETUNE_ENGLISH, subset=12.0, epochs=2)
-    where = {"weights": tmp_path / "weights", "data": few_pairs(tmp_path / "data")}
+    where = {"weights": save_small_gpt2(tmp_path / "weights"), "data": few_pairs(tmp_path / "data")}
     where |= {"runs": tmp_path / "runs", "progress": False}
     for _ in range(2):
         run = finetune(settings, checkpoints={"every_seconds": 0}, **where)

@@ -5,9 +5,8 @@ from functools import partial
 
 import pandas as pd
 import pytest
-import torch
 
-from config import FINETUNE_ENGLISH, GPT2Config
+from config import FINETUNE_ENGLISH
 from extensions import bitfit, claims, costs, lora
 from extensions.comparison import (
     compression_table,
@@ -21,9 +20,9 @@ from extensions.frontier import Frontier
 from extensions.methods import COMPRESSIONS, FULL, METHODS, Method, students
 from extensions.models import ModelStudy
 from extensions.plots import plot_frontier
-from gpt2.model import GPT2Model
 from gpt2.text import TextDataset, text_loader
 from tests import ROOT, SAMPLE, few_pairs
+from tests.small import save_small_gpt2, small_tokenizer
 
 pytestmark = pytest.mark.all
 QUICK = replace(FINETUNE_ENGLISH, subset=24.0, epochs=1, learning_rate=2e-3)
@@ -32,21 +31,19 @@ FEW = {
     "LoRA": Method(partial(lora.attach, rank=2), (1, 5)),
     "BitFit": Method(bitfit.attach, (1,)),
 }
-STUDENTS = {name: students(2)[name] for name in ("student, teacher", "student, labels alone")}
+STUDENTS = {
+    name: replace(students(2)[name], rates=(1,))
+    for name in ("student, teacher", "student, labels alone")
+}
 SMALLER = {name: COMPRESSIONS[name] for name in ("int8", "2 bits, nearest", "2 bits, GPTQ")}
 
 
 @pytest.fixture(scope="module")
-def frontier(tmp_path_factory, tokenizer):
-    torch.manual_seed(0)
+def frontier(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frontier")
-    config = GPT2Config(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=128
-    )
-    GPT2Model(config).save_pretrained(folder / "weights")
-    _, text = TextDataset(ROOT / "pretrain.txt", tokenizer, 32).split(0.002)
+    _, text = TextDataset(ROOT / "pretrain.txt", small_tokenizer(), 32).split(0.002)
     where = {
-        "weights": folder / "weights",
+        "weights": save_small_gpt2(folder / "weights", hidden_size=64, num_hidden_layers=2),
         "data": few_pairs(folder / "data", 12),
         "runs": folder / "runs",
     }

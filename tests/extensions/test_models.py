@@ -5,17 +5,16 @@ from functools import partial
 
 import pandas as pd
 import pytest
-import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from config import FINETUNE_BEST, GPT2Config
+from config import FINETUNE_BEST
 from experiments.transfer import results_table
 from extensions.lora import attach
 from extensions.models import ModelStudy, relation_table
 from extensions.plots import plot_premiums
-from gpt2.model import GPT2Model
 from gpt2.xnli import NLITask
 from tests import SAMPLE
+from tests.small import SHAPE, save_small_gpt2, small_tokenizer
 
 SETTINGS = replace(FINETUNE_BEST, subset=12.0, epochs=1, token_budget=400, precision="float32")
 
@@ -24,14 +23,13 @@ TASK = NLITask(languages=("en", "de", "th"))
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, tokenizer):
+def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    GPT2Model(GPT2Config(**shape, max_position_embeddings=256)).save_pretrained(folder / "gpt")
-    shape |= {"intermediate_size": 32, "num_key_value_heads": 1, "vocab_size": len(tokenizer)}
-    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(folder / "llama")
-    tokenizer.save_pretrained(folder / "llama")
+    save_small_gpt2(folder / "gpt", max_position_embeddings=256)
+    vocabulary = {"vocab_size": len(small_tokenizer()), "num_key_value_heads": 1}
+    llama = LlamaConfig(**SHAPE, **vocabulary, intermediate_size=32)
+    LlamaForCausalLM(llama).save_pretrained(folder / "llama")
+    small_tokenizer().save_pretrained(folder / "llama")
     names = [str(folder / "gpt"), str(folder / "llama"), f"de={folder / 'gpt'}"]
     return ModelStudy(SETTINGS, names, data=SAMPLE, runs=folder / "runs", seeds=(0,), task=TASK)
 

@@ -17,6 +17,7 @@ from gpt2.model import GPT2Model
 from gpt2.tasks import PromptDataset, Task
 from gpt2.xnli import NLITask, XNLIDataset
 from tests import SAMPLE, few_pairs
+from tests.small import save_small_gpt2
 
 WORDS = {"entailment": " Yes", "contradictory": " No", "neutral": " Maybe"}
 LONG_WORDS = {"entailment": " Yes indeed", "contradictory": " No", "neutral": " That may well be"}
@@ -96,9 +97,7 @@ def test_other_label_words_are_learned_and_evaluated(labels, tmp_path):
 
 
 def test_the_task_is_part_of_a_runs_identity(tmp_path):
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    GPT2Model(GPT2Config(**shape, max_position_embeddings=128)).save_pretrained(tmp_path / "base")
+    save_small_gpt2(tmp_path / "base")
     settings = replace(FINETUNE_TOY, subset=8.0, epochs=1)
     where = {"weights": tmp_path / "base", "data": SAMPLE, "runs": tmp_path, "progress": False}
     changes = ({}, {"prompt": NAMED.prompt}, {"labels": WORDS}, {"labels": LONG_WORDS})

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from config import FINETUNE_TOY, GPT2Config
+from config import FINETUNE_TOY
 from experiments.finetuning import finetune
-from gpt2.model import GPT2Model
 from grading.__main__ import main
 from grading.checks import CHECKS
 from grading.checks import results as graded
@@ -26,6 +25,7 @@ from grading.submissions.recompute import recompute
 from grading.submissions.sandbox import Limits, missing
 from grading.submissions.submission import find
 from tests.grading.hostile import CHEATING, HARMFUL
+from tests.small import save_small_gpt2
 
 MISSING, RUN = missing(), sandbox.run
 NOTE = "sample run: toy model, embedded NLI set"
@@ -104,12 +104,8 @@ def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
 def run(tmp_path_factory):
     """A real fine-tuning of a very small model."""
     folder = tmp_path_factory.mktemp("runs")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = GPT2Model(GPT2Config(**shape, max_position_embeddings=128))
-    model.save_pretrained(folder / "start")
     settings = replace(FINETUNE_TOY, epochs=1, subset=40.0, learning_rate=1e-2)
-    where = {"weights": folder / "start", "data": SAMPLE, "runs": folder / "runs"}
+    where = {"weights": save_small_gpt2(folder / "start"), "data": SAMPLE, "runs": folder / "runs"}
     run = finetune(settings, name="english", progress=False, **where)
     run.evaluations(progress=False)
     return run

@@ -6,9 +6,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from config import FINETUNE_MINIATURE, GPT2Config
+from config import FINETUNE_MINIATURE
 from experiments.statistics import bootstrap_interval
 from extensions.plots import plot_tasks
 from extensions.tasks.ner import NERTask
@@ -23,8 +22,8 @@ from extensions.tasks.study import (
     relation_table,
     score_table,
 )
-from gpt2.model import GPT2Model
 from tests import ROOT
+from tests.small import save_small_gpt2
 
 DATA = ROOT / "data" / "tasks"
 RECIPE = replace(FINETUNE_MINIATURE, subset=8.0, epochs=1, max_length=200)
@@ -33,10 +32,8 @@ RECIPE = replace(FINETUNE_MINIATURE, subset=8.0, epochs=1, max_length=200)
 @pytest.fixture(scope="module")
 def where(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    GPT2Model(GPT2Config(**shape, max_position_embeddings=256)).save_pretrained(folder / "gpt")
-    return {"weights": folder / "gpt", "data": DATA, "runs": folder / "runs"}
+    weights = save_small_gpt2(folder / "gpt", max_position_embeddings=256)
+    return {"weights": weights, "data": DATA, "runs": folder / "runs"}
 
 
 @pytest.mark.all
