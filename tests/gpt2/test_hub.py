@@ -10,17 +10,22 @@ import pytest
 from tests.hub import hub
 
 pytestmark = pytest.mark.all
-LOAD = (
-    "import sys, torch; from gpt2.model import GPT2Model;"
-    "model = GPT2Model.from_pretrained(sys.argv[1]);"
-    "print('weight', model.word_embedding.weight.double().sum().item())"
-)
+LOAD = """
+import sys, traceback
+from gpt2.model import GPT2Model
+for name in sys.argv[1:]:
+    try:
+        model = GPT2Model.from_pretrained(name)
+        print("weight", model.word_embedding.weight.double().sum().item())
+    except Exception:
+        traceback.print_exc()
+"""
 
 
-def in_subprocess(name, cache, **environment):
-    """Load `name` in a fresh process, as the hub library reads its settings at import."""
+def in_subprocess(*names, cache, **environment):
+    """Load these models in a fresh process, as the hub library reads its settings at import."""
     return subprocess.run(
-        [sys.executable, "-c", LOAD, name],
+        [sys.executable, "-c", LOAD, *names],
         env={
             **os.environ,
             "HF_HOME": str(cache),
@@ -34,8 +39,16 @@ def in_subprocess(name, cache, **environment):
     )
 
 
-@pytest.fixture
-def address(folder):
+@pytest.fixture(scope="module")
+def online(reference, tmp_path_factory):
+    """The cache, and what was printed, after one model of the hub and one that it does not have."""
+    cache, folder = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("hub")
+    reference.save_pretrained(folder)
+    with hub(repository(folder)) as address:
+        return cache, in_subprocess("gpt2", "someone/gpt2-typo", cache=cache, HF_ENDPOINT=address)
+
+
+def repository(folder):
     """A hub with one repository, gpt2's."""
 
     def answer(path):
@@ -46,30 +59,22 @@ def address(folder):
             return file.read_bytes()
         return "EntryNotFound" if known else "RepoNotFound"
 
-    with hub(answer) as address:
-        yield address
-
-
-def test_the_hub_is_read_once_then_the_cache_offline(address, reference, tmp_path):
-    expected = f"weight {reference.transformer.wte.weight.double().sum().item()}"
-    online = in_subprocess("gpt2", tmp_path / "cache", HF_ENDPOINT=address)
-    assert expected in online.stdout, online.stderr
-    offline = in_subprocess("gpt2", tmp_path / "cache", HF_ENDPOINT="http://127.0.0.1:9")
-    assert expected in offline.stdout, offline.stderr
-
-
-def test_a_name_that_the_hub_does_not_know_is_a_clear_error(address, tmp_path):
-    result = in_subprocess("someone/gpt2-typo", tmp_path / "cache", HF_ENDPOINT=address)
-    assert 'FileNotFoundError: "someone/gpt2-typo" is neither a folder here' in result.stderr
+    return answer
 
 
 @pytest.mark.parametrize(
-    "environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
+    "offline", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
 )
-def test_offline_and_not_cached_is_an_error_within_seconds(environment, tmp_path):
+def test_the_hub_is_read_once_then_the_cache_offline(offline, online, reference):
+    """Offline, what is not in the cache is a clear error within seconds."""
+    expected = f"weight {reference.transformer.wte.weight.double().sum().item()}"
+    cache, first = online
+    assert expected in first.stdout, first.stderr
+    assert 'FileNotFoundError: "someone/gpt2-typo" is neither a folder here' in first.stderr
     before = time.perf_counter()
-    result = in_subprocess("gpt2-medium", tmp_path / "cache", **environment)
+    result = in_subprocess("gpt2", "gpt2-medium", cache=cache, **offline)
     import_and_all = time.perf_counter() - before
+    assert expected in result.stdout, result.stderr
     last_line = result.stderr.strip().splitlines()[-1]
     assert last_line.startswith('ConnectionError: "gpt2-medium" is no local folder')
     assert "give a local folder, or connect" in last_line

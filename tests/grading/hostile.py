@@ -2,7 +2,7 @@
 
 from grading.edition.release import ROOT
 
-FORKS = "import os; [os.fork() for _ in range(7)]; __import__('time').sleep(60)"
+FORKS = "import os; [os.fork() for _ in range(6)]; __import__('time').sleep(60)"
 STEP = "        (beta1, beta2), g = betas"
 LOSS = "    targets = labels[:, 1:]"
 HARMFUL = {  # as they are imported, and in their own checks
