@@ -6,6 +6,7 @@ Chromium is Debian's package (apt-get install chromium), driven by playwright; i
 import copy
 import json
 import shutil
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 import transformers
 from filelock import FileLock
 
+from config import FINETUNE_MINIATURE
 from extensions.backbones import load_backbone
 from extensions.demo.command import find_model
 from extensions.demo.examples import used_tokens
@@ -26,6 +28,8 @@ def demo_model(tmp_path_factory):
     shared = tmp_path_factory.getbasetemp().parent  # by all workers
     with FileLock(shared / "demo.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("extensions.demo.command.ROWS", 48)
+        short = replace(FINETUNE_MINIATURE, epochs=1)
+        patch.setattr("extensions.demo.command.FINETUNE_MINIATURE", short)
         return GPT2Model.from_pretrained(find_model(None, shared / "demo_runs")).cpu()
 
 

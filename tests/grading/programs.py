@@ -74,7 +74,7 @@ STOPPED = {
     "output": ("import os\nwhile True: os.write(1, bytes(2**20))", {}, "it printed "),
     "a large file": (FILL.format(DEFAULT), {"file_size": 10 * MIB}, "a file of more than 10.0 MiB"),
     "a full folder": (FILL.format(""), {"disk": 20 * MIB}, r"its folder held .*limit 20.0 MiB"),
-    "control channel": (CHANNEL, {"wall_seconds": 2}, "wall time"),
+    "control channel": (CHANNEL, {"wall_seconds": 1}, "wall time"),
 }
 
 LOOK = """
