@@ -122,14 +122,13 @@ def test_the_installed_project_imports_from_any_folder(tmp_path):
         metadata.version("gpt2-course")
     except metadata.PackageNotFoundError:
         pytest.skip("the project is not installed; make installs it")
-    script = (
-        "from gpt2 import GPT2Model, generate_gpt2, XNLIDataset, next_token_loss\n"
-        "from optim import AdamW; from config import GPT2Config; from utils import set_seed\n"
-        "print(GPT2Model(GPT2Config(50, 8, 1, 1)).config.vocab_size)"
-    )
-    command = [sys.executable, "-c", script]
+    script = "from importlib.util import find_spec\nfor name in {}: print(find_spec(name).origin)"
+    command = [sys.executable, "-c", script.format([*BELOW])]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.stdout == "50\n", result.stderr
+    found = [Path(line) for line in result.stdout.splitlines()]
+    package, module = "{}/__init__.py", "{}.py"
+    places = [(package if (ROOT / name).is_dir() else module).format(name) for name in BELOW]
+    assert found == [ROOT / place for place in places], result.stderr
 
 
 @pytest.mark.parametrize(

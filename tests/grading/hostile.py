@@ -7,7 +7,6 @@ STEP = "        (beta1, beta2), g = betas"
 LOSS = "    targets = labels[:, 1:]"
 HARMFUL = {  # as they are imported, and in their own checks
     "gpt2/model.py": [("import torch\n", "import torch, os\nos._exit(0)\n")],
-    "gpt2/layer.py": [("class GPT2Layer", "class class GPT2Layer")],
     "utils.py": [("import torch\n", "import torch, no_such_module\n")],
     "gpt2/loss.py": [(LOSS, f"    while True: print('x' * 2**22)\n{LOSS}")],
     "optim/adamw.py": [

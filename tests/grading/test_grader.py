@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from config import FINETUNE_TOY
+from config import FINETUNE_TOY, GPT2Config
 from experiments.finetuning import finetune
+from gpt2.model import GPT2Model
 from grading.__main__ import main
 from grading.checks import CHECKS
 from grading.checks import results as graded
@@ -25,7 +26,6 @@ from grading.submissions.recompute import recompute
 from grading.submissions.sandbox import Limits, missing
 from grading.submissions.submission import find
 from tests.grading.hostile import CHEATING, HARMFUL
-from tests.small import save_small_gpt2
 
 MISSING, RUN = missing(), sandbox.run
 NOTE = "sample run: toy model, embedded NLI set"
@@ -76,14 +76,21 @@ def graded_code(folder: Path, *exercises: str) -> dict:
 
 
 def test_harmful_code_fails_its_own_check_alone(tmp_path):
-    names = ("attention", "add", "embed", "next_token_loss", "AdamW.step")
+    names = ("attention", "embed", "next_token_loss", "AdamW.step")
     found = graded_code(handed_in(tmp_path, HARMFUL), *names)
     assert states(found) == {name: "failed" for name in names} | {"attention": "passed"}
     problems = {name: item["problem"] for name, item in items(found).items()}
-    assert problems["add"].startswith("gpt2/layer.py cannot be imported: SyntaxError: ")
     assert "exit code 0" in problems["embed"]
     assert "it printed" in problems["next_token_loss"] and "processes" in problems["AdamW.step"]
     assert found["problem"] == ""
+
+
+@pytest.mark.slow
+def test_the_sanity_check_has_our_own_parts_for_those_that_are_wrong(tmp_path):
+    found = graded_code(handed_in(tmp_path, {}, ["layer forward"]), "layer forward", "sanity check")
+    assert states(found) == {"layer forward": "to do", "sanity check": "passed"}
+    first = items(found)["sanity check"]["found"][0]
+    assert first["what"] == "with the grader's own layer forward"
 
 
 def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
@@ -104,8 +111,12 @@ def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
 def run(tmp_path_factory):
     """A real fine-tuning of a very small model."""
     folder = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = GPT2Model(GPT2Config(**shape, max_position_embeddings=128))
+    model.save_pretrained(folder / "start")
     settings = replace(FINETUNE_TOY, epochs=1, subset=40.0, learning_rate=1e-2)
-    where = {"weights": save_small_gpt2(folder / "start"), "data": SAMPLE, "runs": folder / "runs"}
+    where = {"weights": folder / "start", "data": SAMPLE, "runs": folder / "runs"}
     run = finetune(settings, name="english", progress=False, **where)
     run.evaluations(progress=False)
     return run
@@ -277,7 +288,6 @@ attention = 1
 add = 2
 "layer forward" = 3
 embed = 1
-"sanity check" = 1
 
 [results]
 fertility = 1
@@ -301,21 +311,19 @@ def test_only_changes_are_graded_again_whatever_is_broken(tmp_path, few, capsys)
     arguments = ["grade", str(class_), "--out", str(out), "--rubric", str(few)]
     main(arguments)
     said = capsys.readouterr().out
-    assert "ada  8 of 9" in said and "bea  0 of 9" in said and "cleo  0 of 9" in said
+    assert "ada  7 of 8" in said and "bea  0 of 8" in said and "cleo  0 of 8" in said
     kept = {p: p.read_bytes() for p in out.rglob("grade.json")}
     assert len(kept) == 3 and (out / "gradebook.csv").is_file()
-    assert json.loads((out / "ada" / "results.json").read_text())["score"] == 8
+    assert json.loads((out / "ada" / "results.json").read_text())["score"] == 7
     untouched = json.loads(kept[out / "cleo" / "grade.json"])
-    assert states(untouched)["add"] == "to do" and states(untouched)["sanity check"] == "waits"
+    assert states(untouched)["add"] == "to do"
 
     shutil.rmtree(class_ / "cleo")
     write(student_edition(["layer forward"]), class_ / "cleo")
     main(arguments)
-    assert "cleo  5 of 9" in capsys.readouterr().out
+    assert "cleo  4 of 8" in capsys.readouterr().out
     again = {p.parent.name: p.read_bytes() == kept[p] for p in kept}
     assert again == {"ada": True, "bea": True, "cleo": False}
-    written = items(json.loads((out / "cleo" / "grade.json").read_text()))
-    assert written["sanity check"]["found"][0]["what"] == "with the grader's own layer forward"
 
 
 def test_without_a_sandbox_nothing_is_graded_unless_that_is_asked_for(
@@ -345,7 +353,7 @@ def test_an_error_of_the_grader_is_tried_again_with_the_seed_of_the_class(
         found.append(json.loads((tmp_path / out / "ada" / "grade.json").read_text()))
     one, again, other = found
     assert "ZeroDivisionError: division by zero (test_grader.py, line" in one["problem"]
-    assert one["points"] == 0 and one["max_points"] == 9 and len(tried) == 3
+    assert one["points"] == 0 and one["max_points"] == 8 and len(tried) == 3
     assert one["seed"] == again["seed"] != other["seed"]
 
 
