@@ -27,7 +27,7 @@ def tiny(tmp_path_factory):
 def study(weights, folder):
     """Run a study at a rate at which even this model's predictions differ from pair to pair."""
     torch.set_num_threads(1)
-    settings = replace(FINETUNE_TOY, learning_rate=3e-3, subset=48.0, epochs=2)
+    settings = replace(FINETUNE_TOY, learning_rate=6e-3, subset=48.0, epochs=1)
     where = {"weights": weights, "data": weights / "data", "runs": folder / "runs"}
     LanguageStudy(settings, languages=["de"], seeds=(0, 1), **where).save(
         folder / "out", command="the command"
