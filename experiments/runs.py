@@ -166,15 +166,11 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 def load_gpt2(weights, **settings) -> tuple[GPT2Model, PreTrainedTokenizerBase]:
-    """Return a GPT-2 from a folder or the hub, and its tokenizer."""
-    return GPT2Model.from_pretrained(weights, **settings), tokenizer_of(weights)
-
-
-def tokenizer_of(weights) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a GPT-2 in a folder or on the hub; OpenAI's where it has no other."""
+    """Return a GPT-2 from a folder or the hub, and its tokenizer: GPT-2's where it has no other."""
+    model = GPT2Model.from_pretrained(weights, **settings)
     folder, files = Path(weights), ("tokenizer_config.json", "tokenizer.json", "vocab.json")
     own = not folder.is_dir() or any((folder / file).is_file() for file in files)
-    return load_tokenizer(weights if own else "gpt2")
+    return model, load_tokenizer(weights if own else "gpt2")
 
 
 def new_optimizer(model: GPT2Model, settings: TrainingSettings) -> AdamW:

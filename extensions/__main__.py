@@ -25,7 +25,7 @@ from experiments.options import (
 from experiments.pages import Page, measured_on
 from experiments.plots import plot_matrix
 from experiments.profiles import EMBEDDED_TEXT, find_data, find_weights
-from experiments.runs import RUNS, tokenizer_of
+from experiments.runs import RUNS, load_gpt2
 from extensions.claims import claims_table, sweep
 from extensions.comparison import (
     compression_table,
@@ -57,7 +57,7 @@ def main(
         out: a folder for the page, its tables and figures, and a JSON file a run.
     """
     where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
-    tokenizer = tokenizer_of(where["weights"])
+    _, tokenizer = load_gpt2(where["weights"])
     text = text_loader(TextDataset(EMBEDDED_TEXT, tokenizer, 128).split(0.1)[1], 16)
     if weights == "miniature":
         questions = QuestionTexts(make_texts(1000, seed=1, lines=0.0), tokenizer)

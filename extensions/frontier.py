@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from config import FinetuningSettings, GPT2Config
 from experiments.evaluation import Evaluation
 from experiments.finetuning import FinetunedRun, finetune
-from experiments.runs import RUNS, check_seeds, tokenizer_of
+from experiments.runs import RUNS, check_seeds, load_gpt2
 from extensions.distillation import student_of
 from extensions.methods import FULL, METHODS, Compression, Examples, Method
 from gpt2.evaluate import predict
@@ -125,7 +125,7 @@ class Frontier:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The pretrained model's tokenizer."""
-        return tokenizer_of(self.where["weights"])
+        return load_gpt2(self.where["weights"])[1]
 
     @cached_property
     def text_loss_before(self) -> float:
