@@ -23,6 +23,7 @@ SAMPLES, MINIATURE = str(SAMPLE), ["--weights", "miniature"]
         ("experiments.cli", ["generate", "--prompt", "a", "--weights", SAMPLES], "config.json"),
         ("experiments.cli", ["evaluate", "--weights", "miniature", "--data", "none"], "none"),
         ("extensions.__main__", ["--weights", "none/x", "--data", SAMPLES], "none/x"),
+        ("extensions.__main__", [*MINIATURE, "--data", SAMPLES], "pretrain.txt"),
         ("extensions.models", ["--models", "none/x", "--data", SAMPLES], "none/x"),
         ("extensions.models", ["--models", "de=none/x", "--data", SAMPLES], "none/x"),
         ("extensions.tasks.__main__", ["--tasks", "poetry"], "poetry"),

@@ -16,6 +16,7 @@ from gpt2.model import GPT2Model
 from grading.__main__ import main
 from grading.checks import CHECKS
 from grading.checks import results as graded
+from grading.checks.places import PARTS
 from grading.checks.results import RESULTS
 from grading.edition.release import NOTEBOOK, student_edition, write
 from grading.grader import RUBRIC, SAMPLE, Rubric, Settings, grade
@@ -91,6 +92,9 @@ def test_the_sanity_check_has_our_own_parts_for_those_that_are_wrong(tmp_path):
     assert states(found) == {"layer forward": "to do", "sanity check": "passed"}
     first = items(found)["sanity check"]["found"][0]
     assert first["what"] == "with the grader's own layer forward"
+    shutil.rmtree(tmp_path)
+    found = graded_code(handed_in(tmp_path, {}, PARTS), *PARTS, "sanity check")
+    assert states(found) == {**dict.fromkeys(PARTS, "to do"), "sanity check": "waits"}
 
 
 def test_patched_checks_and_stolen_results_earn_nothing(tmp_path):
