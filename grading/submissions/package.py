@@ -7,12 +7,12 @@ the judged exercise left open: nothing in the package restates what it asks for.
 
 import ast
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from grading.checks.places import COMPANIONS, PARTS
+from grading.checks.places import COMPANIONS, FILES, PARTS
 from grading.edition.regions import BEGIN, exercises
 from grading.edition.release import ROOT, student_edition
 
@@ -20,70 +20,64 @@ OWN = ("*.py", "gpt2/**/*.py", "optim/**/*.py", "exercises/**/*.py")  # what stu
 NEEDED = ("config.py", "console.py", "utils.py", "optimizer_test.npy", "gpt2/", "optim/")
 NEEDED += ("exercises/", "grading/", "data/sample/")
 LARGEST = 2**20  # bytes of one
-GRAFT = """
-
-# The grader's: functions that other exercises ask for.
-from {package} import {module} as _given
-
-"""
+MISSING = b"raise ImportError('this file was not handed in')\n"
+GRAFT = (
+    "\n\n# The grader's: functions that other exercises ask for.\nfrom . import {} as _given\n\n"
+)
 
 
 @cache
 def functions() -> dict[str, dict[str, set[str]]]:
     """Return the functions of each exercise, by file: qualified names such as GPT2Layer.add."""
     found: dict[str, dict[str, set[str]]] = {name: {} for name in exercises()}
-    for path in [p for pattern in OWN[1:] for p in sorted(ROOT.glob(pattern))]:
+    for path in [path for pattern in OWN[1:] for path in sorted(ROOT.glob(pattern))]:
         text = path.read_text(encoding="utf-8")
-        for number, line in enumerate(text.split("\n"), start=1):
-            if begins := BEGIN.fullmatch(line):
-                file = path.relative_to(ROOT).as_posix()
-                name = _function_at(ast.parse(text), number)
-                found[begins[1]].setdefault(file, set()).add(name)
+        for name, node in _functions(ast.parse(text).body):
+            for line in text.split("\n")[node.lineno - 1 : node.end_lineno]:
+                if begins := BEGIN.fullmatch(line):
+                    places = found[begins[1]]
+                    places.setdefault(path.relative_to(ROOT).as_posix(), set()).add(name)
     return found
 
 
-def _function_at(node: ast.AST, line: int) -> str:
-    kinds = ast.FunctionDef | ast.ClassDef
-    inside = (c for c in ast.iter_child_nodes(node) if isinstance(c, kinds))
-    child = next((c for c in inside if c.lineno <= line <= c.end_lineno), None)
-    if child is None:
-        return ""
-    within = _function_at(child, line) if isinstance(child, ast.ClassDef) else ""
-    return f"{child.name}.{within}" if within else child.name
+def _functions(body: list[ast.stmt], within: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield functions and methods with their qualified names."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            yield f"{within}{node.name}", node
+        elif isinstance(node, ast.ClassDef):
+            yield from _functions(node.body, f"{within}{node.name}.")
 
 
 def own_files(root: Path) -> dict[str, bytes]:
     """Return the modules of a submission, before any code of it has run."""
     paths = {path for pattern in OWN for path in root.glob(pattern)}
-    files = {
+    return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in paths
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST
-    }
-    return {name: content for name, content in files.items() if not _shadows(name)}
+        and not (path.parent == root and _shadows(path))
+    }  # fmt: skip
 
 
-def _shadows(name: str) -> bool:
-    """Whether a file in the project's folder hides an installed module."""
-    stem = PurePosixPath(name).stem
-    if "/" in name or (ROOT / name).exists() or not stem.isidentifier():
+def _shadows(path: Path) -> bool:
+    """Whether a file in the project's folder, and not one of ours, hides an installed module."""
+    if (ROOT / path.name).exists() or not path.stem.isidentifier():
         return False
-    return stem in sys.stdlib_module_names or find_spec(stem) is not None
+    return path.stem in sys.stdlib_module_names or find_spec(path.stem) is not None
 
 
 def alone(exercise: str, theirs: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return a package in which this exercise is the student's."""
-    files = {*functions()[exercise], *(theirs.keys() & COMPANIONS.get(exercise, ()))}
-    return _package(theirs, files, {exercise})
+    companions = theirs.keys() & COMPANIONS.get(exercise, ())
+    return _package(theirs, {FILES[exercise], *companions}, {exercise})
 
 
 def together(right: Collection[str], theirs: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return a package with the student's model, but ours where a part of it is not `right`."""
-    where = functions()
-    files = {file for name in right for file in where[name]}
-    files -= {file for name in PARTS if name not in right for file in where[name]}
-    model = set(where["embed"])
-    return _package(theirs, files | model, right)
+    wrong = {FILES[part] for part in PARTS if part not in right}
+    files = {FILES[name] for name in right} - wrong | {FILES["sanity check"]}
+    return _package(theirs, files, right)
 
 
 @cache
@@ -96,18 +90,17 @@ def _edition(stubbed: tuple[str, ...]) -> dict[str, bytes]:
 def _package(
     theirs: Mapping[str, bytes], files: Collection[str], judged: Collection[str]
 ) -> dict[str, bytes]:
-    stubbed = sorted(name for name in judged if {*functions()[name]} & {*files})
-    package = {**theirs, **_edition(tuple(stubbed))}
+    """Return ours with these files of theirs, and our functions of other exercises in them."""
+    ours = _edition(tuple(sorted(name for name in judged if FILES[name] in files)))
+    package = {**theirs, **ours}
     for file in files:
-        text = theirs.get(file, b"raise ImportError('this file was not handed in')\n")
-        asked = {name: places.get(file, set()) for name, places in functions().items()}
-        theirs_too = set().union(*(asked[name] for name in judged))
-        if others := sorted(set().union(*asked.values()) - theirs_too):
+        package[file] = theirs.get(file, MISSING)
+        places = [places for name, places in functions().items() if name not in judged]
+        others = sorted(name for files in places for name in files.get(file, ()))
+        if others:
             path = PurePosixPath(file)
             given = path.with_stem(f"_given_{path.stem}")
-            package[given.as_posix()] = package[file]
-            graft = GRAFT.format(package=".".join(path.parent.parts), module=given.stem)
-            graft += "\n".join(f"{name} = _given.{name}" for name in others) + "\n"
-            text += graft.encode()
-        package[file] = text
+            package[given.as_posix()] = ours[file]
+            graft = [f"{name} = _given.{name}\n" for name in others]
+            package[file] += (GRAFT.format(given.stem) + "".join(graft)).encode()
     return package

@@ -8,6 +8,7 @@ program ends, when the grader closes its stdin, and so also when the grader is k
 """
 
 import ctypes
+import itertools
 import os
 import select
 import shutil
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,118 +24,98 @@ import psutil
 
 RESERVE = 2**28  # bytes of memory and of disk that must stay free for the grader itself
 PATIENCE = 256  # a program that prints this many times what is kept is stopped
+APART = 3  # processes that are not the program's: the keeper and two of bubblewrap's
+ENTRY = 2**14  # bytes that a file's name counts for: so few fit that measuring takes no long time
 
 
 def keep(command: Sequence[str]) -> int:
     """Run a command; return its exit code, where that of a signal is 128 more, as in a shell."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     with suppress(OSError):  # if memory is short, the system shall kill this, not the grader
         Path("/proc/self/oom_score_adj").write_text("1000")
-    nothing, status = subprocess.DEVNULL, None
-    program = subprocess.Popen(command, stdin=nothing, close_fds=False, start_new_session=True)
+    program = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    status = None
     while status is None and not select.select([0], [], [], 0.02)[0]:
-        with suppress(ChildProcessError):
+        with suppress(ChildProcessError):  # there is none any more
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 status = ended[1] if ended[0] == program.pid else status
-    me = psutil.Process()
-    while left := [p for p in descendants(me) if ask(p, lambda each: each.status() != "zombie")]:
-        # A process group dies in one blow, faster than it can fork; who left it, one by one.
-        for group in {ask(each, lambda process: os.getpgid(process.pid)) for each in left} - {0}:
+    while left := family(os.getpid())[1:]:
+        for process in left:  # a process group dies in one blow, faster than it can fork
             with suppress(OSError):
-                os.killpg(group, signal.SIGKILL)
-        for process in left:
-            ask(process, lambda each: each.kill())
-        time.sleep(0.005)
+                os.killpg(os.getpgid(process.pid), signal.SIGKILL)
+        psutil.wait_procs(left, timeout=0.1)
     code = os.waitstatus_to_exitcode(status or 0)
     return code if code >= 0 else 128 - code
 
 
-def descendants(root: psutil.Process) -> list[psutil.Process]:
-    return ask(root, lambda process: process.children(recursive=True)) or []
+def watch(keeper: subprocess.Popen, folders: Sequence[Path], output, limits) -> str:
+    """Wait until a keeper ends; if what it keeps passes a limit before, return that in a sentence.
 
-
-def ask(process: psutil.Process, question: Callable):
-    """Return the answer, or 0 if the process is gone."""
-    try:
-        return question(process)
-    except (psutil.Error, OSError):
-        return 0
-
-
-class Watch:
-    """What the processes below a keeper use, but for the `apart` ones of the sandbox itself."""
-
-    def __init__(self, keeper: int, apart: int, folders: Sequence[Path], outputs, limits):
-        self.keeper, self.apart, self.start = psutil.Process(keeper), apart, time.monotonic()
-        self.folders, self.outputs, self.limits = folders, outputs, limits
-        self.walk, self.next_walk = _disk_use(folders), 0.0
-
-    def complaint(self) -> str:
-        """Return why it must be stopped now, or ""."""
-        return next((f"stopped{text}" for text in self._exceeded()), "") or self._disk()
-
-    def _exceeded(self) -> Iterator[str]:
-        """Yield what is beyond its limit; what is slow to measure of many processes comes last."""
-        limits, tree = self.limits, descendants(self.keeper)
-        if (count := len(tree) - self.apart) > limits.processes:
-            yield f": it ran {count} processes at once (limit {limits.processes})"
-        if time.monotonic() - self.start > limits.wall_seconds:
-            yield f" after {limits.wall_seconds:g} s of wall time (the limit)"
-        printed = max(os.fstat(output.fileno()).st_size for output in self.outputs)
-        if printed > PATIENCE * limits.output:
-            yield f": it printed {size(printed)}, and no end was in sight"
-        times = [ask(each, lambda process: process.cpu_times()) for each in (self.keeper, *tree)]
-        # With children that it waited for.
-        if sum(sum(each[:4]) for each in times if each) > limits.cpu_seconds:
-            yield f" after {limits.cpu_seconds} s of processor time (the limit)"
-        held = sum(ask(each, _resident) for each in tree)
-        if held > limits.memory:  # that counts shared pages twice; the exact sum is slow
-            held = sum(ask(each, _proportional) or ask(each, _resident) for each in tree)
-        if held > limits.memory:
-            yield f": it held {size(held)} of memory (limit {size(limits.memory)})"
-        system = psutil.virtual_memory()
-        if system.available < min(RESERVE, system.total // 20):
-            yield ": the machine had almost no memory left"
-
-    def _disk(self) -> str:
-        """Walk for a few milliseconds, and continue at the next look: it may be a million files."""
-        now, limit = time.monotonic(), self.limits.disk
-        if now < self.next_walk:
+    `folders` are measured together, `output` is an open file, `limits` are sandbox.Limits.
+    """
+    start = time.monotonic()
+    for look in itertools.count():
+        with suppress(subprocess.TimeoutExpired):
+            keeper.wait(0.1)
             return ""
+        # What is slow to measure of many processes comes last.
+        tree = family(keeper.pid)
+        if (count := len(tree) - APART) > limits.processes:
+            return f"stopped: it ran {count} processes at once (limit {limits.processes})"
+        if time.monotonic() - start > limits.wall_seconds:
+            return f"stopped after {limits.wall_seconds:g} s of wall time (the limit)"
+        if (printed := os.fstat(output.fileno()).st_size) > PATIENCE * limits.output:
+            return f"stopped: it printed {size(printed)}, and no end was in sight"
+        cpu_seconds, held = _use(tree)
+        if cpu_seconds > limits.cpu_seconds:
+            return f"stopped after {limits.cpu_seconds} s of processor time (the limit)"
+        if held > limits.memory:
+            return f"stopped: it held {size(held)} of memory (limit {size(limits.memory)})"
         try:
-            for total in self.walk:
-                if total > limit:
-                    return f"stopped: its folder held {size(total)} (limit {size(limit)})"
-                if time.monotonic() > now + 0.02:
-                    return ""
-            disk = shutil.disk_usage(self.folders[0])
+            disk = shutil.disk_usage(folders[0])
+            used = _disk_use(folders) if look % 10 == 0 else 0
         except OSError as error:
             return f"stopped: its folder can't be measured ({error.strerror})"
-        self.walk, self.next_walk = _disk_use(self.folders), now + 1
-        few = disk.free < min(RESERVE, disk.total // 20)
-        return "stopped: the disk was almost full" if few else ""
+        if used > limits.disk:
+            return f"stopped: its folder held {size(used)} (limit {size(limits.disk)})"
+        memory = psutil.virtual_memory()
+        if memory.available < min(RESERVE, memory.total // 20):
+            return "stopped: the machine had almost no memory left"
+        if disk.free < min(RESERVE, disk.total // 20):
+            return "stopped: the disk was almost full"
 
 
-def _disk_use(folders: Sequence[Path]) -> Iterator[int]:
-    """Yield the bytes so far, file by file, and 4 KiB for its name; OSError for a closed folder."""
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all that descend from it."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def _use(processes: Sequence[psutil.Process]) -> tuple[float, int]:
+    """Return their seconds of processor time, with those of children that they waited for, and the
+    bytes of memory that they hold, where what is shared counts once."""
+    seconds, held = 0.0, 0
+    for process in processes:
+        with suppress(psutil.Error, OSError):  # it is gone
+            seconds += sum(process.cpu_times()[:4])
+            try:
+                held += process.memory_full_info().pss
+            except psutil.AccessDenied:  # a process can hide what it shares
+                held += process.memory_info().rss
+    return seconds, held
+
+
+def _disk_use(folders: Sequence[Path]) -> int:
+    """Return the bytes of all files below these folders; OSError where a folder is closed."""
     total, waiting = 0, [str(folder) for folder in folders]
     while waiting:
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # it is allowed to delete its files
-                    total += 4096 + 512 * entry.stat(follow_symlinks=False).st_blocks
+                    total += ENTRY + 512 * entry.stat(follow_symlinks=False).st_blocks
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-                yield total
-
-
-def _resident(process: psutil.Process) -> int:
-    return process.memory_info().rss
-
-
-def _proportional(process: psutil.Process) -> int:  # which a process can deny
-    return process.memory_full_info().pss
+    return total
 
 
 def size(count: float) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from grading.submissions.package import functions
+from grading.checks.places import FILES
 
 ALIKE = 0.5
 TOGETHER = 6  # tokens
@@ -32,10 +32,9 @@ SKIPPED = re.compile(r'"""[\s\S]*?"""|#[^\n]*')
 def own_tokens(root: Path, edition: Mapping[str, bytes]) -> list[int]:
     """The groups of tokens, as numbers, that a submission has added to the handed-out files."""
     found: set[int] = set()
-    solutions = {file for places in functions().values() for file in places}
-    for name in solutions:
+    for name in [name for name in {*FILES.values()} if name.startswith(COMPARED)]:
         path, known = root / name, _tokens(edition.get(name, b""))
-        if name.startswith(COMPARED) and path.is_file() and path.stat().st_size <= LARGEST:
+        if path.is_file() and path.stat().st_size <= LARGEST:
             theirs = _tokens(path.read_bytes())
             found |= _groups(theirs, {*known, *keyword.kwlist}) - _groups(known, {*known})
     return sorted(found)[:MOST]
@@ -58,10 +57,9 @@ def alike(tokens: Mapping[str, Sequence[int]]) -> list[tuple[str, str, float]]:
         times = Counter(group for groups in sets.values() for group in groups)
         often = {group for group, count in times.items() if count > COMMON * len(sets)}
         sets = {s: g - often if len(g - often) >= FEW else g for s, g in sets.items()}
-    pairs = []
-    for (one, first), (other, second) in combinations(sorted(sets.items()), 2):
-        if min(len(first), len(second)) >= FEW:
-            share = len(first & second) / len(first | second)
-            if share >= ALIKE:
-                pairs.append((one, other, share))
-    return sorted(pairs, key=lambda pair: -pair[2])
+    enough = sorted((student, groups) for student, groups in sets.items() if len(groups) >= FEW)
+    pairs = [
+        (one, other, len(first & second) / len(first | second))
+        for (one, first), (other, second) in combinations(enough, 2)
+    ]
+    return sorted((pair for pair in pairs if pair[2] >= ALIKE), key=lambda pair: -pair[2])

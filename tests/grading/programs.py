@@ -41,8 +41,9 @@ with open("large", "wb") as file:
         file.write(bytes(2**20))
 time.sleep(30)
 """
-BIG = "held = b'x' * (120 * 2**20)\n"
 FAMILY = "import os, time\n{}\nfor _ in range(4):\n    if os.fork() == 0:\n        {}\n{}"
+BIG = "held = b'x' * (120 * 2**20)"
+SHARED = FAMILY.format(BIG, "time.sleep(0.5); os._exit(0)", "for _ in range(4): os.wait()")
 DEAF = """
 import os, signal
 for each in {*signal.Signals} - {signal.SIGKILL, signal.SIGSTOP}:
@@ -60,7 +61,9 @@ while True: pass
 """
 DEFAULT = "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)"
 SLEEP = "import time; time.sleep(60)\n"
-LOOPS, HOGS = FAMILY.format("", "while True: pass", "os.wait()"), f"{BIG.strip()}; time.sleep(30)"
+LOOPS = FAMILY.format("", "while True: pass", "os.wait()")
+HOGS = FAMILY.format("", f"{BIG}; time.sleep(30)", SLEEP)
+BESIDE = DAEMON + "while True: pass"
 STOPPED = {
     "loop": ("while True: pass", {"cpu_seconds": 1}, "after 1 s of processor time"),
     "loops in children": (LOOPS, {"cpu_seconds": 2}, "after 2 s of processor time"),
@@ -68,9 +71,11 @@ STOPPED = {
     "fork bomb": (BOMB.format(""), {"processes": 20}, r"processes at once \(limit 20\)"),
     "bomb of sessions": (BOMB.format("os.setsid()"), {"processes": 20}, "processes at once"),
     "doubling bomb": (f"{DOUBLE}\n{SLEEP}", {"processes": 20}, "processes at once"),
-    "a daemon beside": (DAEMON + "while True: pass", {"wall_seconds": 2}, "wall time"),
+    "a daemon beside": (BESIDE, {"wall_seconds": 2}, "wall time"),
+    "stopped as it starts": (BESIDE, {"wall_seconds": 0}, "wall time"),
+    "stopped a little later": (BESIDE, {"wall_seconds": 0.2}, "wall time"),
     "memory": (f"import time\n{GROW}", {"memory": 200 * MIB}, r"held .* \(limit 200.0 MiB\)"),
-    "memory of children": (FAMILY.format("", HOGS, SLEEP), {"memory": 300 * MIB}, "of memory"),
+    "memory of children": (HOGS, {"memory": 300 * MIB}, "of memory"),
     "output": ("import os\nwhile True: os.write(1, bytes(2**20))", {}, "it printed "),
     "a large file": (FILL.format(DEFAULT), {"file_size": 10 * MIB}, "a file of more than 10.0 MiB"),
     "a full folder": (FILL.format(""), {"disk": 20 * MIB}, r"its folder held .*limit 20.0 MiB"),

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from grading.submissions import sandbox
-from grading.submissions.sandbox import Limits, missing, run
+from grading.submissions.sandbox import Limits, Outcome, missing, run
 from tests import ROOT as PROJECT
 from tests.grading.programs import BIG, DAEMON, FAMILY, FILL, LOOK, MIB, STOPPED
 
@@ -36,11 +36,9 @@ def folder(tmp_path):
 def python(folder):
     """Run lines of Python in the folder."""
 
-    def run_lines(code: str, sandboxed=True, hidden=(), environment=None, **limits):
+    def run_lines(code: str, sandboxed=True, **limits):
         command = [sys.executable, "-c", textwrap.dedent(code)]
-        limits = Limits(**{"wall_seconds": 25} | limits)
-        words = {"hidden": hidden, "sandboxed": sandboxed, "environment": environment}
-        return run(command, folder, limits, **words)
+        return run(command, folder, Limits(**{"wall_seconds": 25} | limits), sandboxed=sandboxed)
 
     return run_lines
 
@@ -68,9 +66,8 @@ def test_a_harmless_program_gives_output_files_and_exit_code(python, folder, san
         """,
         sandboxed,
     )
-    assert (outcome.stdout, outcome.stderr) == ("héllo True ''\ny\n", "\ufffd")
-    assert (outcome.returncode, outcome.stopped) == (3, "")
-    assert (folder / "result").read_text() == "42" and 0 < outcome.seconds < 10
+    assert outcome == Outcome(3, "", "héllo True ''\ny\n\ufffd")
+    assert (folder / "result").read_text() == "42"
 
 
 ENDINGS = {
@@ -106,11 +103,11 @@ def test_what_is_no_fault_of_the_program_is_an_error(folder, tmp_path, monkeypat
 @pytest.mark.parametrize("name", STOPPED)
 def test_a_program_is_stopped_at_its_limits(python, folder, name, sandboxed):
     code, limits, why = STOPPED[name]
-    before = psutil.Process().memory_info().rss
+    before, start = psutil.Process().memory_info().rss, time.monotonic()
     outcome = python(code, sandboxed, **limits)
     assert outcome.returncode is None and outcome.stopped.startswith("stopped")
-    assert re.search(why, outcome.stopped) and outcome.seconds < 15
-    assert len(outcome.stdout) < 2 * MIB
+    assert re.search(why, outcome.stopped) and time.monotonic() - start < 15
+    assert len(outcome.output) < 2 * MIB
     assert psutil.Process().memory_info().rss - before < 50 * MIB
     assert "beats" not in code or not still_grows(folder / "beats")
 
@@ -118,8 +115,9 @@ def test_a_program_is_stopped_at_its_limits(python, folder, name, sandboxed):
 @both
 def test_a_program_stopped_while_it_starts_leaves_nothing(python, folder, sandboxed):
     for wall_seconds in (0, 0.05, 0.1, 0.3):
+        start = time.monotonic()
         outcome = python(DAEMON + "\nwhile True: pass", sandboxed, wall_seconds=wall_seconds)
-        assert "wall time" in outcome.stopped and outcome.seconds < 5
+        assert "wall time" in outcome.stopped and time.monotonic() - start < 5
     time.sleep(0.2)
     assert not still_grows(folder / "beats")
 
@@ -133,16 +131,15 @@ def test_what_is_within_the_limits_is_not_stopped(python, folder, sandboxed):
         outcome = python(code, sandboxed, **limits)
         assert (outcome.returncode, outcome.stopped) == (0, "")
     outcome = python(FILL.format(""), sandboxed, file_size=10 * MIB)
-    assert outcome.returncode == 1 and "File too large" in outcome.stderr
+    assert outcome.returncode == 1 and "File too large" in outcome.output
     assert (folder / "large").stat().st_size <= 10 * MIB
     outcome = python("bytearray(8 * 2**30)", sandboxed, memory=200 * MIB)
-    assert "MemoryError" in outcome.stderr or "of memory" in outcome.stopped
+    assert "MemoryError" in outcome.output or "of memory" in outcome.stopped
     outcome = python(DAEMON, sandboxed)  # which does not outlive the program
     assert (outcome.returncode, outcome.stopped) == (0, "")
     assert not still_grows(folder / "beats")
     outcome = python("import os\nfor _ in range(200): os.write(1, b'x' * 2**20)", sandboxed)
-    kept, last = outcome.stdout.split("\n")
-    assert kept == "x" * MIB and last == f"[{199 * MIB:,} more bytes were not kept]"
+    assert outcome.output == "x" * MIB
 
 
 @both
@@ -217,7 +214,7 @@ def as_nobody(words: list[str], folder: Path) -> str:
         (place / "bin" / "python").symlink_to(python)
         place.chmod(0o755)
         code = "import sys; from grading.submissions.sandbox import run; "
-        code += "print(run([sys.executable, *sys.argv[2:]], sys.argv[1]).stdout)"
+        code += "print(run([sys.executable, *sys.argv[2:]], sys.argv[1]).output)"
         user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
         shutil.chown(folder, 65534, 65534)
         words = [*user, place / "bin" / "python", "-c", code, folder, *words]
@@ -234,20 +231,17 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
         Path(name).chmod(0o755), folder.mkdir(), secret.write_text("42")
         one.bind(f"{secret}.socket"), one.listen()
         places = "/tmp /dev/shm / /etc /usr /var/tmp /dev /root /proc/sys/kernel /sys /../var/tmp"
-        places = [folder, *places.split(), sys.prefix, PROJECT, f"{sys.prefix}/lib"]
+        places = [folder, *places.split(), PROJECT, f"{sys.prefix}/lib"]
         with socket.socket(socket.AF_UNIX) as two, socket.create_server(("127.0.0.1", 0)) as tcp:
             two.bind(f"\0{secret}"), two.listen()
             words = ["-c", LOOK, *map(str, (secret, tcp.getsockname()[1], *places))]
             if user == "as nobody":
                 found = json.loads(as_nobody(words, folder))
             else:
-                found = json.loads(run([sys.executable, *words], folder).stdout)
+                found = json.loads(run([sys.executable, *words], folder).output)
         for place in places[1:]:  # the private /tmp is not ours
             assert not (Path(place) / "made inside").exists()
-    # A project under /tmp stands in the private one, where it may be added to and is forgotten.
-    around = {sys.prefix, *map(str, Path(sys.prefix).parents)}  # of the interpreter in it
-    private = [p for p in {sys.prefix, str(PROJECT)} & around if Path("/tmp") in Path(p).parents]
-    written = [str(folder), "/tmp", "/dev/shm", *(private if user == "as this user" else ())]
+    written = [str(folder), "/tmp", "/dev/shm"]
     interpreter = () if user == "as nobody" else (sys.prefix, sys.base_prefix, sys._base_executable)
     paths = [Path(p) for p in (*sandbox.VISIBLE.split(), *interpreter) if Path(p).exists()]
     paths += [path.resolve() for path in paths if path.parts[1] not in ("bin", "sbin", "lib64")]
@@ -263,41 +257,28 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
 
 
 @need_sandbox
-def test_torch_runs_where_the_project_is_hidden_and_sees_no_answers(python, folder):
-    (folder / "answers").mkdir()
-    (folder / "answers" / "labels").write_text("42")
-    (folder / "key").write_text("42")
+def test_torch_runs_and_does_not_see_the_project(python):
     outcome = python(
         f"""
         import os, torch
         print((torch.ones(300, 300) @ torch.ones(300, 300)).sum().item())
         loader = torch.utils.data.DataLoader(torch.arange(8.0), batch_size=4, num_workers=1)
         print([batch.sum().item() for batch in loader])
-        print(os.path.exists({str(PROJECT / "gpt2")!r}), os.listdir("answers"))
-        for name in ("answers/new", "key"):
-            for mode in "rw":
-                try:
-                    open(name, mode)
-                except OSError as error:
-                    print(error.strerror)
+        print(os.path.exists({str(PROJECT / "gpt2")!r}))
         """,
-        hidden=[PROJECT, folder / "answers", folder / "key", Path(sys.prefix, "lib", "none")],
-        **{"wall_seconds": 60, "memory": 2 * 2**30},
+        wall_seconds=60,
+        memory=2 * 2**30,
     )
-    assert outcome.stderr == ""
-    first, second, third, *errors = outcome.stdout.splitlines()
-    assert (first, second, third) == ("27000000.0", "[6.0, 22.0]", "False []")
-    first, second = "No such file or directory", "Read-only file system"
-    assert errors == [first, second, *["Permission denied"] * 2]
+    assert outcome.output.splitlines() == ["27000000.0", "[6.0, 22.0]", "False"]
 
 
 @both
 def test_the_graders_environment_is_not_the_programs(python, monkeypatch, sandboxed):
     monkeypatch.setenv("SECRET", "1")
     monkeypatch.setenv("PYTHONPATH", "/secret")
-    code = "import json, os; print(json.dumps(dict(os.environ)))"
-    outcome = python(code, sandboxed, environment={"OMP_NUM_THREADS": "1", "LANG": "C"})
-    seen = json.loads(outcome.stdout)
+    monkeypatch.setenv("LANG", "C")
+    seen = json.loads(
+        python("import json, os; print(json.dumps(dict(os.environ)))", sandboxed).output
+    )
     assert not {"SECRET", "PYTHONPATH"} & seen.keys()
-    expected = {"OMP_NUM_THREADS": "1", "LANG": "C", "HF_HUB_OFFLINE": "1"}
-    assert expected.items() <= seen.items()
+    assert {"OMP_NUM_THREADS": "1", "LANG": "C", "HF_HUB_OFFLINE": "1"}.items() <= seen.items()
