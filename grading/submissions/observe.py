@@ -128,7 +128,7 @@ class Copy:
         with scratch_folder() as scratch:
             folder = scratch / "submission"
             if package is None:
-                shutil.copytree(self.root, folder)
+                shutil.copytree(self.root, folder, symlinks=True)
             else:
                 write({**package, **RECORDER}, folder)
             remove(folder / RECORDS)

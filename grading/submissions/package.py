@@ -95,12 +95,13 @@ def _package(
     package = {**theirs, **ours}
     for file in files:
         package[file] = theirs.get(file, MISSING)
-        places = [places for name, places in functions().items() if name not in judged]
-        others = sorted(name for files in places for name in files.get(file, ()))
+        others: set[str] = set()
+        for name in functions().keys() - judged:
+            others |= functions()[name].get(file, set())
         if others:
             path = PurePosixPath(file)
             given = path.with_stem(f"_given_{path.stem}")
             package[given.as_posix()] = ours[file]
-            graft = [f"{name} = _given.{name}\n" for name in others]
+            graft = [f"{name} = _given.{name}\n" for name in sorted(others)]
             package[file] += (GRAFT.format(given.stem) + "".join(graft)).encode()
     return package

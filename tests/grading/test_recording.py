@@ -16,9 +16,8 @@ from grading.checks.cases import case, other_cases
 from grading.checks.findings import run
 from grading.edition.release import SHAPE
 from grading.submissions.expected import fresh_cases
-from grading.submissions.recording import OTHER, TENSOR, judge, record
+from grading.submissions.recording import OTHER, TENSOR, check_predictions, judge, record
 
-CONFIG = GPT2Config(**SHAPE)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
@@ -31,41 +30,38 @@ def cases():
     return fresh_cases(20)
 
 
-def judged(tmp_path, cases, name, function=None):
+def judged(tmp_path, cases, function):
     """Observed with the inputs alone, judged with what is expected."""
-    function, bare = function or check_function(name, CONFIG), cases.without_answers()
+    handed_out, bare = case("add").expected, cases.without_answers()
     with other_cases(bare.tensors, bare.hints):
-        record(name, function, tmp_path / "observed")
+        record("add", function, tmp_path / "observed")
     with other_cases(cases.tensors, cases.hints):
-        return judge(name, function, tmp_path / "observed")
+        assert not torch.equal(case("add").expected, handed_out)
+        found = judge("add", function, tmp_path / "observed")
+    assert torch.equal(case("add").expected, handed_out)
+    return found
 
 
 @pytest.mark.parametrize("name", ["add", "generation"])
 def test_our_own_code_passes_without_seeing_what_is_expected(name, tmp_path, cases):
-    found = judged(tmp_path, cases, name)
+    function = check_function(name, GPT2Config(**SHAPE))
+    found, seen = judged(tmp_path, cases, function), run(name, function)
     assert found.state == "passed", found.line()
-    seen = run(name, check_function(name, CONFIG))
     assert [each.what for each in found.found] == [each.what for each in seen.found]
 
 
 def test_cases_without_answers_hold_nothing_that_is_expected(cases):
     bare = cases.without_answers()
     assert bare.hints.keys() == cases.hints.keys() and not any(bare.hints.values())
-    assert not [key for key in bare.tensors if "|mistake" in key]
-    assert not [key for key in bare.tensors if "|also" in key]
-    expected = {key: t for key, t in bare.tensors.items() if key.endswith("|expected")}
-    assert len(expected) == len(cases.hints) and not any(t.any() for t in expected.values())
+    assert not [key for key in bare.tensors if "|mistake" in key or "|also" in key]
+    expected = [tensor for key, tensor in bare.tensors.items() if key.endswith("|expected")]
+    assert len(expected) == len(cases.hints) and not any(tensor.any() for tensor in expected)
 
 
-def test_fresh_cases_are_others_and_come_out_the_same_again(cases):
-    first, again = case("add").expected, fresh_cases.__wrapped__(20)  # not from the cache
-    assert all(torch.equal(cases.tensors[key], t) for key, t in again.tensors.items())
-    with other_cases(cases.tensors, cases.hints):
-        assert not torch.equal(case("add").expected, first)
-    assert torch.equal(case("add").expected, first)
+def test_fresh_cases_come_out_the_same_again_and_a_tie_is_passed_over(cases, monkeypatch):
+    again = fresh_cases.__wrapped__(20)  # not from the cache
+    assert all(torch.equal(cases.tensors[key], tensor) for key, tensor in again.tensors.items())
 
-
-def test_a_seed_that_leaves_a_tie_is_passed_over(monkeypatch):
     def all_but_7(seed):
         assert seed != 7
         return seed
@@ -97,38 +93,39 @@ class Odd:
     shape = (2, 5, 12)
 
 
+def unwritten(*exercise):
+    raise NotImplementedError(*exercise)
+
+
 @pytest.mark.parametrize(
     ("gives", "state", "text"),
     [
         (lambda: torch.ones(2), "failed", "shape: got (2,), expected (3,)"),
         (lambda: Odd(), "failed", "shape: got Odd, expected (3,)"),
         (lambda: 1 / 0, "failed", "by zero (tests/grading/test_recording.py, line"),
-        (lambda: exit(0), "failed", "SystemExit: 0"),
+        (lambda: exit("x" * 10**6), "failed", "xxx ... (1,000,0"),
         (lambda: torch.ones(3) * torch.nan, "failed", "largest difference nan"),
+        (lambda: unwritten("add"), "to do", "not written yet"),
+        (lambda: unwritten(), "to do", "not written yet"),
+        (lambda: unwritten("embed"), "waits", "waits for embed"),
     ],
 )
 def test_any_wrong_value_is_a_failure_of_its_own_check(gives, state, text, tmp_path, cases):
     def check(findings):
         got = findings.observe(gives)
-        if findings.shape("shape", got, (3,)):
-            findings.close("ones", got, torch.ones(3))
+        findings.shape("shape", got, (3,))
+        findings.close("ones", got, torch.ones(3))
 
-    found = judged(tmp_path, cases, "add", check)
-    assert found.state == state and text in found.line()[2]
+    found = judged(tmp_path, cases, check)
+    assert found.state == state and text in found.line()[2] and len(found.line()[2]) < 600
 
 
-def test_what_is_not_written_yet_is_told_from_what_waits(tmp_path, cases):
-    for error, *expected in (
-        (NotImplementedError("add"), "to do", "not written yet"),
-        (NotImplementedError(), "to do", "not written yet"),
-        (NotImplementedError("embed"), "waits", "waits for embed"),
-    ):
+def test_a_long_value_is_cut_in_what_is_found(tmp_path, cases):
+    def check(findings):
+        findings.equal("a text", findings.observe(lambda: "x" * 10**6), "y", show=str)
 
-        def unwritten(error=error):
-            raise error
-
-        found = judged(tmp_path, cases, "add", lambda f, code=unwritten: f.observe(code))
-        assert [found.state, found.problem] == expected
+    found = judged(tmp_path, cases, check)
+    assert found.found[0].got == "x" * 500 + " ... (1,000,000 characters)"
 
 
 def link(path):
@@ -142,6 +139,11 @@ class Harmful:
         return pytest.fail, ("a pickle was loaded with its code",)
 
 
+def written(observed):
+    text = observed if isinstance(observed, str) else json.dumps(observed)
+    return lambda path: save_file({}, path, {"observed": text})
+
+
 @pytest.mark.parametrize(
     "tamper",
     [
@@ -153,21 +155,17 @@ class Harmful:
         link,
         lambda path: (path.unlink(), path.mkdir()),
         lambda path: save_file({}, path),
-        *(
-            lambda path, text=text: save_file({}, path, {"observed": text})
-            for text in (
-                "[" * 100_000,
-                json.dumps([{"value": {TENSOR: "0"}}]),
-                json.dumps([{"value": {OTHER: [1]}}] * 3),
-                json.dumps([{"value": {OTHER: "a\0b"}}, {"value": None}, 7]),
-                json.dumps({"value": 1}),
-                json.dumps([{"state": "passed", "problem": "x" * 10**6}]),
-                json.dumps([{"problem": 3, "state": {}}]),
-            )
-        ),
+        written("[" * 100_000),
+        written([{"value": {TENSOR: "0"}}]),
+        written([{"value": {OTHER: [1]}}] * 3),
+        written([{"value": {OTHER: "a\0b"}}, {"value": None}, 7]),
+        written({"value": 1}),
+        written([7]),
+        written([{"state": "passed", "problem": "x" * 10**6}]),
+        written([{"problem": 3, "state": {}}]),
     ],
 )
-def test_a_changed_record_is_a_failure_and_no_error(tamper, tmp_path, cases):
+def test_a_changed_record_is_a_failure_and_no_error(tamper, tmp_path):
     path = tmp_path / "observed"
     record("add", CHECKS["add"], path)
     tamper(path)
@@ -175,14 +173,13 @@ def test_a_changed_record_is_a_failure_and_no_error(tamper, tmp_path, cases):
     assert found.state == "failed" and len(found.line()[2]) < 1000
 
 
-def test_a_long_value_is_cut_in_what_is_found(tmp_path, cases):
+@pytest.mark.parametrize("gives", [torch.ones(3), torch.full((2,), torch.nan), "12", Odd()])
+def test_predictions_that_are_no_tokens_are_a_failure(gives, tmp_path):
     def check(findings):
-        got = findings.observe(lambda: "x" * 10**6)
-        findings.true("a text", got == "y", got, "y")
+        check_predictions(findings, "weights", [torch.ones(1), torch.ones(1)])
 
-    found = judged(tmp_path, cases, "add", check)
-    assert found.found[0].got.endswith("xxx ... (1,000,000 characters)")
-    assert len(found.found[0].got) < 600
+    record("predictions", lambda findings: findings.observe(lambda: gives), tmp_path / "observed")
+    assert judge("predictions", check, tmp_path / "observed").state == "failed"
 
 
 def test_a_check_that_looks_on_in_a_recording_finds_nothing(tmp_path):
@@ -191,8 +188,7 @@ def test_a_check_that_looks_on_in_a_recording_finds_nothing(tmp_path):
 
     def check(findings):
         looked.append(findings.close("x", torch.ones(1), torch.zeros(1)))
-        looked.append(findings.true("x", False, "", ""))
         looked.append(findings.shape("x", torch.ones(1), (2,)))
 
     record("add", check, tmp_path / "observed")
-    assert looked == [True, True, True]
+    assert looked == [True, True]
