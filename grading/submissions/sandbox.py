@@ -8,7 +8,7 @@ capability. `processes.py` watches the limits from outside. With sandboxed=False
 but a hostile program can read and change what the grader can.
 
 What comes back in the folder is as hostile as the program: a result file may be a link to a
-secret, a pipe that never ends, or four gigabytes. Open it with os.O_NOFOLLOW, and look first.
+secret, a pipe that never ends, or a gigabyte.
 """
 
 import errno
@@ -45,7 +45,7 @@ HIDDEN = (Path(__file__).parents[2], *(Path(get_path("purelib"), name) for name 
 BWRAP = """exec bwrap --unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 \
 --cap-drop ALL --new-session --die-with-parent --seccomp 3 --json-status-fd 4 "$@" \
 3<"$0/filter" 4>"$0/status" """
-# Processor seconds are watched, too: this is for a program that has ended who watches.
+# Processor seconds, too: for a program that has killed its keeper, so that nobody watches it.
 LIMITED = """{{ ulimit -c 0; ulimit -n 4096; ulimit -f {blocks}; ulimit -d {kilobytes}
 ulimit -t {seconds}; ulimit -u {tasks} || ulimit -p {tasks}; }} >/dev/null 2>&1
 exec nice -n 5 "$@" """
@@ -108,7 +108,7 @@ def run(
         blocks=limits.file_size // 512,
         # What is mapped to be written may be more than is held: torch needs no more than this.
         kilobytes=(2 * limits.memory + 2**32) // 1024,
-        seconds=limits.cpu_seconds + 2,
+        seconds=limits.cpu_seconds + 10,
         tasks=1024 + 64 * limits.processes if sandboxed else "",  # else it is all the user's
     )
     words = ["sh", "-c", limited, "sh", *command]
