@@ -9,6 +9,7 @@ claims from untrusted notebooks, so a check accepts any JSON value and names wha
 It uses nothing of the package whose results it checks.
 """
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -45,29 +46,30 @@ class Result:
         return str(Report([self.findings]))
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        found = [asdict(finding) for finding in self.findings.found]
-        payload = {"kind": "result", "name": self.name, "claim": self.claim}
-        payload |= {"state": self.findings.state, "found": found}
+        payload = {
+            "kind": "result",
+            "name": self.name,
+            "claim": self.claim,
+            "state": self.findings.state,
+            "found": [asdict(finding) for finding in self.findings.found],
+        }
         return Report([self.findings])._repr_mimebundle_() | {MIME: payload}
 
 
-def check_claim(name, claim) -> Findings:
-    """Return the findings on a claim; name and claim may be any JSON value."""
-    known = isinstance(name, str) and name in RESULTS
+def check_claim(name: str, claim) -> Findings:
+    """Return the findings on a claim, any JSON value, of one of RESULTS."""
+    function, shape = RESULTS[name]
 
     def check(found: Findings) -> None:
-        if not known:
-            found.true("result", False, short(name), f"one of {', '.join(RESULTS)}")
-        function, shape = RESULTS[name]
         if wrong := misfit(claim, {"note": str, **shape}, "claim"):
             found.true(*wrong, "leave the claim as the notebook's cell makes it")
         note = claim["note"]
         fits = re.fullmatch(rf"(sample run: ({LIMITS})(, ({LIMITS}))*)?", note)
         expected = "nothing, or what a profile says of a sample run"
-        found.true("note", fits, repr(note) if fits else short(note), expected)
+        found.true("note", fits, repr(note)[:200], expected)
         function(found, claim)
 
-    return run(name if known else short(name), check)
+    return run(name, check)
 
 
 # ---- Claims, from what a notebook has at hand --------------------------------------------------
@@ -104,13 +106,12 @@ def fifteen_accuracies(evaluations: dict, run, note: str = "") -> Result:
 
 def fertility(table, note: str = "") -> Result:
     """Of the tokenizer: its fertility in every language (from a `fertility_table`)."""
-    rows = _rows(table.rename_axis("language").reset_index(), "language", "fertility")
-    return _checked("fertility", note=note, rows=rows)
+    return _checked("fertility", note=note, rows=_rows(table, "language", "fertility"))
 
 
 def selection(chosen: Sequence[str], transferred, by_rule: Sequence[str], note: str = "") -> Result:
     """Of the choice of languages: it, the rule's, and what both follow from (`transfer_table`)."""
-    rows = _rows(transferred.rename_axis("language").reset_index(), *ROW, "fertility")
+    rows = _rows(transferred, *ROW, "fertility")
     return _checked("selection", note=note, chosen=list(chosen), by_rule=list(by_rule), rows=rows)
 
 
@@ -120,7 +121,9 @@ def comparison(results, note: str = "") -> Result:
 
 
 def _checked(name: str, **claim) -> Result:
-    claim = _plain(claim)
+    # As JSON holds it: NumPy's numbers as Python's own, and None for what is not finite.
+    text = json.dumps(claim, default=lambda number: number.item())
+    claim = json.loads(text, parse_constant=lambda _: None)
     return Result(name, claim, check_claim(name, claim))
 
 
@@ -130,18 +133,9 @@ def _row(language: str, evaluation) -> dict:
 
 
 def _rows(table, *columns: str) -> list[dict]:
+    if "language" not in table:
+        table = table.rename_axis("language").reset_index()
     return table.reindex(columns=columns).to_dict("records")  # a column that it lacks is empty
-
-
-def _plain(value):
-    """The value as JSON can hold it: Python's own numbers, and None for one that is not finite."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if hasattr(value, "item"):  # NumPy's and torch's
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---- The checks ----------------------------------------------------------------------------------
@@ -222,27 +216,25 @@ def _selection(found: Findings, claim: dict) -> None:
     fits = chosen and _others(chosen) and _others(by_rule)
     found.true("chosen", fits, got, expected, "it is a list of codes such as 'sw'")
     known = [row["language"] for row in rows]
-    missing = [lang for lang in chosen if known.count(lang) != 1]
-    got = f"{known.count(missing[0])} of {missing[0]}" if missing else short(known)
-    fits = not missing and set(known) <= set(LANGUAGES)
+    wrong, expected = _not_once(chosen, known), "one of each chosen language"
     hint = "the choice of languages needs their zero-shot accuracies"
-    found.true("zero-shot accuracies", fits, got, "one of each chosen language", hint)
+    found.true("zero-shot accuracies", not wrong, wrong or short(known), expected, hint)
     _figures(found, rows, "test", claim["note"])
     rows = [row for row in rows if row["language"] in chosen]
     _above_chance(found, "one or more above chance", rows, claim["note"])
 
 
 def _comparison(found: Findings, claim: dict) -> None:
-    there = [(row["language"], row["setting"]) for row in claim["rows"]]
-    languages = list(dict(there))
+    languages = list(dict.fromkeys(row["language"] for row in claim["rows"]))
     chosen = [lang for lang in languages if lang != "en"]
     expected = "languages of XNLI, one or more other than English"
     found.true("languages", chosen and _others(chosen), short(languages), expected)
-    wrong = [each for lang in chosen for s in SETTINGS if there.count(each := (lang, s)) != 1]
+    needed = [f"{lang}, {setting}" for lang in chosen for setting in SETTINGS]
+    wrong = _not_once(needed, [f"{row['language']}, {row['setting']}" for row in claim["rows"]])
     found.true(
         "settings",
         not wrong,
-        f"{there.count(wrong[0])} of {', '.join(wrong[0])}" if wrong else short(chosen),
+        wrong or short(chosen),
         f"of each chosen language: {'; '.join(SETTINGS)}",
         "which model was evaluated on which test set? Use the settings' names as handed out",
     )
@@ -253,16 +245,21 @@ def _comparison(found: Findings, claim: dict) -> None:
 
 
 def _others(languages: list[str]) -> bool:
-    """Whether these are different languages of XNLI other than English."""
+    """Return whether these are different languages of XNLI other than English."""
     return len(set(languages)) == len(languages) and set(languages) <= set(LANGUAGES) - {"en"}
+
+
+def _not_once(needed: list[str], texts: list[str]) -> str:
+    """Return how often the first needed text is there that is not there once, or ""."""
+    wrong = [text for text in needed if texts.count(text) != 1]
+    return f"{texts.count(wrong[0])} of {wrong[0]}" if wrong else ""
 
 
 def _fifteen_languages(found: Findings, rows: list[dict]) -> None:
     languages = [row["language"] for row in rows]
-    missing = [lang for lang in LANGUAGES if lang not in languages]
-    got = f"{len(languages)} rows" + (f", none of {missing[0]}" if missing else "")
-    fits = sorted(languages) == sorted(LANGUAGES)
-    found.true("languages", fits, got, "each of the 15 languages of XNLI, once")
+    wrong, expected = _not_once(LANGUAGES, languages), "each of the 15 languages of XNLI, once"
+    fits = not wrong and len(languages) == len(LANGUAGES)
+    found.true("languages", fits, wrong or f"{len(languages)} rows", expected)
 
 
 def _figures(found: Findings, rows: list[dict], split: str, note: str) -> None:
@@ -282,8 +279,9 @@ def _figures(found: Findings, rows: list[dict], split: str, note: str) -> None:
 
 
 def _consistent(row: dict) -> bool:
-    """Whether so many seeds can have this accuracy; its predictions say whether they have it."""
-    right, seeds = row["accuracy"] * row["n"] * row.get("seeds", 1), row.get("seeds", 1)
+    """Return whether so many seeds can have this accuracy; predictions say whether they have it."""
+    seeds = row.get("seeds", 1)
+    right = row["accuracy"] * row["n"] * seeds
     inside = 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
     return seeds > 0 and inside and abs(right - round(right)) < 1e-6
 

@@ -5,14 +5,13 @@ import reprlib
 LONGEST, LARGEST = 1000, 1e12  # items or characters; numbers
 KINDS = {
     str: ("a text", lambda v: isinstance(v, str) and len(v) <= LONGEST),
-    bool: ("true or false", lambda v: isinstance(v, bool)),
     int: ("a whole number", lambda v: type(v) is int and 0 <= v < LARGEST),
     float: ("a finite number", lambda v: type(v) in (int, float) and abs(v) < LARGEST),
 }
 
 
 def misfit(value, shape, where: str) -> tuple[str, bool, str, str] | None:
-    """What in a value from JSON is not of a shape, as a finding that failed; None if all is.
+    """Return what in a value from JSON is not of a shape, as a finding that failed, or None.
 
     A shape is a type, a list of the shape that all items have, or a dictionary of the shapes of
     what must be there.
@@ -31,10 +30,13 @@ def misfit(value, shape, where: str) -> tuple[str, bool, str, str] | None:
     else:
         expected, fits = KINDS[shape]
         return None if fits(value) else (where, False, short(value), expected)
-    return next((found for part in parts if (found := misfit(*part))), None)
+    for part in parts:
+        if wrong := misfit(*part):
+            return wrong
+    return None
 
 
 def short(value) -> str:
-    """A value from JSON in a few characters that any terminal prints."""
+    """Return a value from JSON in a few characters that any terminal prints."""
     text = reprlib.repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."

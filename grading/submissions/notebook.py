@@ -12,25 +12,22 @@ source. Of what a result's cell shows only the claim is used; its check is made 
 import ast
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import pairwise
 from pathlib import Path
 
 from grading.checks.findings import MIME
 from grading.checks.results import RESULTS, Result, check_claim
-from grading.checks.shapes import misfit, short
 from grading.edition.release import ANSWER
 
 LARGEST = 32 * 2**20  # bytes of a notebook; a list of short texts takes 15 times as many
 MOST = 200_000  # brackets in it: each may begin an object, of 600 bytes in memory
 MOST_NOTEBOOKS, MOST_CELLS = 40, 5_000
-LONGEST_CLAIM, DEEPEST_CLAIM = 50_000, 20  # characters of JSON; open brackets
+LONGEST_CLAIM, MOST_PARTS = 50_000, 200  # characters of JSON; brackets
 LONGEST_ANSWER, LONGEST_SOURCE = 5_000, 2_000
-NO_PART = {"env", "venv", "site-packages", "node_modules", "__pycache__"}  # of what is handed in
-PAYLOAD = {"kind": str, "name": str, "claim": {}}
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,11 @@ class Flag:
 
     | kind | what it says |
     |---|---|
-    | not read | a notebook is none |
+    | not read | a file is no notebook |
     | notebook | the one that counts has another name, or there are several |
-    | not run, order, error | cells not executed; not one after another; ended in an error |
-    | missing, duplicated | handed-out cells are not there, or several times |
-    | source | a cell that shows a result is not as handed out, so its result does not count |
-    | payload | what it shows is no claim of its result, so it does not count |
-    | text | beside the claim stands another text than its check gives |
     | ids | no fault: an editor has dropped or renewed ids |
-    | changed, added | no fault: other cells that were changed; code cells of the student's own |
+    | order | cells were not run, or not one after another |
+    | payload | a cell shows a result that does not count |
     """
 
     kind: str
@@ -74,27 +67,25 @@ class Reading:
 def find(root: Path, handed_out, usual: str) -> tuple[Path | None, Reading]:
     """Return the notebook below a folder that shows most results, then most handed-out cells."""
     flags, readings = [], {}
-    names = [path.relative_to(root) for path in sorted(root.rglob("*.ipynb"))]
-    names = [path.as_posix() for path in names
-             if not any(part in NO_PART or part[0] == "." for part in path.parts)]  # fmt: skip
-    for name in names[:MOST_NOTEBOOKS]:
+    for path in sorted(root.rglob("*.ipynb"))[:MOST_NOTEBOOKS]:
+        name = path.relative_to(root).as_posix()
         try:
-            readings[name] = look(read(root / name), handed_out)
+            readings[name] = look(read(path), handed_out)
         except (OSError, ValueError) as error:
-            flags.append(Flag("not read", name, str(error).replace(f"{root / name}: ", "")))
-    others = [name for name in readings if readings[name].known]
-    if not others:
-        why = "; ".join(f"{flag.where}: {flag.text}" for flag in flags[:2])
-        why = why or ("none of its notebooks is the one handed out" if readings else "")
+            flags.append(Flag("not read", name, str(error).removeprefix(f"{path}: ")))
+    known = [name for name in readings if readings[name].known]
+    if not known:
+        why = "none of its notebooks is the one handed out" if readings else ""
+        why = "; ".join(f"{flag.where}: {flag.text}" for flag in flags[:2]) or why
         return None, Reading(flags=flags, problem=why or "no notebook was handed in")
-    name = max(others, key=lambda n: (len(readings[n].results), readings[n].known, n == usual))
-    others.remove(name)
-    if others:
-        flags.append(Flag("notebook", name, f"it shows most; not used: {', '.join(others)}"))
-    elif name != usual:
-        flags.append(Flag("notebook", name, f"renamed; it was handed out as {usual}"))
-    readings[name].flags[:0] = flags
-    return root / name, readings[name]
+    best = max(known, key=lambda n: (len(readings[n].results), readings[n].known, n == usual))
+    known.remove(best)
+    if known:
+        flags.append(Flag("notebook", best, f"it shows most; not used: {', '.join(known)}"))
+    elif best != usual:
+        flags.append(Flag("notebook", best, f"renamed; it was handed out as {usual}"))
+    readings[best].flags[:0] = flags
+    return root / best, readings[best]
 
 
 def read(path: Path) -> dict:
@@ -123,138 +114,107 @@ def look(notebook, handed_out) -> Reading:
     Both are as JSON has them; the notebook may be any value.
     """
     originals, cells = _cells(handed_out), _cells(notebook)
-    _recognize(cells, originals)
-    reading = Reading(answers=_answers(cells, originals), flags=[*_structure(cells, originals)])
-    reading.known = len({cell.original.id for cell in cells if cell.original})
-    shown = set()
+    by_id = {cell.id: cell for cell in originals}
+    by_form = {cell.form: cell for cell in originals if cell.source != ANSWER}
     for cell in cells:
-        name = cell.original.promise if cell.original else None
-        if not cell.code or not (name or cell.shows_result()):
+        cell.original = by_id.get(cell.id) or by_form.get(cell.form)
+    reading = Reading(answers=_answers(cells, originals), flags=[*_flags(cells)])
+    reading.known = len({cell.original.id for cell in cells if cell.original})
+    for cell in cells:
+        name = cell.original.promise if cell.original else ""
+        if not name and not cell.shown:
             continue
-        kind, fault, claim = "payload", "", {}
         try:
-            if name is None:
-                raise ValueError("it shows a result and was not handed out to show one")
             claim = cell.claim(name)
         except (ValueError, RecursionError) as error:
-            fault = str(error)
-        if not fault and not cell.same(cell.original):
-            kind, fault = "source", "it is to stay as handed out, so what it shows does not count"
-        if fault:
-            reading.faults.setdefault(name, fault if cell.count else "its cell was not run")
-            if cell.count or cell.payloads():
-                reading.flags.append(Flag(kind, cell.where, fault))
-        elif name not in reading.results:
-            shown.add(cell.where)
-            reading.results[name] = result = Result(name, claim, check_claim(name, claim))
-            if cell.text() != str(result):
-                text = "what stands there is not what the check of its claim says"
-                reading.flags.append(Flag("text", cell.where, text))
-    # A cell that is there twice has shown its result where one of them has.
-    reading.flags = [f for f in reading.flags if f.kind != "payload" or f.where not in shown]
+            reading.faults.setdefault(name, str(error))
+            if cell.shown:
+                reading.flags.append(Flag("payload", cell.where, str(error)))
+            continue
+        # A cell that is there twice has shown its result where one of them has.
+        reading.results.setdefault(name, Result(name, claim, check_claim(name, claim)))
     return reading
 
 
 # ---- Cells -------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
 class _Cell:
-    """A cell whose every field is of its type, whatever the file held."""
+    """What counts of a cell, each value of its type, whatever the file holds."""
 
-    number: int
-    id: str
-    code: bool
-    source: str
-    count: int | None
-    outputs: list[dict]
-    original: "_Cell | None" = None  # the handed-out cell that it is; None: it is the student's own
+    def __init__(self, number: int, raw: dict):
+        id, count = raw.get("id"), raw.get("execution_count")
+        self.id = id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else ""
+        self.number = number
+        self.code = raw.get("cell_type") == "code"
+        self.source = _text(raw.get("source")).strip()
+        self.count = count if type(count) is int and count > 0 else None
+        self.outputs = [_dict(output) for output in _list(raw.get("outputs"))]
+        self.original: _Cell | None = None  # the handed-out cell; None for the student's own
 
     @property
     def where(self) -> str:
         return (self.original or self).id or f"cell {self.number}"
 
     @cached_property
-    def form(self) -> str:
-        """What of the source decides: no layout and, where a result is shown, no comments."""
+    def form(self) -> tuple[bool, str]:
+        """What tells a cell from others: no layout and, where a result is shown, no comments."""
         if self.code and "graded." in self.source and len(self.source) <= LONGEST_SOURCE:
-            try:
-                return ast.dump(ast.parse(self.source))
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                pass
-        return " ".join(self.source.split())
-
-    def same(self, other: "_Cell") -> bool:
-        return self.code == other.code and self.form == other.form
-
-    @cached_property
-    def promise(self) -> str | None:
-        """The result that a handed-out cell is to show."""
-        called = re.search(r"^graded\.(\w+)\(", self.source, re.MULTILINE) if self.code else None
-        name = called[1].replace("_", " ") if called else None
-        return name if name in RESULTS else None
+            with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+                return True, ast.dump(ast.parse(self.source))
+        return self.code, " ".join(self.source.split())
 
     @property
-    def is_open(self) -> bool:
-        """Whether students are to write in this handed-out cell."""
-        return "raise NotImplementedError" in self.source or self.source == ANSWER
+    def promise(self) -> str:
+        """The result that a handed-out cell is to show, or ""."""
+        called = re.search(r"^graded\.(\w+)\(", self.source, re.MULTILINE) if self.code else None
+        name = called[1].replace("_", " ") if called else ""
+        return name if name in RESULTS else ""
 
-    def payloads(self) -> list[tuple[dict, dict]]:
-        """Outputs that hold what a check shows to programs, and their data."""
+    @cached_property
+    def shown(self) -> list[tuple[dict, dict]]:
+        """Outputs that hold a result, and what they hold; not the reports of exercises' checks."""
         outputs = [(output, _dict(output.get("data"))) for output in self.outputs]
-        return [(output, data) for output, data in outputs if MIME in data]
-
-    def shows_result(self) -> bool:
-        """Whether it shows a result, and not the report of exercises' checks."""
-        return any(_dict(data[MIME]).get("kind") != "exercises" for _, data in self.payloads())
-
-    def text(self) -> str:
-        return "".join(_text(data.get("text/plain")) for _, data in self.payloads())
+        payloads = [(output, _dict(data[MIME])) for output, data in outputs if MIME in data]
+        return [each for each in payloads if each[1].get("kind") != "exercises"]
 
     def claim(self, name: str) -> dict:
-        """The claim that a run of this cell has left; ValueError says why there is none."""
-        payloads = self.payloads()
-        if len(payloads) != 1:
-            raise ValueError(f"it shows {len(payloads) or 'no'} results, and is to show one")
-        ((output, data),) = payloads
-        counted = self.count and output.get("execution_count") in (self.count, None)
-        if output.get("output_type") != "execute_result" or not counted:
+        """Return the claim of this result that a run of the cell has left.
+
+        ValueError says why there is none that counts.
+        """
+        if not name:
+            raise ValueError("it shows a result and was not handed out to show one")
+        if self.count is None:
+            raise ValueError("its cell was not run")
+        if self.form != self.original.form:
+            raise ValueError("it is to stay as handed out, so what it shows does not count")
+        if len(self.shown) != 1:
+            raise ValueError(f"it shows {len(self.shown) or 'no'} results, and is to show one")
+        ((output, payload),) = self.shown
+        by_this_run = output.get("execution_count") in (self.count, None)
+        if output.get("output_type") != "execute_result" or not by_this_run:
             raise ValueError("its result was not left by a run of this cell")
-        payload = data[MIME]
-        if wrong := misfit(payload, PAYLOAD, "payload"):
-            where, _, got, expected = wrong
-            raise ValueError(f"{where}: {got}, not {expected}")
-        if (payload["kind"], payload["name"]) != ("result", name):
-            raise ValueError(f"it shows {short(payload['name'])}, and is to show {name}")
-        claim = json.dumps(payload["claim"])
-        depths = accumulate((c in "[{") - (c in "]}") for c in claim)
-        if len(claim) > LONGEST_CLAIM or max(depths) > DEEPEST_CLAIM:
-            raise ValueError("payload.claim: not the few names and numbers of a claim")
-        return payload["claim"]
+        claim = payload.get("claim")
+        if (payload.get("kind"), payload.get("name")) != ("result", name) or not _dict(claim):
+            raise ValueError(f"what it shows is no claim of {name}")
+        text = json.dumps(claim)
+        if len(text) > LONGEST_CLAIM or text.count("[") + text.count("{") > MOST_PARTS:
+            raise ValueError("what it claims are not the few names and numbers of a claim")
+        return claim
 
 
 def _cells(notebook) -> list[_Cell]:
-    cells = _dict(notebook).get("cells")
-    found = []
-    for number, cell in enumerate(cells[:MOST_CELLS] if isinstance(cells, list) else [], 1):
-        cell = _dict(cell)
-        id, count, outputs = (cell.get(key) for key in ("id", "execution_count", "outputs"))
-        source = "\n".join(line.rstrip() for line in _text(cell.get("source")).splitlines())
-        found.append(
-            _Cell(
-                number,
-                id if isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id) else "",
-                cell.get("cell_type") == "code",
-                source.strip(),
-                count if type(count) is int and count > 0 else None,
-                [_dict(each) for each in outputs] if isinstance(outputs, list) else [],
-            )
-        )
-    return found
+    cells = _list(_dict(notebook).get("cells"))[:MOST_CELLS]
+    return [_Cell(number, _dict(cell)) for number, cell in enumerate(cells, 1)]
 
 
 def _dict(value) -> dict:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value) -> list:
+    return value if isinstance(value, list) else []
 
 
 def _text(value) -> str:
@@ -264,64 +224,27 @@ def _text(value) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _recognize(cells: list[_Cell], originals: list[_Cell]) -> None:
-    """Note of each cell which handed-out one it is.
-
-    Of handed-out cells with the same source, those without their ids are taken in their order;
-    of the cell of a result there may be copies.
-    """
-    by_id, taken = {each.id: each for each in originals}, {cell.id for cell in cells}
-    for cell in cells:
-        cell.original = by_id.get(cell.id)
-        if cell.original is None and cell.source:
-            same = [each for each in originals if each.same(cell)]
-            free = [each for each in same if each.id not in taken]
-            copied = [each for each in same if each.promise]
-            cell.original = next(iter(free + copied), None)
-            taken |= {each.id for each in free[:1]}
-
-
 def _answers(cells: list[_Cell], originals: list[_Cell]) -> dict[str, str]:
-    """What was written in place of each ANSWER, or in text cells below it."""
-    order = ["", *(each.id for each in originals), ""]
+    """Return what was written in place of each ANSWER, or in text cells below it."""
     answers: dict[str, list[str]] = {each.id: [] for each in originals if each.source == ANSWER}
-    place = 0
+    below = {above.id: cell.id for above, cell in pairwise(originals)}
+    below |= {id: id for id in answers}
+    place = ""
     for cell in cells:
         if cell.original:
-            place = order.index(cell.original.id)
+            place = cell.original.id
         # Where ids were renewed an answer is the text above which stands the cell before it.
-        belongs = order[place if cell.original or order[place] in answers else place + 1]
-        if not cell.code and belongs in answers:
-            answers[belongs].append(cell.source.replace(ANSWER, "").strip())
+        question = place if cell.original else below.get(place)
+        if not cell.code and question in answers:
+            answers[question].append(cell.source.replace(ANSWER, "").strip())
     return {id: "\n\n".join(filter(None, texts))[:LONGEST_ANSWER] for id, texts in answers.items()}
 
 
-def _structure(cells: list[_Cell], originals: list[_Cell]) -> Iterator[Flag]:
-    """What there is to say of the notebook as a whole, a flag for each kind of thing."""
-    times = Counter(cell.original.id for cell in cells if cell.original)
-    lists = {
-        "missing": [each.id for each in originals if not times[each.id]],
-        "duplicated": [id for id, count in times.items() if count > 1],
-        **{kind: [] for kind in ("not run", "order", "error", "changed", "added")},
-    }
-    before = 0
-    for cell in cells:
-        original = cell.original
-        if original is None and cell.code and cell.source:
-            lists["added"].append(cell.where)
-        elif original and not (cell.same(original) or original.promise or original.is_open):
-            lists["changed"].append(cell.where)
-        if cell.code and cell.source and cell.count is None:
-            lists["not run"].append(cell.where)
-        elif cell.code and cell.count is not None:
-            if cell.count != before + 1:
-                lists["order"].append(cell.where)
-            before = cell.count
-        if any(output.get("output_type") == "error" for output in cell.outputs):
-            lists["error"].append(cell.where)
+def _flags(cells: list[_Cell]) -> Iterator[Flag]:
+    """Yield what there is to say of the notebook as a whole."""
     if renewed := [cell for cell in cells if cell.original and cell.id != cell.original.id]:
         yield Flag("ids", "", f"{len(renewed)} cells were recognized by their source")
-    for kind, found in lists.items():
-        if found:
-            more = f" and {len(found) - 20} more" if len(found) > 20 else ""
-            yield Flag(kind, "", ", ".join(found[:20]) + more)
+    code = [cell for cell in cells if cell.code and cell.source]
+    if wrong := [cell for number, cell in enumerate(code, 1) if cell.count != number]:
+        text = "from here on cells were not run, or not one after another"
+        yield Flag("order", wrong[0].where, text)

@@ -11,25 +11,22 @@ import io
 import json
 import math
 import random
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
 from itertools import combinations, islice
 from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
-from torch import Tensor
 
 from config import TOY_PRETRAINING
 from data.miniature import nli_folder
 from experiments.evaluation import Evaluation
-from experiments.languages import BUDGET, FERTILITY_PAIRS
+from experiments.languages import BUDGET, FERTILITY_PAIRS, measure_fertility
 from experiments.transfer import select_languages, transfer_table
-from gpt2.fertility import compute_fertility, count_tokens
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model
 from gpt2.text import TextDataset, text_loader, unigram_entropy
@@ -44,18 +41,21 @@ from grading.submissions.sandbox import Limits
 SAMPLE = ROOT / "data" / "sample"
 LARGEST = 2**25  # bytes of a file of predictions, metrics or settings
 LARGEST_WEIGHTS, MOST_LAYERS = 2**27, 48  # of a toy model
-RUN = re.compile(r"[\w+-][\w.+-]{0,99}")
-FIFTEEN = "fifteen accuracies"
-MOST_GROUPS = 5000  # of runs whose mean could be a claimed one
+MOST_RUNS, MOST_GROUPS = 200, 5000  # groups of runs whose mean could be a claimed one
 CLOSE = 0.01  # share by which a fertility or a loss may differ
+SHOWN = ("dev accuracy", "fifteen accuracies")  # whose recomputed values the pages show
 
 # Kinds of flags: a claim does not agree with what stands behind it; nothing stands behind it;
 # something could not be looked at, which costs nothing.
 WRONG, MISSING, UNSEEN = ("accuracy", "predictions", "curve"), "evidence", "recomputed"
 
 
-class NotThere(ValueError):
-    """What is needed was not handed in."""
+class Doubt(Exception):
+    """Why a claim is flagged as one of these kinds; for any other exception it is "accuracy"."""
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass
@@ -68,140 +68,97 @@ class Recomputed:
     held_out_loss: float | None = None
     flags: list[tuple[str, Flag]] = field(default_factory=list)
 
+    @contextmanager
+    def flagged(self, claims: Iterable[str], where: str) -> Iterator[None]:
+        """Flag these claims for an exception inside; a claim has one flag of a kind, the first."""
+        try:
+            yield
+        except Exception as error:  # any, since anybody may have written the files that are read
+            kind = error.kind if isinstance(error, Doubt) else "accuracy"
+            flag = Flag(kind, where[:100], (str(error) or type(error).__name__)[:300])
+            seen = {(claim, flag.kind) for claim, flag in self.flags}
+            self.flags += [(claim, flag) for claim in claims if (claim, kind) not in seen]
+
 
 def recompute(
     copy: Copy, claims: Mapping[str, dict], data: Sequence[Path], rules: Mapping, limits: Limits,
     seed: int = 0,
 ) -> Recomputed:  # fmt: skip
     """Compute again what these claims say; only claims that their checks understood are given."""
-    work = _Work(copy.root, data, rules)
-    found, behind, lot = work.found, work.behind, random.Random(seed)
-    for claim, where, function, *arguments in work.computations(claims):
-        try:
-            function(*arguments)
-        except NotThere as error:
-            work.flag(claim, MISSING, where, str(error))
-        except Exception as error:  # a file that anybody may have written
-            work.flag(claim, "accuracy", where, str(error) or type(error).__name__)
-    first = sorted({run for claim, run, *_ in behind if claim in ("dev accuracy", FIFTEEN)})
-    others = sorted({run for claim, run, *_ in behind if claim == "comparison"} - {*first})
-    for run in [*first, *lot.sample(others, min(1, len(others)))] if rules["pairs"] else []:
-        sets = dict.fromkeys((split, lang) for _, other, split, lang in behind if other == run)
-        answered = [(f"{split}.{lang}", *pair) for split, lang in sets
-                    for pair in work.pairs(run, split, lang)]  # fmt: skip
-        sample = lot.sample(answered, min(rules["pairs"], len(answered)))
-        agreement, *flag = _answer_again(copy, run, sample, rules, limits)
-        found.predictions = found.predictions or agreement
-        for claim in sorted({claim for claim, other, *_ in behind if other == run}) if flag else ():
-            work.flag(claim, flag[0], run, flag[1])
-    groups: dict[tuple, list[Flag]] = {}
-    for claim, flag in found.flags:
-        groups.setdefault((claim, flag.kind), []).append(flag)
-    found.flags = [
-        (claim, replace(flag, text=f"{flag.text} (and {len(more)} more)" if more else flag.text))
-        for (claim, _), (flag, *more) in groups.items()
-    ]
-    return found
+    work = _Work(copy, data, rules)
+    others = {"toy curve": work.curve, "fertility": work.fertility, "selection": work.selection}
+    for name, claim in claims.items():
+        with work.found.flagged([name], name):
+            others.get(name, partial(work.accuracies, name))(claim)
+    if rules["pairs"]:
+        shown = {run for name, run, *_ in work.behind if name in SHOWN}
+        rest = sorted({run for _, run, *_ in work.behind} - shown)
+        for run in sorted(shown) + random.Random(seed).sample(rest, min(1, len(rest))):
+            names = sorted({name for name, other, *_ in work.behind if other == run})
+            with work.found.flagged(names, run):
+                work.answer_again(run, limits, seed)
+    return work.found
 
 
 class _Work:
-    """What was handed in, what is claimed of it, and what came out so far.
+    """What was handed in, and what came out so far.
 
-    `trained` has the languages that each run was trained on, and `behind` what a claim that agrees
-    follows from: claim, run, split, language.
+    `trained` has the languages that each run was trained on, and `behind` what a claim follows
+    from: claim, run, split, language.
     """
 
-    def __init__(self, root: Path, data: Sequence[Path], rules: Mapping):
-        self.root, self.data, self.rules, self.found = root, data, rules, Recomputed()
+    def __init__(self, copy: Copy, data: Sequence[Path], rules: Mapping):
+        self.copy, self.data, self.rules, self.found = copy, data, rules, Recomputed()
         self.behind: list[tuple[str, str, str, str]] = []
         self.trained: dict[str, list] = {}
-        for path in sorted(root.glob("runs/*/settings.json"))[:200]:
+        for path in sorted(copy.root.glob("runs/*/settings.json"))[:MOST_RUNS]:
+            run = path.parent.name
             with suppress(Exception):  # a file that anybody may have written
-                raw = json.loads(_read(root, path.relative_to(root).as_posix()))
-                self.trained[path.parent.name] = list(raw["settings"]["languages"])
-        self.pairs = cache(self._pairs)
+                self.trained[run] = json.loads(self.text(run, path.name))["settings"]["languages"]
+        self.evaluation = cache(self._evaluation)
 
-    def flag(self, claim: str, kind: str, where: str, text: str) -> None:
-        self.found.flags.append((claim, Flag(kind, where[:100], text[:300])))
+    # ---- Claims ----------------------------------------------------------------------------------
 
-    def computations(self, claims: Mapping[str, dict]) -> Iterator[tuple]:
-        """Claim by claim what of it is computed again, and by what, which raises if it is wrong."""
-        if claim := claims.get("toy curve"):
-            yield "toy curve", claim["run"], self.curve, claim
-        for name in ("fertility", "selection"):
-            if claim := claims.get(name):
-                yield name, name, self.fertility, claim
-        for name, split, row, names in self._accuracies(claims):
-            where = f"{row.get('setting', split)}, {row['language']}"
-            yield name, where, self.accuracy, name, split, row, names
-        if claim := claims.get("selection"):
-            yield "selection", "rule", self.rule, claim
-
-    def _accuracies(self, claims: Mapping[str, dict]) -> Iterator[tuple[str, str, dict, list[str]]]:
-        """Claim, split and row of each accuracy, and the runs whose predictions can be behind."""
-        if claim := claims.get("dev accuracy"):
-            yield "dev accuracy", "dev", claim, [claim["run"]]
-        if claim := claims.get(FIFTEEN):
-            for row in claim["rows"]:
-                yield FIFTEEN, "test", row, [claim["run"]]
-        english, single, together = SETTINGS
-        kinds = {english: lambda on, _: on == ["en"], single: lambda on, lang: on == [lang]}
-        kinds |= dict.fromkeys((together, BUDGET), lambda on, _: len(on) > 1)
-        for claim in ("selection", "comparison"):
-            for row in claims.get(claim, {}).get("rows", ()):
-                fits = kinds.get(row.get("setting", english), lambda *_: True)
-                names = [run for run, on in self.trained.items() if fits(on, row["language"])]
-                yield claim, "test", row, names
-
-    def _pairs(self, run: str, split: str, lang: str) -> list[tuple[str, str, str, Path]]:
-        """Pair id, our label, the submission's prediction and our data of every pair; ValueError
-        if a row of the file is missing or belongs to no pair of ours."""
-        if lang not in LANGUAGES or not RUN.fullmatch(run):
-            raise ValueError(f"no run {run[:100]!r} or language {lang[:20]!r}")
-        name = f"runs/{run}/predictions/{split}.{lang}.csv"
-        answers = {
-            row.get("pair_id"): (row.get("prediction") or "").strip()
-            for row in csv.DictReader(io.StringIO(_read(self.root, name)))
-        }
-        for folder in self.data:
-            labels = _labels(folder, split, lang)
-            if labels.keys() == answers.keys():
-                return [(pair, label, answers[pair], folder) for pair, label in labels.items()]
-        raise ValueError(f"{name}: not the pairs of any data of the grader's ({len(answers):,})")
-
-    def accuracy(self, claim: str, split: str, row: dict, names: list[str]) -> None:
-        """Compare with the run, or the mean of as many as the row has seeds, that comes closest."""
-        shares, why = {}, "no run of this setting was handed in"
-        for run in names:
-            try:
-                pairs = self.pairs(run, split, row["language"])
-            except NotThere as error:
-                why = str(error)
+    def curve(self, claim: dict) -> None:
+        """Compare with the run's metrics and, of the embedded text, with what its weights give."""
+        run, epochs, held_out = claim["run"], defaultdict(list), []
+        for line in filter(None, self.text(run, "metrics.jsonl").split("\n")):
+            step = json.loads(line)
+            if "loss" in step:
+                epochs[step["epoch"]].append(step["loss"])
             else:
-                shares[run], n = fmean(pair[1] == pair[2] for pair in pairs), len(pairs)
-        if len(shares) < (seeds := row.get("seeds", 1)):
-            raise NotThere(why)
-        groups = islice(combinations(shares, seeds), MOST_GROUPS)
-        means = {group: fmean(map(shares.get, group)) for group in groups}
-        best = min(means, key=lambda group: abs(means[group] - row["accuracy"]))
-        self.behind += [(claim, run, split, row["language"]) for run in best]
-        if claim in ("dev accuracy", FIFTEEN):
-            values = {"claimed": row["accuracy"], "recomputed": means[best], "n": n}
-            self.found.accuracy[f"{split}.{row['language']}"] = values
-        if abs(means[best] - row["accuracy"]) > self.rules["accuracy"] or n != row["n"]:
-            raise ValueError(
-                f"claims {row['accuracy']:.4f} of {row['n']:,} pairs; the predictions of "
-                f"{', '.join(best)} and our labels make {means[best]:.4f} of {n:,}"
-            )
+                held_out.append(step["held_out_loss"])
+        train = [fmean(losses) for losses in epochs.values()]
+        for name, ours in (("train_loss", train), ("held_out_loss", held_out)):
+            if len(ours) != len(claim[name]) or math.dist(ours, claim[name]) > 1e-6:
+                raise ValueError(f"its {name} is not that of runs/{run}/metrics.jsonl")
+        if "embedded text" not in claim["note"]:
+            raise Doubt(UNSEEN, "it has read another text; only its own metrics were compared")
+        if not self.has(run, "model/model.safetensors"):
+            raise Doubt(UNSEEN, f"no weights in runs/{run}/model; only its metrics were compared")
+        weights = self.file(run, "model/model.safetensors", LARGEST_WEIGHTS)
+        texts, unigram = _held_out()
+        if abs(unigram - claim["unigram"]) > CLOSE:
+            raise ValueError(f"the text's unigram entropy is {unigram:.3f}")
+        if self.config(run, "model", "n_layer") > MOST_LAYERS:
+            raise ValueError("its model is no toy")
+        loss = mean_loss(GPT2Model.from_pretrained(weights.parent), text_loader(texts, 32))
+        self.found.held_out_loss = loss if math.isfinite(loss) else None
+        if not held_out[-1] >= (1 - CLOSE) * loss:  # of weights that are no numbers, too
+            text = f"claims a held-out loss of {held_out[-1]:.3f}; its weights in our model make"
+            raise Doubt("curve", f"{text} {loss:.3f}")
 
     def fertility(self, claim: dict) -> pd.DataFrame:
-        """Compare with our tokenizer on our data; return fertility and premium as we have them."""
+        """Compare with our tokenizer on our data; return our table of all languages."""
         known = {"miniature world": nli_folder(), "embedded NLI set": SAMPLE}
-        named = [known[each] for each in known if each in claim["note"]]
-        folders = named[:1] or [each for each in self.data if each not in known.values()]
-        ours = next((table for each in folders if (table := _fertility(each)) is not None), None)
-        if ours is None:
-            raise NotThere("the grader has no training files of all languages (see --data)")
+        named = [folder for name, folder in known.items() if name in claim["note"]]
+        others = [each for each in self.data if each not in known.values()]
+        folders = named or [each for each in others if (each / "XNLI-MT-1.0").is_dir()]
+        try:
+            ours = _fertility(folders[0])
+        except (IndexError, FileNotFoundError) as error:
+            text = "the grader has no training files of all languages (see --data)"
+            raise Doubt(MISSING, text) from error
         for row in claim["rows"]:
             value = ours["fertility"][row["language"]]
             if abs(row["fertility"] - value) > CLOSE * value:
@@ -209,135 +166,164 @@ class _Work:
                 raise ValueError(f"{text}our tokenizer and data make {value:.3f}")
         return ours
 
-    def rule(self, claim: dict) -> None:
-        """Compare the languages that the rule selects, where all that it needs is there."""
-        of = {lang: run for name, run, _, lang in self.behind if name == "selection"}
-        if of.keys() != set(LANGUAGES):
-            return
-        columns = ["pair_id", "label", "prediction", "data"]
-        pairs = {lang: self.pairs(run, "test", lang) for lang, run in of.items()}
-        evaluations = {k: Evaluation(pd.DataFrame(v, columns=columns)) for k, v in pairs.items()}
-        ours = select_languages(transfer_table(evaluations, self.fertility(claim)))
-        if sorted(ours) != sorted(claim["by_rule"]):
-            raise ValueError(f"from these predictions the rule selects {', '.join(ours) or 'none'}")
+    def selection(self, claim: dict) -> None:
+        """Compare its rows and, where they are of all languages, what the rule selects."""
+        fertility = self.fertility(claim)
+        self.accuracies("selection", claim)
+        runs = {lang: run for name, run, _, lang in self.behind if name == "selection"}
+        if runs.keys() == {*LANGUAGES}:
+            each = {lang: self.evaluation(run, "test", lang) for lang, run in runs.items()}
+            ours = select_languages(transfer_table(each, fertility))
+            if sorted(ours) != sorted(claim["by_rule"]):
+                languages = ", ".join(ours) or "none"
+                raise ValueError(f"from these predictions the rule selects {languages}")
 
-    def curve(self, claim: dict) -> None:
-        """Compare with the run's metrics and, of the embedded text, with what its weights give."""
-        run, epochs, held_out = claim["run"], defaultdict(list), []
-        if not RUN.fullmatch(run):
-            raise ValueError(f"no run {run[:100]!r}")
-        for line in filter(None, _read(self.root, f"runs/{run}/metrics.jsonl").split("\n")):
-            step = json.loads(line)
-            if "loss" in step:
-                epochs[step["epoch"]].append(step["loss"])
-            else:
-                held_out.append(step["held_out_loss"])
-        losses = {
-            "train_loss": [fmean(each) for each in epochs.values()],
-            "held_out_loss": held_out,
+    def accuracies(self, name: str, claim: dict) -> None:
+        """Compare each accuracy with the predictions of the runs that it may be of."""
+        split = "dev" if name == "dev accuracy" else "test"
+        for row in claim.get("rows", [claim]):
+            runs = [claim["run"]] if "run" in claim else self.candidates(row)
+            with self.found.flagged([name], f"{split}, {row['language']}"):
+                self.accuracy(name, row, split, runs)
+
+    def candidates(self, row: dict) -> list[str]:
+        """Return the runs that a row can be of, by the languages that they were trained on."""
+        english, single, together = SETTINGS
+        setting = row.get("setting", english)
+        if setting in (together, BUDGET):
+            return [run for run, on in self.trained.items() if len(on) > 1]
+        only = {english: ["en"], single: [row["language"]]}
+        if setting in only:
+            return [run for run, on in self.trained.items() if on == only[setting]]
+        return list(self.trained)
+
+    def accuracy(self, name: str, row: dict, split: str, runs: list[str]) -> None:
+        """Compare with the run, or the mean of as many as the row has seeds, that comes closest."""
+        lang, claimed, seeds = row["language"], row["accuracy"], row.get("seeds", 1)
+        file = f"predictions/{split}.{lang}.csv"
+        there = {run: self.evaluation(run, split, lang) for run in runs if self.has(run, file)}
+        if len(there) < seeds:
+            why = f"{file} was not handed in, or not for {seeds} runs of this setting"
+            raise Doubt(MISSING, why)
+        shares = {run: evaluation.accuracy for run, evaluation in there.items()}
+        groups = islice(combinations(shares, seeds), MOST_GROUPS)
+        means = {group: fmean(shares[run] for run in group) for group in groups}
+        best = min(means, key=lambda group: abs(means[group] - claimed))
+        n = len(there[best[0]].predictions)
+        self.behind += [(name, run, split, lang) for run in best]
+        if name in SHOWN:
+            values = {"claimed": claimed, "recomputed": means[best], "n": n}
+            self.found.accuracy[f"{split}.{lang}"] = values
+        if abs(means[best] - claimed) > self.rules["accuracy"] or n != row["n"]:
+            raise ValueError(
+                f"{lang}: claims {claimed:.4f} of {row['n']:,} pairs; the predictions of "
+                f"{', '.join(best)} and our labels make {means[best]:.4f} of {n:,}"
+            )
+
+    # ---- Predictions -----------------------------------------------------------------------------
+
+    def _evaluation(self, run: str, split: str, lang: str) -> Evaluation:
+        """Return the run's predictions beside our labels, and with the folder of our data.
+
+        ValueError if a row of the file is missing or belongs to no pair of ours.
+        """
+        name = f"predictions/{split}.{lang}.csv"
+        answers = {
+            row.get("pair_id"): (row.get("prediction") or "").strip()
+            for row in csv.DictReader(io.StringIO(self.text(run, name)))
         }
-        for name, ours in losses.items():
-            if len(ours) != len(claim[name]) or math.dist(ours, claim[name]) > 1e-6:
-                raise ValueError(f"its {name} is not that of runs/{run}/metrics.jsonl")
-        folder = self.root / "runs" / run / "model"
-        there = is_inside(self.root, folder / "model.safetensors")
-        if "embedded text" not in claim["note"] or not there:
-            why = f"no weights in runs/{run}/model" if not there else "it has read another text"
-            text = f"{why}, so its loss was only compared with its own metrics"
-            return self.flag("toy curve", UNSEEN, run, text)
-        texts, unigram = _held_out()
-        if abs(unigram - claim["unigram"]) > CLOSE:
-            raise ValueError(f"the text's unigram entropy is {unigram:.3f}")
-        layers = json.loads(_read(self.root, f"runs/{run}/model/config.json"))["n_layer"]
-        if (folder / "model.safetensors").stat().st_size > LARGEST_WEIGHTS or layers > MOST_LAYERS:
-            raise ValueError("its model is no toy")
-        loss = mean_loss(GPT2Model.from_pretrained(folder), text_loader(texts, 32))
-        self.found.held_out_loss = loss if math.isfinite(loss) else None
-        if not held_out[-1] >= (1 - CLOSE) * loss:  # of weights that are no numbers, too
-            text = f"claims a held-out loss of {held_out[-1]:.3f}; its weights in our model make"
-            self.flag("toy curve", "curve", run, f"{text} {loss:.3f}")
+        for folder in self.data:
+            rows = _rows(folder, split, lang)
+            if rows is not None and answers.keys() == {*rows.pair_ids}:
+                predictions = [answers[pair] for pair in rows.pair_ids]
+                table = {"pair_id": rows.pair_ids, "label": rows.labels, "prediction": predictions}
+                return Evaluation(pd.DataFrame(table).assign(data=folder))
+        found = f"runs/{run}/{name}: {len(answers):,} pairs"
+        raise ValueError(f"{found}, which are not the pairs of any data of the grader's")
+
+    def answer_again(self, run: str, limits: Limits, seed: int) -> None:
+        """Compare a sample of the run's predictions with what its weights give."""
+        if not self.has(run, "best_model/model.safetensors"):
+            raise Doubt(UNSEEN, f"no weights in runs/{run}/best_model to predict with")
+        positions = min(max(self.config(run, "best_model", "n_positions"), 16), 1024)
+        sets = dict.fromkeys((split, lang) for _, other, split, lang in self.behind if other == run)
+        pairs = pd.concat(
+            self.evaluation(run, split, lang).predictions.assign(split=split, lang=lang)
+            for split, lang in sets
+        )
+        sample = pairs.sample(min(self.rules["pairs"], len(pairs)), random_state=seed)
+        prompts = []
+        for pair in sample.itertuples():
+            rows = _rows(pair.data, pair.split, pair.lang, positions)
+            prompts.append(rows[rows.pair_ids.index(pair.pair_id)]["input_ids"])
+        tokens, why = self.copy.answers(f"runs/{run}/best_model", prompts, limits)
+        if not tokens:
+            raise Doubt("predictions", f"its model gives no predictions: {why}")
+        tokenizer = load_tokenizer()
+        last = len(tokenizer) - 1  # the end of text, for what is no token
+        known = [[token if 0 <= token < last else last] for token in tokens]
+        texts = tokenizer.batch_decode(known, skip_special_tokens=True)
+        agree = int((sample["prediction"] == [text.strip().lower() for text in texts]).sum())
+        names = ", ".join(sorted({*(sample["split"] + "." + sample["lang"])}))
+        found = {"compared": len(sample), "agree": agree, "split": names}
+        self.found.predictions = self.found.predictions or found
+        if agree < math.ceil(self.rules["agree"] * len(sample)):
+            text = f"its weights give the saved prediction for {agree} of {len(sample)} pairs"
+            raise Doubt("predictions", text)
+
+    # ---- Files of the submission -----------------------------------------------------------------
+
+    def has(self, run: str, name: str) -> bool:
+        """Return whether this file of a run was handed in."""
+        return is_inside(self.copy.root, self.copy.root / "runs" / run / name)
+
+    def file(self, run: str, name: str, largest: int = LARGEST) -> Path:
+        """Return a file of a run; Doubt if it was not handed in, ValueError if it is too large."""
+        if not self.has(run, name):
+            raise Doubt(MISSING, f"runs/{run}/{name} was not handed in")
+        path = self.copy.root / "runs" / run / name
+        if (size := path.stat().st_size) > largest:
+            raise ValueError(f"runs/{run}/{name}: {size:,} bytes are too many for such a file")
+        return path
+
+    def text(self, run: str, name: str) -> str:
+        """Return the text of a run's file; ValueError, too, if it is none."""
+        try:
+            return self.file(run, name).read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"runs/{run}/{name}: not UTF-8") from error
+
+    def config(self, run: str, model: str, key: str) -> int:
+        """Return a number of a saved model's configuration."""
+        text = self.text(run, f"{model}/config.json")
+        try:
+            return int(json.loads(text)[key])
+        except Exception as error:  # a file that anybody may have written
+            raise ValueError(f"runs/{run}/{model}: its config.json is damaged: {error}") from error
+
+
+# ---- Ours --------------------------------------------------------------------------------------
 
 
 @cache
 def _held_out() -> tuple:
-    """The held-out part of the embedded text as handed out, and its unigram entropy."""
+    """Return the held-out part of the embedded text as handed out, and its unigram entropy."""
     texts = TextDataset(ROOT / "pretrain.txt", load_tokenizer(), TOY_PRETRAINING.max_len)
     train, held_out = texts.split(0.1, seed=TOY_PRETRAINING.seed)
     return held_out, unigram_entropy(train, held_out, len(load_tokenizer()))
 
 
 @cache
-def _fertility(folder: Path) -> pd.DataFrame | None:
-    """Fertility and premium of each language as handed out; None where files are missing."""
-    tokenizer, rows, english = load_tokenizer(), {}, 0
+def _fertility(folder: Path) -> pd.DataFrame:
+    """Return the fertility of each language as handed out."""
+    return measure_fertility(folder, max_samples=FERTILITY_PAIRS)
+
+
+@lru_cache(maxsize=128)
+def _rows(folder: Path, split: str, lang: str, positions: int = 1024) -> XNLIDataset | None:
+    """Return our pairs, whose prompts have at most so many tokens; None where there are none."""
+    common = {"tokenizer": load_tokenizer(), "max_length": positions, "verbose": False}
     try:
-        for lang in LANGUAGES:  # English first
-            train = _rows(folder, "train", lang, subset=float(FERTILITY_PAIRS))
-            dev = _rows(folder, "dev", lang).data
-            tokens = sum(count_tokens([*dev["premise"], *dev["hypo"]], tokenizer))
-            english = english or tokens
-            rows[lang] = compute_fertility(train, tokenizer), tokens / english
+        return XNLIDataset.in_folder(folder, split, lang, **common)
     except FileNotFoundError:
         return None
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["fertility", "premium"])
-
-
-@cache
-def _labels(folder: Path, split: str, lang: str) -> dict[str, str]:
-    try:
-        rows = _rows(folder, split, lang)
-    except FileNotFoundError:
-        return {}
-    return dict(zip(rows.pair_ids, rows.labels, strict=True))
-
-
-def _rows(folder: Path, split: str, lang: str, **settings) -> XNLIDataset:
-    common = {"tokenizer": load_tokenizer(), "verbose": False}
-    return XNLIDataset.in_folder(folder, split, lang, **common, **settings)
-
-
-def _answer_again(copy: Copy, run: str, chosen: list, rules: Mapping, limits: Limits) -> tuple:
-    """How many of these (set, pair, label, prediction, data) the run's weights answer alike; with
-    kind and text of a flag, if there is something to say."""
-    if not (copy.root / "runs" / run / "best_model" / "model.safetensors").is_file():
-        return {}, UNSEEN, f"no weights in runs/{run}/best_model to predict with"
-    try:
-        config = json.loads(_read(copy.root, f"runs/{run}/best_model/config.json"))
-        positions = min(max(int(config["n_positions"]), 16), 1024)
-    except Exception as error:  # a file that anybody may have written
-        return {}, "predictions", f"its config.json is damaged: {error}"
-    ids = [_prompts(folder, name, positions)[pair] for name, pair, *_, folder in chosen]
-    tokens, why = copy.answers(f"runs/{run}/best_model", ids, limits)
-    if not tokens:
-        return {}, "predictions", f"its model gives no predictions: {why}"
-    tokenizer = load_tokenizer()
-    known = [[token] if token in range(len(tokenizer)) else [] for token in tokens]
-    texts = tokenizer.batch_decode(known, skip_special_tokens=True)
-    answers = [answer for *_, answer, _ in chosen]
-    agree = sum(text.strip().lower() == each for text, each in zip(texts, answers, strict=True))
-    sets = sorted({name for name, *_ in chosen})
-    found = {"compared": len(chosen), "agree": agree, "split": ", ".join(sets)}
-    if agree >= math.ceil(rules["agree"] * len(chosen)):
-        return (found,)
-    text = f"its weights give the saved prediction for {agree} of {len(chosen)} pairs"
-    return found, "predictions", text
-
-
-@lru_cache(maxsize=32)
-def _prompts(folder: Path, name: str, positions: int) -> dict[str, Tensor]:
-    """The prompt's ids by pair."""
-    rows = _rows(folder, *name.split("."), max_length=positions)
-    return {pair: rows[i]["input_ids"] for i, pair in enumerate(rows.pair_ids)}
-
-
-def _read(root: Path, name: str) -> str:
-    """A text of the submission; NotThere or ValueError, naming it, for what is none."""
-    path = root / name
-    if not is_inside(root, path):
-        raise NotThere(f"{name} was not handed in")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{name}: {path.stat().st_size:,} bytes are too many for such a file")
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not UTF-8") from error

@@ -198,11 +198,6 @@ def is_readable(findings):
     assert str(result) and "<table>" in result._repr_mimebundle_()["text/html"]
 
 
-@given(anything)
-def test_any_name_is_a_finding_and_no_exception(name):
-    is_readable(check_claim(name, {}))
-
-
 @settings(max_examples=300)
 @given(st.data())
 def test_any_claim_is_judged_without_an_exception(data):
