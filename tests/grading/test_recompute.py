@@ -15,21 +15,16 @@ from torch.utils.data import Subset
 from config import TOY_PRETRAINING
 from data.miniature import nli_folder
 from experiments.pretraining import pretrain
-from experiments.statistics import wilson_interval
 from gpt2.text import TextDataset
 from gpt2.xnli import LANGUAGES
+from grading.checks import results as graded
 from grading.checks.results import SETTINGS
 from grading.submissions import recompute as module
 from grading.submissions.recompute import MISSING, SAMPLE, UNSEEN, recompute
 from tests import ROOT
+from tests.grading.test_results import NOTE, changed, row
 
 ENGLISH, SINGLE, TOGETHER = SETTINGS
-NOTE = "sample run: embedded text, toy model, embedded NLI set"
-
-
-def row(language, accuracy, **more):
-    low, high = wilson_interval(round(accuracy * 120), 120)
-    return {"language": language, "accuracy": accuracy, "low": low, "high": high, "n": 120, **more}
 
 
 def add_run(root, name, languages, seed):
@@ -39,11 +34,12 @@ def add_run(root, name, languages, seed):
     (path / "settings.json").write_text(json.dumps({"settings": {"languages": languages}}))
     for lang in LANGUAGES:
         rows = module._rows(SAMPLE, "test", lang)
-        labels = dict(zip(rows.pair_ids, rows.labels, strict=True))
-        answers = {pair: lot.choice(["0", "1", "2", label]) for pair, label in labels.items()}
+        answers = [lot.choice(["0", "1", "2", label]) for label in rows.labels]
         with open(path / "predictions" / f"test.{lang}.csv", "w", newline="") as file:
-            csv.writer(file).writerows([("pair_id", "prediction"), *answers.items()])
-        shares[lang] = sum(answers[pair] == labels[pair] for pair in labels) / len(labels)
+            pairs = zip(rows.pair_ids, answers, strict=True)
+            csv.writer(file).writerows([("pair_id", "prediction"), *pairs])
+        right = zip(rows.labels, answers, strict=True)
+        shares[lang] = sum(label == answer for label, answer in right) / len(answers)
     return shares
 
 
@@ -54,9 +50,9 @@ def handed_in(tmp_path_factory):
     runs = {"english-1": ["en"], "english-2": ["en"], "de-1": ["de"], "all-1": ["en", "de"]}
     got = {name: add_run(root, name, on, i) for i, (name, on) in enumerate(runs.items())}
     fertility = module._fertility(SAMPLE)["fertility"]
+    rows = [row(lang, got["english-1"][lang], 120) for lang in LANGUAGES]
     mean = (got["english-1"]["de"] + got["english-2"]["de"]) / 2
-    rows = [row(lang, got["english-1"][lang]) for lang in LANGUAGES]
-    claims = {
+    return root, {
         "fifteen accuracies": {"note": NOTE, "run": "english-1", "rows": rows},
         "fertility": {
             "note": NOTE,
@@ -69,13 +65,12 @@ def handed_in(tmp_path_factory):
         "comparison": {
             "note": NOTE,
             "rows": [
-                row("de", mean, setting=ENGLISH, seeds=2),
-                row("de", got["de-1"]["de"], setting=SINGLE, seeds=1),
-                row("de", got["all-1"]["de"], setting=TOGETHER, seeds=1),
+                {**row("de", mean, 120, setting=ENGLISH, seeds=2), "accuracy": mean},
+                row("de", got["de-1"]["de"], 120, setting=SINGLE, seeds=1),
+                row("de", got["all-1"]["de"], 120, setting=TOGETHER, seeds=1),
             ],
         },
     }
-    return root, json.loads(json.dumps(claims))
 
 
 def again(root, claims):
@@ -91,13 +86,12 @@ def test_claims_that_follow_from_the_runs_agree(handed_in):
     root, claims = handed_in
     found = again(root, claims)
     assert found.flags == [] and len(found.accuracy) == 15
-    assert all(each["claimed"] == each["recomputed"] for each in found.accuracy.values())
+    assert all(row["claimed"] == row["recomputed"] for row in found.accuracy.values())
 
 
 WRONG = [  # claim, where in it, what stands there instead, what is said
     ("fifteen accuracies", ["rows", 3, "accuracy"], 0.9, "claims 0.9000 of 120 pairs; the predic"),
     ("fifteen accuracies", ["rows", 3, "n"], 100, "of 100 pairs"),
-    ("fifteen accuracies", ["run"], "../../etc", "predictions/test.en.csv was not handed in"),
     ("fertility", ["rows", 2, "fertility"], 2.5, "claims 2.500 tokens a word of bg; our tokenizer"),
     ("selection", ["rows", 2, "fertility"], 2.5, "claims 2.500 tokens a word of bg"),
     ("selection", ["rows", 4, "accuracy"], 0.8, "claims 0.8000"),
@@ -111,36 +105,32 @@ WRONG = [  # claim, where in it, what stands there instead, what is said
 @pytest.mark.parametrize(("name", "where", "value", "text"), WRONG)
 def test_a_claim_that_its_evidence_contradicts_is_wrong(name, where, value, text, handed_in):
     root, claims = handed_in
-    claim = json.loads(json.dumps(claims[name]))
-    place = claim
-    for key in where[:-1]:
-        place = place[key]
-    place[where[-1]] = value
-    found = again(root, {name: claim})
-    kind = MISSING if where == ["run"] else "accuracy"
-    assert (name, kind) in said(found) and text in found.flags[0][1].text
+    found = again(root, {name: changed(claims[name], where, value)})
+    assert said(found)[0] == (name, "accuracy") and text in found.flags[0][1].text
 
 
 def test_nothing_but_a_notebook_is_no_evidence(handed_in, tmp_path):
     """Fertility alone follows from the data that everybody has."""
     root, claims = handed_in
     curve = {"run": "toy_pretraining-1", "note": NOTE, "train_loss": [5.0], "held_out_loss": [4.0]}
-    found = again(tmp_path, {**claims, "toy curve": {**curve, "first_loss": 10.8, "unigram": 6.5}})
-    assert {kind for _, kind in said(found)} == {MISSING}
-    assert {claim for claim, _ in said(found)} == {*claims, "toy curve"} - {"fertility"}
+    curve |= {"first_loss": 10.8, "unigram": 6.5}
+    names = {*claims, "toy curve"} - {"fertility"}
+    assert {*said(again(tmp_path, {**claims, "toy curve": curve}))} == {(n, MISSING) for n in names}
 
+    outside = changed(claims["fifteen accuracies"], ["run"], "../../etc")
+    assert said(again(root, {"fifteen accuracies": outside})) == [("fifteen accuracies", MISSING)]
+    unknown = again(root, {"fertility": {**claims["fertility"], "note": ""}})  # data of others
+    assert said(unknown) == [("fertility", MISSING)] and "--data" in unknown.flags[0][1].text
     root = shutil.copytree(root, tmp_path / "copy")
     shutil.rmtree(root / "runs" / "english-2")  # one seed of two
     assert said(again(root, {"comparison": claims["comparison"]})) == [("comparison", MISSING)]
-    unknown = again(root, {"fertility": {**claims["fertility"], "note": ""}})  # data of others
-    assert said(unknown) == [("fertility", MISSING)] and "--data" in unknown.flags[0][1].text
 
 
 # ---- The toy curve -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory, tokenizer):
+def trained(tmp_path_factory, tokenizer):
     """A toy model that has read 60 lines, and its claim."""
     root = tmp_path_factory.mktemp("toy")
     model = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -150,20 +140,21 @@ def toy(tmp_path_factory, tokenizer):
     held_out, unigram = module._held_out()
     held_out = Subset(held_out, range(40))
     run = pretrain(settings, few, held_out, runs=root / "runs", name="toy", progress=False)
-    history = run.history()
-    of_epoch = ([step.loss for step in history if step.epoch == epoch] for epoch in (1, 2))
-    claim = {
-        **{"run": run.path.name, "note": NOTE, "unigram": unigram, "first_loss": history[0].loss},
-        "train_loss": [sum(losses) / len(losses) for losses in of_epoch],
-        "held_out_loss": run.held_out()["held_out_loss"].tolist(),
-    }
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "_held_out", lambda: (held_out, unigram))
-        yield root, claim
+        yield root, graded.toy_curve(run, {"unigram": unigram}, NOTE).claim
+
+
+@pytest.fixture
+def toy(trained, tmp_path):
+    """A copy that a test may tamper with: its folder, its run's folder, and its claim."""
+    root, claim = trained
+    shutil.copytree(root / "runs", tmp_path / "runs")
+    return tmp_path, tmp_path / "runs" / claim["run"], claim
 
 
 def test_a_curve_follows_from_its_metrics_and_weights(toy):
-    root, claim = toy
+    root, _, claim = toy
     found = again(root, {"toy curve": claim})
     assert found.flags == []
     assert found.held_out_loss == pytest.approx(claim["held_out_loss"][-1], rel=1e-4)
@@ -171,30 +162,27 @@ def test_a_curve_follows_from_its_metrics_and_weights(toy):
     assert said(found) == [("toy curve", "accuracy")] and "train_loss" in found.flags[0][1].text
 
 
-def test_a_loss_that_is_too_small_is_not_what_the_weights_give(toy, tmp_path):
+def test_a_loss_that_is_too_small_is_not_what_the_weights_give(toy):
     """As of a mean that ignores accumulation: the metrics have the small loss, too."""
-    root, claim = toy
-    shutil.copytree(root / "runs", tmp_path / "runs")
-    path = tmp_path / "runs" / claim["run"] / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    root, run, claim = toy
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         if "held_out_loss" in line:
             line["held_out_loss"] /= 2
-    path.write_text("\n".join(map(json.dumps, lines)))
-    small = {**claim, "held_out_loss": [loss / 2 for loss in claim["held_out_loss"]]}
-    found = again(tmp_path, {"toy curve": small})
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    small = {"toy curve": {**claim, "held_out_loss": [x / 2 for x in claim["held_out_loss"]]}}
+    found = again(root, small)
     assert said(found) == [("toy curve", "curve")] and "its weights" in found.flags[0][1].text
-    weights = path.parent / "model" / "model.safetensors"
+    weights = run / "model" / "model.safetensors"
     huge = {name: torch.full_like(each, 1e38) for name, each in load_file(weights).items()}
     save_file(huge, weights, {"format": "pt"})  # whose loss is no number
-    assert said(again(tmp_path, {"toy curve": small})) == [("toy curve", "curve")]
+    assert said(again(root, small)) == [("toy curve", "curve")]
     weights.unlink()
-    assert said(again(tmp_path, {"toy curve": small})) == [("toy curve", UNSEEN)]
+    assert said(again(root, small)) == [("toy curve", UNSEEN)]
 
 
 @pytest.mark.parametrize("config", ['{"n_layer": 1000000000}', "{}", "[" * 10**5])
-def test_a_toy_with_a_damaged_configuration_is_wrong(config, toy, tmp_path):
-    root, claim = toy
-    shutil.copytree(root / "runs", tmp_path / "runs")
-    (tmp_path / "runs" / claim["run"] / "model" / "config.json").write_text(config)
-    assert said(again(tmp_path, {"toy curve": claim})) == [("toy curve", "accuracy")]
+def test_a_toy_with_a_damaged_configuration_is_wrong(config, toy):
+    root, run, claim = toy
+    (run / "model" / "config.json").write_text(config)
+    assert said(again(root, {"toy curve": claim})) == [("toy curve", "accuracy")]
