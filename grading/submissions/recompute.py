@@ -51,11 +51,7 @@ WRONG, MISSING, UNSEEN = ("accuracy", "predictions", "curve"), "evidence", "reco
 
 
 class Doubt(Exception):
-    """Why a claim is flagged as one of these kinds; for any other exception it is "accuracy"."""
-
-    def __init__(self, kind: str, text: str):
-        super().__init__(text)
-        self.kind = kind
+    """A kind of flag, and its text."""
 
 
 @dataclass
@@ -73,11 +69,16 @@ class Recomputed:
         """Flag these claims for an exception inside; a claim has one flag of a kind, the first."""
         try:
             yield
+            return
+        except Doubt as error:
+            kind, text = error.args
+        except FileNotFoundError as error:
+            kind, text = MISSING, str(error)
         except Exception as error:  # any, since anybody may have written the files that are read
-            kind = error.kind if isinstance(error, Doubt) else "accuracy"
-            flag = Flag(kind, where[:100], (str(error) or type(error).__name__)[:300])
-            seen = {(claim, flag.kind) for claim, flag in self.flags}
-            self.flags += [(claim, flag) for claim in claims if (claim, kind) not in seen]
+            kind, text = "accuracy", str(error) or type(error).__name__
+        flag = Flag(kind, where[:100], text[:300])
+        seen = {(claim, flag.kind) for claim, flag in self.flags}
+        self.flags += [(claim, flag) for claim in claims if (claim, kind) not in seen]
 
 
 def recompute(
@@ -154,11 +155,9 @@ class _Work:
         named = [folder for name, folder in known.items() if name in claim["note"]]
         others = [each for each in self.data if each not in known.values()]
         folders = named or [each for each in others if (each / "XNLI-MT-1.0").is_dir()]
-        try:
-            ours = _fertility(folders[0])
-        except (IndexError, FileNotFoundError) as error:
-            text = "the grader has no training files of all languages (see --data)"
-            raise Doubt(MISSING, text) from error
+        if not folders:
+            raise FileNotFoundError("the grader has no training files of XNLI (see --data)")
+        ours = _fertility(folders[0])
         for row in claim["rows"]:
             value = ours["fertility"][row["language"]]
             if abs(row["fertility"] - value) > CLOSE * value:
@@ -204,7 +203,7 @@ class _Work:
         there = {run: self.evaluation(run, split, lang) for run in runs if self.has(run, file)}
         if len(there) < seeds:
             why = f"{file} was not handed in, or not for {seeds} runs of this setting"
-            raise Doubt(MISSING, why)
+            raise FileNotFoundError(why)
         shares = {run: evaluation.accuracy for run, evaluation in there.items()}
         groups = islice(combinations(shares, seeds), MOST_GROUPS)
         means = {group: fmean(shares[run] for run in group) for group in groups}
@@ -233,11 +232,12 @@ class _Work:
             for row in csv.DictReader(io.StringIO(self.text(run, name)))
         }
         for folder in self.data:
-            rows = _rows(folder, split, lang)
-            if rows is not None and answers.keys() == {*rows.pair_ids}:
-                predictions = [answers[pair] for pair in rows.pair_ids]
-                table = {"pair_id": rows.pair_ids, "label": rows.labels, "prediction": predictions}
-                return Evaluation(pd.DataFrame(table).assign(data=folder))
+            with suppress(FileNotFoundError):  # of the grader's, which may be a part of XNLI
+                rows = _rows(folder, split, lang)
+                if answers.keys() == {*rows.pair_ids}:
+                    table = pd.DataFrame({"pair_id": rows.pair_ids, "label": rows.labels})
+                    predictions = table["pair_id"].map(answers)
+                    return Evaluation(table.assign(prediction=predictions, data=folder))
         found = f"runs/{run}/{name}: {len(answers):,} pairs"
         raise ValueError(f"{found}, which are not the pairs of any data of the grader's")
 
@@ -278,9 +278,10 @@ class _Work:
         return is_inside(self.copy.root, self.copy.root / "runs" / run / name)
 
     def file(self, run: str, name: str, largest: int = LARGEST) -> Path:
-        """Return a file of a run; Doubt if it was not handed in, ValueError if it is too large."""
+        """Return a file of a run; FileNotFoundError if it was not handed in, ValueError if it is
+        too large."""
         if not self.has(run, name):
-            raise Doubt(MISSING, f"runs/{run}/{name} was not handed in")
+            raise FileNotFoundError(f"runs/{run}/{name} was not handed in")
         path = self.copy.root / "runs" / run / name
         if (size := path.stat().st_size) > largest:
             raise ValueError(f"runs/{run}/{name}: {size:,} bytes are too many for such a file")
@@ -320,10 +321,7 @@ def _fertility(folder: Path) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=128)
-def _rows(folder: Path, split: str, lang: str, positions: int = 1024) -> XNLIDataset | None:
-    """Return our pairs, whose prompts have at most so many tokens; None where there are none."""
+def _rows(folder: Path, split: str, lang: str, positions: int = 1024) -> XNLIDataset:
+    """Return our pairs, whose prompts have at most so many tokens."""
     common = {"tokenizer": load_tokenizer(), "max_length": positions, "verbose": False}
-    try:
-        return XNLIDataset.in_folder(folder, split, lang, **common)
-    except FileNotFoundError:
-        return None
+    return XNLIDataset.in_folder(folder, split, lang, **common)
