@@ -11,7 +11,6 @@ import io
 import json
 import math
 import random
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -89,49 +88,49 @@ def recompute(
     work = _Work(copy, data, rules)
     others = {"toy curve": work.curve, "fertility": work.fertility, "selection": work.selection}
     for name, claim in claims.items():
-        with work.found.flagged([name], name):
+        with work.results.flagged([name], name):
             others.get(name, partial(work.accuracies, name))(claim)
     if rules["pairs"]:
         shown = {run for name, run, *_ in work.behind if name in SHOWN}
         rest = sorted({run for _, run, *_ in work.behind} - shown)
         for run in sorted(shown) + random.Random(seed).sample(rest, min(1, len(rest))):
             names = sorted({name for name, other, *_ in work.behind if other == run})
-            with work.found.flagged(names, run):
+            with work.results.flagged(names, run):
                 work.answer_again(run, limits, seed)
-    return work.found
+    return work.results
 
 
 class _Work:
     """What was handed in, and what came out so far.
 
     `trained` has the languages that each run was trained on, and `behind` what a claim follows
-    from: claim, run, split, language.
+    from: claim, run, language, and the run's predictions.
     """
 
     def __init__(self, copy: Copy, data: Sequence[Path], rules: Mapping):
-        self.copy, self.data, self.rules, self.found = copy, data, rules, Recomputed()
-        self.behind: list[tuple[str, str, str, str]] = []
+        self.copy, self.data, self.rules, self.results = copy, data, rules, Recomputed()
+        self.behind: list[tuple[str, str, str, Evaluation]] = []
         self.trained: dict[str, list] = {}
         for path in sorted(copy.root.glob("runs/*/settings.json"))[:MOST_RUNS]:
             run = path.parent.name
             with suppress(Exception):  # a file that anybody may have written
-                self.trained[run] = json.loads(self.text(run, path.name))["settings"]["languages"]
-        self.evaluation = cache(self._evaluation)
+                settings = json.loads(self.text(run, path.name))["settings"]
+                self.trained[run] = list(settings["languages"])
 
     # ---- Claims ----------------------------------------------------------------------------------
 
     def curve(self, claim: dict) -> None:
         """Compare with the run's metrics and, of the embedded text, with what its weights give."""
-        run, epochs, held_out = claim["run"], defaultdict(list), []
-        for line in filter(None, self.text(run, "metrics.jsonl").split("\n")):
-            step = json.loads(line)
-            if "loss" in step:
-                epochs[step["epoch"]].append(step["loss"])
-            else:
-                held_out.append(step["held_out_loss"])
-        train = [fmean(losses) for losses in epochs.values()]
-        for name, ours in (("train_loss", train), ("held_out_loss", held_out)):
-            if len(ours) != len(claim[name]) or math.dist(ours, claim[name]) > 1e-6:
+        run, claimed = claim["run"], claim["held_out_loss"][-1]
+        lines = self.text(run, "metrics.jsonl").splitlines()
+        columns = ["epoch", "loss", "held_out_loss"]
+        steps = pd.DataFrame([json.loads(line) for line in lines], columns=columns)
+        ours = {
+            "train_loss": steps.groupby("epoch")["loss"].mean().dropna(),
+            "held_out_loss": steps["held_out_loss"].dropna(),
+        }
+        for name, losses in ours.items():
+            if len(losses) != len(claim[name]) or math.dist(losses, claim[name]) > 1e-6:
                 raise ValueError(f"its {name} is not that of runs/{run}/metrics.jsonl")
         if "embedded text" not in claim["note"]:
             raise Doubt(UNSEEN, "it has read another text; only its own metrics were compared")
@@ -144,17 +143,17 @@ class _Work:
         if self.config(run, "model", "n_layer") > MOST_LAYERS:
             raise ValueError("its model is no toy")
         loss = mean_loss(GPT2Model.from_pretrained(weights.parent), text_loader(texts, 32))
-        self.found.held_out_loss = loss if math.isfinite(loss) else None
-        if not held_out[-1] >= (1 - CLOSE) * loss:  # of weights that are no numbers, too
-            text = f"claims a held-out loss of {held_out[-1]:.3f}; its weights in our model make"
+        self.results.held_out_loss = loss if math.isfinite(loss) else None
+        if not claimed >= (1 - CLOSE) * loss:  # of weights that are no numbers, too
+            text = f"claims a held-out loss of {claimed:.3f}; its weights in our model make"
             raise Doubt("curve", f"{text} {loss:.3f}")
 
     def fertility(self, claim: dict) -> pd.DataFrame:
         """Compare with our tokenizer on our data; return our table of all languages."""
         known = {"miniature world": nli_folder(), "embedded NLI set": SAMPLE}
         named = [folder for name, folder in known.items() if name in claim["note"]]
-        others = [each for each in self.data if each not in known.values()]
-        folders = named or [each for each in others if (each / "XNLI-MT-1.0").is_dir()]
+        others = [folder for folder in self.data if folder not in known.values()]
+        folders = named or [folder for folder in others if (folder / "XNLI-MT-1.0").is_dir()]
         if not folders:
             raise FileNotFoundError("the grader has no training files of XNLI (see --data)")
         ours = _fertility(folders[0])
@@ -169,10 +168,11 @@ class _Work:
         """Compare its rows and, where they are of all languages, what the rule selects."""
         fertility = self.fertility(claim)
         self.accuracies("selection", claim)
-        runs = {lang: run for name, run, _, lang in self.behind if name == "selection"}
-        if runs.keys() == {*LANGUAGES}:
-            each = {lang: self.evaluation(run, "test", lang) for lang, run in runs.items()}
-            ours = select_languages(transfer_table(each, fertility))
+        evaluations = {
+            lang: evaluation for name, _, lang, evaluation in self.behind if name == "selection"
+        }
+        if evaluations.keys() == {*LANGUAGES}:
+            ours = select_languages(transfer_table(evaluations, fertility))
             if sorted(ours) != sorted(claim["by_rule"]):
                 languages = ", ".join(ours) or "none"
                 raise ValueError(f"from these predictions the rule selects {languages}")
@@ -182,7 +182,7 @@ class _Work:
         split = "dev" if name == "dev accuracy" else "test"
         for row in claim.get("rows", [claim]):
             runs = [claim["run"]] if "run" in claim else self.candidates(row)
-            with self.found.flagged([name], f"{split}, {row['language']}"):
+            with self.results.flagged([name], f"{split}, {row['language']}"):
                 self.accuracy(name, row, split, runs)
 
     def candidates(self, row: dict) -> list[str]:
@@ -202,17 +202,17 @@ class _Work:
         file = f"predictions/{split}.{lang}.csv"
         there = {run: self.evaluation(run, split, lang) for run in runs if self.has(run, file)}
         if len(there) < seeds:
-            why = f"{file} was not handed in, or not for {seeds} runs of this setting"
-            raise FileNotFoundError(why)
+            found = f"{len(there)} of {seeds} runs of this setting have it"
+            raise FileNotFoundError(f"{file} was not handed in: {found}")
         shares = {run: evaluation.accuracy for run, evaluation in there.items()}
         groups = islice(combinations(shares, seeds), MOST_GROUPS)
         means = {group: fmean(shares[run] for run in group) for group in groups}
         best = min(means, key=lambda group: abs(means[group] - claimed))
         n = len(there[best[0]].predictions)
-        self.behind += [(name, run, split, lang) for run in best]
+        self.behind += [(name, run, lang, there[run]) for run in best]
         if name in SHOWN:
             values = {"claimed": claimed, "recomputed": means[best], "n": n}
-            self.found.accuracy[f"{split}.{lang}"] = values
+            self.results.accuracy[f"{split}.{lang}"] = values
         if abs(means[best] - claimed) > self.rules["accuracy"] or n != row["n"]:
             raise ValueError(
                 f"{lang}: claims {claimed:.4f} of {row['n']:,} pairs; the predictions of "
@@ -221,8 +221,8 @@ class _Work:
 
     # ---- Predictions -----------------------------------------------------------------------------
 
-    def _evaluation(self, run: str, split: str, lang: str) -> Evaluation:
-        """Return the run's predictions beside our labels, and with the folder of our data.
+    def evaluation(self, run: str, split: str, lang: str) -> Evaluation:
+        """Return the run's predictions beside our labels, and with where our pairs are from.
 
         ValueError if a row of the file is missing or belongs to no pair of ours.
         """
@@ -236,21 +236,18 @@ class _Work:
                 rows = _rows(folder, split, lang)
                 if answers.keys() == {*rows.pair_ids}:
                     table = pd.DataFrame({"pair_id": rows.pair_ids, "label": rows.labels})
-                    predictions = table["pair_id"].map(answers)
-                    return Evaluation(table.assign(prediction=predictions, data=folder))
-        found = f"runs/{run}/{name}: {len(answers):,} pairs"
-        raise ValueError(f"{found}, which are not the pairs of any data of the grader's")
+                    table["prediction"] = table["pair_id"].map(answers)
+                    return Evaluation(table.assign(data=folder, split=split, lang=lang))
+        what = f"runs/{run}/{name}: {len(answers):,} pairs"
+        raise ValueError(f"{what}, which are not the pairs of any data of the grader's")
 
     def answer_again(self, run: str, limits: Limits, seed: int) -> None:
         """Compare a sample of the run's predictions with what its weights give."""
         if not self.has(run, "best_model/model.safetensors"):
             raise Doubt(UNSEEN, f"no weights in runs/{run}/best_model to predict with")
         positions = min(max(self.config(run, "best_model", "n_positions"), 16), 1024)
-        sets = dict.fromkeys((split, lang) for _, other, split, lang in self.behind if other == run)
-        pairs = pd.concat(
-            self.evaluation(run, split, lang).predictions.assign(split=split, lang=lang)
-            for split, lang in sets
-        )
+        tables = [rows.predictions for _, other, _, rows in self.behind if other == run]
+        pairs = pd.concat(tables).drop_duplicates(["split", "lang", "pair_id"])
         sample = pairs.sample(min(self.rules["pairs"], len(pairs)), random_state=seed)
         prompts = []
         for pair in sample.itertuples():
@@ -265,8 +262,8 @@ class _Work:
         texts = tokenizer.batch_decode(known, skip_special_tokens=True)
         agree = int((sample["prediction"] == [text.strip().lower() for text in texts]).sum())
         names = ", ".join(sorted({*(sample["split"] + "." + sample["lang"])}))
-        found = {"compared": len(sample), "agree": agree, "split": names}
-        self.found.predictions = self.found.predictions or found
+        counts = {"compared": len(sample), "agree": agree, "split": names}
+        self.results.predictions = self.results.predictions or counts
         if agree < math.ceil(self.rules["agree"] * len(sample)):
             text = f"its weights give the saved prediction for {agree} of {len(sample)} pairs"
             raise Doubt("predictions", text)
@@ -277,7 +274,7 @@ class _Work:
         """Return whether this file of a run was handed in."""
         return is_inside(self.copy.root, self.copy.root / "runs" / run / name)
 
-    def file(self, run: str, name: str, largest: int = LARGEST) -> Path:
+    def file(self, run: str, name: str, largest: int) -> Path:
         """Return a file of a run; FileNotFoundError if it was not handed in, ValueError if it is
         too large."""
         if not self.has(run, name):
@@ -290,7 +287,7 @@ class _Work:
     def text(self, run: str, name: str) -> str:
         """Return the text of a run's file; ValueError, too, if it is none."""
         try:
-            return self.file(run, name).read_bytes().decode("utf-8")
+            return self.file(run, name, LARGEST).read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"runs/{run}/{name}: not UTF-8") from error
 

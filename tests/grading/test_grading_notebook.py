@@ -17,7 +17,7 @@ from grading.edition.release import ANSWER
 from grading.submissions import notebook as reading
 from grading.submissions.notebook import Flag, find, look, read
 from tests.grading import test_results
-from tests.grading.test_results import mutated, nested
+from tests.grading.test_results import anything, mutated, nested
 
 CLAIMS = {name: test_results.CLAIMS[name] for name in ("fertility", "dev accuracy")}
 SOURCES = {  # the notebook as students get it
@@ -112,11 +112,13 @@ def test_what_editors_do_to_ids_and_layout_costs_no_result(edit, tmp_path):
     assert [flag.kind for flag in found.flags] == ["ids"]
 
 
-def test_an_answer_below_its_question_is_an_answer():
+@pytest.mark.parametrize("edit", [lambda notebook: None, without_ids])
+def test_an_answer_below_its_question_is_an_answer(edit):
     notebook, cells = executed()
     cells["dev-read"]["source"] = ANSWER
     for place, text in ((6, "Second."), (6, "First."), (0, "A foreword")):
         notebook["cells"].insert(place, nbformat.v4.new_markdown_cell(text))
+    edit(notebook)
     found = look(notebook, handed_out()).answers
     assert found == {"dev-read": "First.\n\nSecond.", "fertility-read": "English has the least."}
     assert look(handed_out(), handed_out()).answers == dict.fromkeys(found, "")
@@ -246,6 +248,8 @@ def test_any_changed_notebook_is_read_without_an_exception(data):
     for _ in range(data.draw(st.integers(1, 6))):
         notebook = mutated(data.draw, notebook, texts)
     is_read(notebook)
+    value = data.draw(anything(texts))
+    is_read({"cells": [value, {"cell_type": "code", "outputs": value, "source": value}]})
 
 
 def test_outputs_nested_without_end_are_read():

@@ -186,3 +186,10 @@ def test_a_toy_with_a_damaged_configuration_is_wrong(config, toy):
     root, run, claim = toy
     (run / "model" / "config.json").write_text(config)
     assert said(again(root, {"toy curve": claim})) == [("toy curve", "accuracy")]
+
+
+@pytest.mark.parametrize("limit", ["LARGEST", "LARGEST_WEIGHTS", "MOST_LAYERS"])
+def test_what_is_larger_than_a_toy_is_not_run(limit, toy, monkeypatch):
+    root, _, claim = toy
+    monkeypatch.setattr(module, limit, 0)
+    assert said(again(root, {"toy curve": claim})) == [("toy curve", "accuracy")]
