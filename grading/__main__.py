@@ -19,14 +19,12 @@ from pathlib import Path
 import tyro
 
 from console import errors_in_one_line, progress_bar
-from data.miniature import nli_folder
 from grading import grader
 from grading.edition.release import release as write_edition
 from grading.grader import RUBRIC, Rubric, Settings
 from grading.gradescope import gradescope
 from grading.report import ledger, load, write
 from grading.submissions import sandbox
-from grading.submissions.recompute import SAMPLE
 from grading.submissions.submission import find
 from utils import atomic_write
 
@@ -77,36 +75,34 @@ def grade(
     if deadline:
         datetime.fromisoformat(deadline)  # ValueError before anything is graded
     found, loaded = find(submissions), Rubric.load(rubric)
-    shared = {"seed": secrets.randbelow(10**9), **ledger.read_shared(out)}
-    shared |= {"points_a_day": loaded.points_a_day} | ({"deadline": deadline} if deadline else {})
-    _write(out / ledger.SHARED, json.dumps(shared))
-    folders = (*(folder.resolve() for folder in data), SAMPLE, nli_folder())
+    shared = {"seed": secrets.randbelow(10**9)} | ledger.read_shared(out) | loaded.late
+    if deadline:
+        shared["deadline"] = deadline
+    _write(out / ledger.SHARED, shared)
+    folders = tuple(folder.resolve() for folder in data)
     settings = Settings(loaded, folders, shared["seed"], execute, not without_sandbox)
     todo = [each for each in found if again or _known_key(out, each) != settings.key(each)]
-    bar = progress_bar(total=len(found), initial=len(found) - len(todo))
     pool = ProcessPoolExecutor(jobs, get_context("spawn"))
-    mapped = (pool.map if jobs > 1 else map)(grader.grade, todo, [settings] * len(todo))
+    grades = (pool.map if jobs > 1 else map)(grader.grade, todo, [settings] * len(todo))
     try:
-        for submission, graded in zip(todo, mapped, strict=True):
-            _write(out / submission.student / "grade.json", json.dumps(graded, indent=1))
-            bar.set_postfix_str(f"{submission.student} {graded['points']:g}")
-            bar.update()
+        for graded in progress_bar(grades, "grading", len(todo)):
+            _write(out / graded["student"] / "grade.json", graded)
     finally:
         pool.shutdown(cancel_futures=True)
-        bar.close()
-    grades, students = load(out), {each.student for each in found}
-    write(grades, out)
-    for each in [each for each in grades if each.student in students]:
-        flags = f", {len(each.flags)} flags" if each.flags else ""
-        late = f", {each.late_days} days late" if each.late_days else ""
-        problem = f": {each.problem}" if each.problem else ""
-        print(f"{each.student}  {each.points:g} of {each.max_points:g}{late}{flags}{problem}")
+    class_ = load(out)
+    write(class_, out)
+    for each in class_:
+        if each.student in {submission.student for submission in found}:
+            flags = f", {len(each.flags)} flags" if each.flags else ""
+            late = f", {each.late_days} days late" if each.late_days else ""
+            problem = f": {each.problem}" if each.problem else ""
+            print(f"{each.student}  {each.points:g} of {each.max_points:g}{late}{flags}{problem}")
     print(f"pages: {out / 'index.html'}, gradebook: {out / 'gradebook.csv'}")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: dict) -> None:
     with atomic_write(path) as temporary:
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _known_key(out: Path, submission) -> str | None:

@@ -1,94 +1,83 @@
-"""Grades a submission: its code by the checks, its results by what the notebook claims.
+"""Grade a submission: its code by the checks, its results by what the notebook claims.
 
-A grade is a dictionary of plain data, kept as grades/<student>/grade.json; grading.report shows it.
+A grade is a dictionary of plain data, saved as grades/<student>/grade.json; grading.report shows
+it.
 """
 
 import hashlib
-import re
+import json
 import time
 import tomllib
 import traceback
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-import nbformat
-
 from data.miniature import nli_folder
 from grading.checks import CHECKS
 from grading.checks.findings import Findings
-from grading.checks.results import RESULTS
 from grading.edition.regions import exercises
 from grading.edition.release import NOTEBOOK, ROOT, student_edition
 from grading.submissions import notebook as notebooks
 from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
-from grading.submissions.notebook import Flag
+from grading.submissions.notebook import Flag, Reading
 from grading.submissions.observe import Copy
-from grading.submissions.recompute import MISSING, SAMPLE, WRONG, recompute
+from grading.submissions.recompute import MISSING, SAMPLE, WRONG, Recomputed, recompute
 from grading.submissions.similar import own_tokens
 from grading.submissions.submission import Submission, SubmissionError, unpack
 
 RUBRIC = Path(__file__).parent / "rubric.toml"
-TABLES = {
-    "exercises": tuple(CHECKS),
-    "results": tuple(RESULTS),
-    "recomputed": ("pairs", "agree", "accuracy", "unevidenced"),
-    "late": ("points_a_day",),
-    "limits": ("wall_seconds", "cpu_seconds", "memory_gib", "processes"),
-}
-WHOLE = ("pairs", "cpu_seconds", "processes")
-EMBEDDED = re.compile("toy model, embedded NLI set|miniature model, miniature world")
 MACHINE = ("the machine had almost no memory left", "the disk was almost full")  # not theirs
-SECTIONS = {"sanity check": "3.2", "toy curve": "3.4", "dev accuracy": "4.3"}
+SECTIONS = {name: each["where"].removeprefix("handout section ")
+            for name, each in exercises().items()}  # fmt: skip
+SECTIONS |= {"sanity check": "3.2", "toy curve": "3.4", "dev accuracy": "4.3"}
 SECTIONS |= {"fifteen accuracies": "5.1", "fertility": "5.2", "selection": "5.2"}
 SECTIONS |= {"comparison": "5.3, 5.4"}
 
 
 @dataclass(frozen=True)
 class Rubric:
-    """What rubric.toml says."""
+    """The tables of rubric.toml."""
 
     exercises: dict[str, float]
     results: dict[str, float]
     recomputed: dict[str, float]
-    points_a_day: float  # that being late costs
+    late: dict[str, float]
     limits: sandbox.Limits
 
     @classmethod
     def load(cls, path: Path = RUBRIC) -> "Rubric":
-        """The rubric in a file; ValueError names what in it is no rubric.
+        """Return the rubric in a file; ValueError names what in it is no rubric.
 
         Limits and rules that the file leaves out are ours; what it does not list is not graded.
         """
-        try:
-            tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ValueError(f"{path}: not TOML ({error})") from error
-        ours = tomllib.loads(RUBRIC.read_text(encoding="utf-8"))
-        if unknown := tables.keys() - TABLES.keys():
-            raise ValueError(f"{path}: no table [{unknown.pop()}]; there are {', '.join(TABLES)}")
-        for table, name, number in ((t, *pair) for t in tables for pair in tables[t].items()):
-            if name not in TABLES[table]:
-                known = ", ".join(TABLES[table])
-                raise ValueError(f"{path}: [{table}] has no {name!r}; there are {known}")
-            kinds, least = (int,) if name in WHOLE else (int, float), int(table == "limits")
-            if type(number) not in kinds or not number >= least:
-                kind = f"a {'whole ' * (name in WHOLE)}number of at least {least}"
-                raise ValueError(f"{path}: [{table}] {name} must be {kind}, got {number!r}")
-        rules, late, limits = (
-            ours[table] | tables.get(table, {}) for table in ("recomputed", "late", "limits")
-        )
-        memory = int(limits.pop("memory_gib") * 2**30)
-        return cls(
-            tables.get("exercises", {}),
-            tables.get("results", {}),
-            rules,
-            late["points_a_day"],
-            sandbox.Limits(memory=memory, **limits),
-        )
+        ours, tables = _tables(RUBRIC), _tables(path)
+        for table, numbers in tables.items():
+            if table not in ours or not isinstance(numbers, dict):
+                raise ValueError(f"{path}: no table [{table}]; there are {', '.join(ours)}")
+            least = 1 if table == "limits" else 0
+            for name, number in numbers.items():
+                if name not in ours[table]:
+                    known = ", ".join(ours[table])
+                    raise ValueError(f"{path}: [{table}] has no {name!r}; there are {known}")
+                whole = table in ("recomputed", "limits") and type(ours[table][name]) is int
+                if type(number) not in ((int,) if whole else (int, float)) or not number >= least:
+                    kind = f"{'a whole number' if whole else 'a number'} of at least {least}"
+                    raise ValueError(f"{path}: [{table}] {name} must be {kind}, got {number!r}")
+        ours |= {"exercises": {}, "results": {}}
+        merged = {table: ours[table] | tables.get(table, {}) for table in ours}
+        memory = int(merged["limits"].pop("memory_gib") * 2**30)
+        merged["limits"] = sandbox.Limits(memory=memory, **merged["limits"])
+        return cls(**merged)
+
+
+def _tables(path: Path) -> dict[str, dict]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not TOML ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -96,106 +85,86 @@ class Settings:
     """What all submissions of a class are graded with."""
 
     rubric: Rubric
-    # Folders with XNLI-1.0, whose pairs predictions may be of.
-    data: tuple[Path, ...] = field(default_factory=lambda: (SAMPLE, nli_folder()))
+    data: tuple[Path, ...] = ()  # folders with XNLI-1.0, beside the embedded ones
     seed: int = 0  # of the cases that the checks compare with
     execute: bool = False  # the notebooks, too
     sandboxed: bool = True  # what runs of a submission
 
     def key(self, submission: Submission) -> str:
-        """What a grade follows from, as a digest: where it is the same, nothing is graded anew."""
-        return hashlib.blake2b(
-            repr((_code(), submission.digest, self)).encode(), digest_size=16
-        ).hexdigest()
+        """Return a digest of what a grade follows from: where it is the same, so is the grade."""
+        text = repr((_code(), submission.digest, self))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @cache
 def _code() -> str:
-    """A digest of what decides all grades: the grader, but for its pages, and the edition."""
-    paths = sorted(ROOT.glob("grading/**/[a-z_]*.py"))
-    parts = [path.read_bytes() for path in paths if "report" not in path.parts]
-    return hashlib.blake2b(b"".join([*parts, *student_edition().values()])).hexdigest()
+    """Return a digest of what decides all grades: the grader and the edition."""
+    paths = sorted((ROOT / "grading").rglob("*.py"))
+    content = [*(path.read_bytes() for path in paths), *student_edition().values()]
+    return hashlib.blake2b(b"".join(content)).hexdigest()
 
 
 def grade(submission: Submission, settings: Settings) -> dict:
-    """One submission's grade, whatever it holds."""
+    """Return one submission's grade, whatever it holds."""
     began, rubric = time.perf_counter(), settings.rubric
-    found = {
+    key, problem = settings.key(submission), submission.problem
+    found = {"items": [], "flags": [], "claims": {}, "recomputed": {}, "answers": {}}
+    try:
+        if not problem:
+            with sandbox.scratch_folder() as scratch:
+                root = unpack(submission, scratch / "submission")
+                found = _graded(root, submission.notes, settings)
+    except SubmissionError as error:
+        problem = str(error)
+    except Exception as error:  # nothing in a submission may stop the others' grading
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"({Path(place.filename).name}, line {place.lineno})"
+        problem = f"{type(error).__name__}: {error} {where}"
+        key = ""  # the grader's fault, perhaps: try again next time
+    if any(text in item["problem"] for item in found["items"] for text in MACHINE):
+        key = ""
+    return {
         "student": submission.student,
         "source": f"{submission.source.name}/{submission.inside}".rstrip("/"),
         "handed_in": submission.handed_in,
         "digest": submission.digest,
-        "key": settings.key(submission),
+        "key": key,
         "graded_at": datetime.now().isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - began, 1),
         "seed": settings.seed,
-        "max_points": float(sum([*rubric.exercises.values(), *rubric.results.values()])),
-        "items": [],
-        "flags": [],
-        "claims": {},
-        "recomputed": {},
-        "answers": {},
         "sandboxed": settings.sandboxed,
-        "problem": submission.problem,
+        "problem": problem,
+        "points": sum(item["points"] for item in found["items"]),
+        "max_points": float(sum([*rubric.exercises.values(), *rubric.results.values()])),
+        **found,
     }
-    try:
-        if not submission.problem:
-            with sandbox.scratch_folder() as scratch:
-                left_out = [Flag("unpacked", "", note) for note in submission.notes]
-                root = unpack(submission, scratch / "submission")
-                found |= _graded(root, settings, left_out)
-    except SubmissionError as error:
-        found["problem"] = str(error)
-    except Exception as error:  # nothing in a submission may stop the others' grading
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"({Path(place.filename).name}, line {place.lineno})"
-        found["problem"] = f"{type(error).__name__}: {error} {where}"
-        found["key"] = ""  # the grader's fault, perhaps: try again next time
-    if any(text in item["problem"] for item in found["items"] for text in MACHINE):
-        found["key"] = ""
-    found["seconds"] = round(time.perf_counter() - began, 1)
-    found["points"] = sum(item["points"] for item in found["items"])
-    return found
 
 
-def _graded(root: Path, settings: Settings, flags: list[Flag]) -> dict:
-    """Items, flags, claims and what was computed again, of an unpacked submission."""
+def _graded(root: Path, notes: tuple[str, ...], settings: Settings) -> dict:
+    """Return items, flags, claims and what was computed again, of an unpacked submission."""
     rubric, edition = settings.rubric, student_edition()
-    had_runs = any(root.glob("runs/*/result.json"))  # before any code of the submission runs
+    handed_out = json.loads(edition[NOTEBOOK])
     tokens = own_tokens(root, edition)
     copy = Copy(root, settings.sandboxed)
-    handed_out = nbformat.reads(edition[NOTEBOOK].decode(), as_version=4)
     path, reading = notebooks.find(copy.root, handed_out, NOTEBOOK)
+    results, data = reading.results, (*settings.data, SAMPLE, nli_folder())
+    claims = {name: each.claim for name, each in results.items()}
+    sound = {name: claims[name] for name in claims if results[name].findings.state == "passed"}
+    again = recompute(copy, sound, data, rubric.recomputed, rubric.limits, settings.seed)
+    found = copy.checked(list(rubric.exercises), fresh_cases(settings.seed), rubric.limits)
+    faulty = any(each.state != "passed" for each in found.values())
+    found |= {name: _result(name, reading, again, faulty) for name in rubric.results}
     edited = "not as handed out; the grader has used its own"
-    flags = [*flags, *reading.flags, *(Flag("edited", name, edited) for name in copy.edited)]
-    claims = {name: each.claim for name, each in reading.results.items()}
-    passed = [n for n, each in reading.results.items() if each.findings.state == "passed"]
-    sound = {name: claims[name] for name in passed}
-    again = recompute(copy, sound, settings.data, rubric.recomputed, rubric.limits, settings.seed)
-    tested = copy.checked(list(rubric.exercises), fresh_cases(settings.seed), rubric.limits)
-    faulty = any(each.state != "passed" for each in tested.values())
-    # A curve of the submission's own model is another than ours where that has a fault of its own.
-    kinds = [kind for kind in WRONG if not (kind == "curve" and faulty)]
-    missing = {name: flag.text for name, flag in again.flags if flag.kind == MISSING}
-    wrong = {name: flag.text for name, flag in again.flags if flag.kind in kinds}
-    flags += [flag for _, flag in again.flags]
+    flags = [
+        *(Flag("unpacked", "", note) for note in notes),
+        *reading.flags,
+        *(Flag("edited", name, edited) for name in copy.edited),
+        *(flag for _, flag in again.flags),
+    ]
     if settings.execute and path is not None:
-        different = _executed(copy, path, claims, handed_out, rubric)
-        if had_runs and all(EMBEDDED.search(c.get("note", "")) for c in sound.values()):
-            wrong |= different
-        flags += [Flag("executed", path.name, text) for text in different.values()]
-    items = [_item("exercise", worth, tested[name], rubric)
-             for name, worth in rubric.exercises.items()]  # fmt: skip
-    for name, worth in rubric.results.items():
-        if name not in claims:
-            result = Findings(name, problem=reading.why_not(name), state_if_stopped="missing")
-        else:
-            result = reading.results[name].findings
-            for texts, state in ((missing, "not evidenced"), (wrong, "failed")):
-                if name in texts:
-                    result = Findings(name, result.found, texts[name], state)
-        items.append(_item("result", worth, result, rubric))
+        flags += _executed(copy, path, claims, handed_out, rubric.limits)
     return {
-        "items": items,
+        "items": [_item(each, rubric) for each in found.values()],
         "flags": [asdict(flag) for flag in flags],
         "claims": claims,
         "recomputed": {key: value for key, value in vars(again).items() if key != "flags"},
@@ -204,38 +173,55 @@ def _graded(root: Path, settings: Settings, flags: list[Flag]) -> dict:
     }
 
 
-def _executed(
-    copy: Copy, path: Path, claims: Mapping[str, dict], handed_out, rubric: Rubric
-) -> dict[str, str]:
-    """What comes out differently when the notebook is executed again, by the result's name.
+def _result(name: str, reading: Reading, again: Recomputed, faulty: bool) -> Findings:
+    """Return the findings of a result: those of its claim, and what its evidence says of that.
 
-    Where the runs of a sample profile were handed in they are only read again, and all must be
-    equal. Elsewhere another processor's rounding, or data and weights that are not here, may
-    explain a difference.
+    `faulty` is whether an exercise did not pass: then the curve of the submission's own model is
+    another than ours.
     """
-    path, why = copy.execute(path.relative_to(copy.root).as_posix(), rubric.limits)
+    if name not in reading.results:
+        return Findings(name, problem=reading.why_not(name), state_if_stopped="missing")
+    findings = reading.results[name].findings
+    flags = [flag for claim, flag in again.flags if claim == name]
+    wrong = [flag for flag in flags if flag.kind in WRONG and not (faulty and flag.kind == "curve")]
+    missing = [flag for flag in flags if flag.kind == MISSING]
+    if wrong or missing:
+        state = "failed" if wrong else "not evidenced"
+        return Findings(name, findings.found, (wrong or missing)[-1].text, state)
+    return findings
+
+
+def _executed(
+    copy: Copy, path: Path, claims: dict[str, dict], handed_out: dict, limits: sandbox.Limits
+) -> list[Flag]:
+    """Return a flag for each claim that comes out differently when the notebook is executed again.
+
+    Another processor's rounding, or data and weights that are not here, may explain it.
+    """
+    executed, why = copy.execute(path.relative_to(copy.root).as_posix(), limits)
     try:
-        again = notebooks.look(notebooks.read(path), handed_out).results if path else {}
+        again = notebooks.look(notebooks.read(executed), handed_out).results if executed else {}
     except (OSError, ValueError) as error:
         again, why = {}, str(error)
-    different = {}
+    flags = []
     for name, claim in claims.items():
+        when = "when the notebook is executed again"
         if name not in again:
-            different[name] = f"{name} does not come out when the notebook is executed again: {why}"
+            flags.append(Flag("executed", path.name, f"{name} does not come out {when}: {why}"))
         elif again[name].claim != claim:
-            different[name] = f"{name} comes out differently when the notebook is executed again"
-    return different
+            flags.append(Flag("executed", path.name, f"{name} comes out differently {when}"))
+    return flags
 
 
-def _item(kind: str, worth: float, findings: Findings, rubric: Rubric) -> dict:
+def _item(findings: Findings, rubric: Rubric) -> dict:
     name, state = findings.exercise, findings.state
+    worth = (rubric.exercises | rubric.results)[name]
     share = {"passed": 1.0, "not evidenced": rubric.recomputed["unevidenced"]}.get(state, 0.0)
-    where = exercises()[name]["where"] if name in exercises() else SECTIONS.get(name, "")
     return {
         "id": name,
         "title": name[0].upper() + name[1:],
-        "section": where.removeprefix("handout section "),
-        "kind": kind,
+        "section": SECTIONS[name],
+        "kind": "exercise" if name in CHECKS else "result",
         "state": state,
         "points": worth * share,
         "max_points": float(worth),

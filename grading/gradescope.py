@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from grading.edition.release import ROOT, SHIPPED
+from grading.edition.release import ROOT, SHIPPED, files_in
 from utils import atomic_write
 
 SETUP = """#!/usr/bin/env bash
@@ -35,14 +35,12 @@ def gradescope(out: tyro.conf.Positional[Path], options: str = "") -> None:
         out: the file.
         options: of the command grade that it runs, such as "--rubric my.toml".
     """
-    patterns = [*SHIPPED, "grading/**/*"]
-    files = {file for each in patterns for file in ROOT.glob(each) if file.is_file()}
-    files = {file for file in files if "__pycache__" not in file.parts}
+    scripts = {"setup.sh": SETUP, "run_autograder": RUN.format(options=options)}
     with atomic_write(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(options=options))):
+        for name, text in scripts.items():
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o755 << 16
             archive.writestr(entry, text)
-        for file in sorted(files):
-            archive.write(file, file.relative_to(ROOT).as_posix(), zipfile.ZIP_DEFLATED)
+        for name, path in files_in(ROOT, *SHIPPED, "grading/**/*").items():
+            archive.write(path, name, zipfile.ZIP_DEFLATED)
     print(f"autograder: {out}")

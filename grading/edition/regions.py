@@ -16,12 +16,6 @@ from functools import cache
 from pathlib import Path
 
 EXERCISES = Path(__file__).parent / "exercises.toml"
-COMMON = {  # lines of solutions that other code has too
-    "T, S = query.size(-2), key.size(-2)",
-    "loss.backward()",
-    "optimizer.step()",
-    "optimizer.zero_grad()",
-}
 BEGIN = re.compile(r"\s*# BEGIN SOLUTION\b ?(.*?)\s*")
 END = re.compile(r"\s*# END SOLUTION\s*")
 
@@ -44,25 +38,26 @@ def exercises() -> dict[str, dict]:
 def parts(text: str, name: str = "text") -> list[str | Region]:
     """Return a file's lines and regions; ValueError names the line of a misplaced marker."""
     found: list[str | Region] = []
-    seen: Counter[str] = Counter()
+    places: Counter[str] = Counter()
     exercise, lines = None, []
     for number, line in enumerate(text.split("\n"), start=1):
+        where = f"{name}, line {number}"
         begins, ends = BEGIN.fullmatch(line), END.fullmatch(line)
-        if (begins and exercise is not None) or (ends and exercise is None):
-            raise ValueError(f"{name}, line {number}: {line.strip()} does not belong here")
-        if begins:
+        if begins and exercise is None:
             exercise, lines = begins[1], []
-            seen[exercise] += 1
             if exercise not in exercises():
-                raise ValueError(
-                    f"{name}, line {number}: no exercise {exercise!r} in {EXERCISES.name}; there "
-                    f"are {', '.join(exercises())}"
-                )
-        elif ends:
-            found.append(Region(exercise, tuple(lines), seen[exercise]))
+                known = f"{EXERCISES.name}; there are {', '.join(exercises())}"
+                raise ValueError(f"{where}: no exercise {exercise!r} in {known}")
+        elif ends and exercise is not None:
+            places[exercise] += 1
+            found.append(Region(exercise, tuple(lines), places[exercise]))
             exercise = None
+        elif begins or ends:
+            raise ValueError(f"{where}: {line.strip()} does not belong here")
+        elif exercise is None:
+            found.append(line)
         else:
-            (found if exercise is None else lines).append(line)
+            lines.append(line)
     if exercise is not None:
         raise ValueError(f"{name}: # BEGIN SOLUTION {exercise} is never ended")
     return found
@@ -74,35 +69,26 @@ def without_solutions(text: str, name: str = "text", stubbed: Collection[str] | 
     for part in parts(text, name):
         if isinstance(part, str):
             lines.append(part)
+        elif stubbed is None or part.exercise in stubbed:
+            lines += _todo(part)
         else:
-            is_open = stubbed is None or part.exercise in stubbed
-            lines += _todo(part) if is_open else part.lines
-    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).rstrip("\n") + "\n"
+            lines += part.lines
+    return "\n".join(lines)
 
 
 def solution_lines(text: str, name: str = "text") -> set[str]:
-    """Return the stripped lines of its solutions, without short and COMMON ones."""
-    lines = {
-        line.strip()
-        for part in parts(text, name)
-        if isinstance(part, Region)
-        for line in part.lines
-    }
-    return {line for line in lines if len(line) >= 12} - COMMON
+    """Return the lines of its solutions, without their indentation."""
+    regions = [part for part in parts(text, name) if isinstance(part, Region)]
+    return {line.strip() for region in regions for line in region.lines}
 
 
 def _todo(region: Region) -> list[str]:
-    """Return the TODO of a region as a comment, with its points in lines of their own."""
-    first = next(line for line in region.lines if line.strip())
-    indent = first[: len(first) - len(first.lstrip())]
+    """Return what stands in place of a solution: its TODO as a comment, and an error."""
+    indent = re.match(r"\s*", next(filter(str.strip, region.lines)))[0]
     exercise = exercises()[region.exercise]
-    todo, where = f"TODO-{exercise['number']}", exercise["where"]
-    text = f"{todo} {region.exercise} ({where}): {exercise['todo'][region.place - 1].strip()}"
-    comment = []
-    for point in re.split(r"\s(?=- )", text):
-        mark, more = f"{indent}# ", "  " * point.startswith("- ")
-        comment += textwrap.wrap(
-            " ".join(point.split()), 100, initial_indent=mark, subsequent_indent=mark + more,
-            break_on_hyphens=False,
-        )  # fmt: skip
-    return [*comment, f'{indent}raise NotImplementedError("{region.exercise}")  # {todo}, {where}']
+    number, where = f"TODO-{exercise['number']}", exercise["where"]
+    todo = exercise["todo"][region.place - 1]
+    between = "\n" if todo.startswith("- ") else " "
+    comment = f"{number} {region.exercise} ({where}):{between}{todo}"
+    error = f'{indent}raise NotImplementedError("{region.exercise}")  # {number}, {where}'
+    return [*textwrap.indent(comment, f"{indent}# ").split("\n"), error]

@@ -17,17 +17,19 @@ import nbclient
 import nbformat
 import pytest
 
+from grading.checks.findings import Findings
 from grading.edition.regions import exercises
 from grading.edition.release import (
     ANSWER,
     NOTEBOOK,
-    assert_as_expected,
+    PACKAGES,
+    SHIPPED,
     enter,
     leaks,
     processes,
     release,
     student_edition,
-    verify,
+    unexpected,
     write,
 )
 from tests import ROOT, few_pairs
@@ -45,7 +47,7 @@ def cells(edition):
 
 def test_it_verifies_itself_and_is_written_whole(tmp_path, edition):
     """A stub fails its own check alone; with the solutions put back all pass; no line is left."""
-    release(tmp_path, progress=False)
+    release(tmp_path)
     found = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in found} == edition
 
@@ -54,22 +56,22 @@ def test_it_holds_neither_tests_nor_programs_of_the_instructor(edition):
     assert [name for name in edition if name.startswith("tests/")] == ["tests/test_exercises.py"]
     for kept in ("expected", "release", "grader", "sandbox", "regions", "recompute"):
         assert not [name for name in edition if Path(name).stem == kept]
-    assert not [name for name in edition if name.split("/")[0] in ("benchmarks", ".git")]
+    folders = {name.split("/")[0] for name in edition}
+    assert not folders & {"benchmarks", ".git", "runs", "out"}
+    assert [name for name in edition if "pycache" in name or name.endswith("exercises.toml")] == []
     results = [name for name in edition if name.startswith("results/")]
     assert results == ["results/real_data.json"]  # what the notebook quotes
     there = {"README.md", "AGENTS.md", "Makefile", "pretrain.txt", "grading/checks/__init__.py"}
-    assert there <= set(edition) and "grading/edition/exercises.toml" not in edition
+    assert there <= set(edition)
+    assert [pattern for pattern in SHIPPED if not any(ROOT.glob(pattern))] == []
 
 
 def test_its_notebook_has_no_output_and_asks_where_ours_answers(cells):
-    ids = {cell.id for cell in cells}
     ours = nbformat.read(ROOT / NOTEBOOK, as_version=4).cells
-    for cell in ours:
-        tags = cell.metadata.get("tags", [])
-        assert (cell.id in ids) == ("solution" not in tags)
-    assert [cell.id for cell in cells if cell.source == ANSWER] == [
-        cell.id for cell in ours if "answer" in cell.metadata.get("tags", [])
-    ]
+    tags = {cell.id: cell.metadata.get("tags", []) for cell in ours}
+    assert [cell.id for cell in cells] == [id for id in tags if "solution" not in tags[id]]
+    asked = [cell.id for cell in cells if cell.source == ANSWER]
+    assert asked == [id for id in tags if "answer" in tags[id]]
     assert not [cell.id for cell in cells if cell.get("outputs") or cell.metadata]
 
 
@@ -97,20 +99,14 @@ def test_no_cell_needs_a_name_of_a_left_out_cell(cells):
 
 def test_a_solution_that_is_left_anywhere_is_found(edition):
     secret = "return F.linear(hidden_state, self.word_embedding.weight)"
-    notebook = json.loads(edition[NOTEBOOK])
-    code = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
-    shown = {"output_type": "stream", "name": "stdout", "text": secret}
-    left = [
-        ("gpt2/layer.py", edition["gpt2/layer.py"] + f"    {secret}\n".encode()),
-        ("notes.txt", f"x\n\t{secret}\n".encode()),
-        (".git/HEAD", b"ref"),
-        ("gpt2/__pycache__/model.cpython-311.pyc", b""),
-    ]
-    for change in ({"source": [secret]}, {"outputs": [shown]}, {"metadata": {"x": 1}}):
-        left.append((NOTEBOOK, json.dumps({"cells": [code | change]}).encode()))
+    left = {
+        "gpt2/layer.py": edition["gpt2/layer.py"] + f"    {secret}\n".encode(),
+        "notes.txt": f"x\n\t{secret}\n".encode(),
+        NOTEBOOK: json.dumps({"cells": [{"source": ["x\n", f"    {secret}"]}]}).encode(),
+        "AGENTS.md": b"    # END SOLUTION\n",
+    }
     assert leaks(edition) == []
-    for name, content in left:
-        assert len(leaks({name: content})) == 1, (name, content[-80:])
+    assert [text.split(": ")[0] for text in leaks(left)] == list(left)
 
 
 def test_it_is_clean_by_ruff(tmp_path, edition):
@@ -161,22 +157,30 @@ def prints(tmp_path, edition):
         yield lambda *programs: pool.apply(printed, (tmp_path, *programs))
 
 
-def test_its_command_line_needs_nothing_of_ours(prints, tmp_path):
-    program = "import runpy, sys; sys.argv = ['gpt2', '--help']\n"
-    where, commands = prints(
+def test_all_of_it_can_be_imported_and_needs_nothing_of_ours(prints, tmp_path):
+    help = "import runpy, sys; sys.argv = ['gpt2', '--help']\n"
+    where, commands, imported = prints(
         "import gpt2, grading.checks as checks; print(gpt2.__file__, checks.__file__)",
-        program + "runpy.run_module('gpt2', run_name='__main__')",
+        help + "runpy.run_module('gpt2', run_name='__main__')",
+        f"import importlib, pkgutil\nfor package in {PACKAGES}:\n"
+        "    for module in pkgutil.walk_packages([package], package + '.'):\n"
+        "        if '__main__' not in module.name:\n"
+        "            print(importlib.import_module(module.name).__file__)\n",
     )
     assert where.count(str(tmp_path)) == 2 and "pretrain" in commands
+    assert imported.count(str(tmp_path)) == len(imported.splitlines()) > 40
 
 
-def test_a_stub_that_its_check_does_not_miss_is_an_error():
-    with pytest.raises(AssertionError, match="with all exercises open, attention says"):
-        assert_as_expected(None, dict.fromkeys(exercises(), ("passed", "")))
-    waiting = {"add": ("to do", "not written yet"), "layer forward": ("waits", "waits for embed")}
-    message = r"\['add'\] open, layer forward says: waits for embed"
-    with pytest.raises(AssertionError, match=message):
-        assert_as_expected(["add"], waiting)
+def test_a_stub_that_its_check_does_not_miss_is_an_error(monkeypatch):
+    """And a check that waits for what is written, or fails although all is."""
+    found = [Findings("add", [], "", "passed"), Findings("embed", [], "waits for add", "waits")]
+    monkeypatch.setattr("grading.edition.release.enter", lambda folder: None)
+    monkeypatch.setattr("grading.edition.release.checked", lambda: found)
+    missed = "with ['add'] open, add says: 0 of 0 as expected"
+    assert unexpected((None, ["add"])) == [missed]
+    assert unexpected((None, [])) == ["with [] open, embed says: waits for add"]
+    found[:] = [Findings("add", [], "not written yet", "to do")]
+    assert unexpected((None, ["add"])) == []
 
 
 # ---- As a student drives it --------------------------------------------------------------------
@@ -253,33 +257,17 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 
 
 def test_an_edition_that_does_not_hold_is_not_written(tmp_path, monkeypatch):
-    found = ["gpt2/model.py, line 1: secret"]
-    monkeypatch.setattr("grading.edition.release.leaks", lambda files: found)
+    monkeypatch.setattr("grading.edition.release.leaks", lambda files: ["gpt2/model.py: secret"])
     with pytest.raises(AssertionError, match=r"parts of a solution are left: gpt2/model\.py"):
-        release(tmp_path / "edition", progress=False)
+        release(tmp_path / "edition")
     assert not (tmp_path / "edition").exists()
 
 
-def test_files_that_are_not_the_edition_are_not_verified(edition):
-    with pytest.raises(AssertionError, match="comes out differently"):
-        verify({**edition, "gpt2/model.py": b""}, progress=False)
-
-
 def test_a_packed_submission_has_runs_without_checkpoints(tmp_path, edition):
-    write(edition, tmp_path)
-    run = tmp_path / "runs" / "english-1"
-    (run / "best_model").mkdir(parents=True)
-    for path in ("best_model/model.safetensors", "checkpoint-00000009.pt"):
-        (run / path).write_bytes(b"weights")
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "x.py").write_text("x")
-    packed = []
-    for _ in range(2):
-        command = [sys.executable, "-m", "grading.submit", "--name", "Ada"]
-        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-        subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
-        packed.append((tmp_path / "Ada.zip").read_bytes())
-    assert packed[0] == packed[1]
+    weights = {"runs/english-1/best_model/model.safetensors": b"weights"}
+    left_out = {"runs/english-1/checkpoint-00000009.pt": b"weights", ".venv/x.py": b"x"}
+    write(edition | weights | left_out, tmp_path)
+    command = [sys.executable, "-m", "grading.submit", "--name", "Ada"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     with zipfile.ZipFile(tmp_path / "Ada.zip") as archive:
-        found = set(archive.namelist())
-    assert found == set(edition) | {"runs/english-1/best_model/model.safetensors"}
+        assert set(archive.namelist()) == {*edition, *weights}

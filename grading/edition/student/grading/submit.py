@@ -41,7 +41,6 @@ def pack(target: Path, limit: int) -> None:
         heavy = path.suffix in WEIGHTS or (size > LARGE and path.suffix not in (".ipynb", ".py"))
         heavy = heavy and not name.startswith(("data/sample/", "data/miniature/"))
         ranked.append((heavy, heavy and claimed not in path.parts, heavy * size, name))
-    count = 0
     with open(target, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for heavy, other, size, name in sorted(ranked):
             if heavy and file.tell() + size + 300 * len(ranked) > limit:  # 300: the list of files
@@ -49,15 +48,9 @@ def pack(target: Path, limit: int) -> None:
                 print(f"left out, {size / 1e6:.0f} MB: {name}{mine}")
                 continue
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            with (
-                open(ROOT / name, "rb") as source,
-                archive.open(entry, "w", force_zip64=True) as to,
-            ):
-                while chunk := source.read(2**20):
-                    to.write(chunk)
-            count += 1
-    size = target.stat().st_size
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, (ROOT / name).read_bytes(), zipfile.ZIP_DEFLATED)
+    count, size = len(archive.namelist()), target.stat().st_size
     print(f"{target.name}: {count} files, {size / 1e6:.1f} MB")
     if size > limit:
         print(f"that is more than {limit / 1e6:.0f} MB: move what you do not hand in elsewhere")
