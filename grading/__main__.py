@@ -19,24 +19,14 @@ from pathlib import Path
 import tyro
 
 from console import errors_in_one_line, progress_bar
+from experiments.files import read_json, write_json, write_text
 from grading import grader
-from grading.edition.release import release as write_edition
+from grading.edition.release import release
 from grading.grader import RUBRIC, Rubric, Settings
 from grading.gradescope import gradescope
 from grading.report import ledger, load, write
 from grading.submissions import sandbox
 from grading.submissions.submission import find
-from utils import atomic_write
-
-
-def release(out: tyro.conf.Positional[Path]) -> None:
-    """Write the student edition to a new folder, and verify it.
-
-    Args:
-        out: the folder.
-    """
-    write_edition(out)
-    print(f"student edition: {out}")
 
 
 def grade(
@@ -78,7 +68,7 @@ def grade(
     shared = {"seed": secrets.randbelow(10**9)} | ledger.read_shared(out) | loaded.late
     if deadline:
         shared["deadline"] = deadline
-    _write(out / ledger.SHARED, shared)
+    write_json(out / ledger.SHARED, shared)
     folders = tuple(folder.resolve() for folder in data)
     settings = Settings(loaded, folders, shared["seed"], execute, not without_sandbox)
     todo = [each for each in found if again or _known_key(out, each) != settings.key(each)]
@@ -86,7 +76,8 @@ def grade(
     grades = (pool.map if jobs > 1 else map)(grader.grade, todo, [settings] * len(todo))
     try:
         for graded in progress_bar(grades, "grading", len(todo)):
-            _write(out / graded["student"] / "grade.json", graded)
+            path = out / graded["student"] / "grade.json"
+            write_text(path, json.dumps(graded, indent=1) + "\n")
     finally:
         pool.shutdown(cancel_futures=True)
     class_ = load(out)
@@ -100,15 +91,10 @@ def grade(
     print(f"pages: {out / 'index.html'}, gradebook: {out / 'gradebook.csv'}")
 
 
-def _write(path: Path, content: dict) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 def _known_key(out: Path, submission) -> str | None:
     try:
-        return json.loads((out / submission.student / "grade.json").read_text("utf-8"))["key"]
-    except (OSError, ValueError, LookupError, TypeError):
+        return (read_json(out / submission.student / "grade.json") or {}).get("key")
+    except ValueError:  # damaged
         return None
 
 

@@ -4,10 +4,8 @@ A grade is a dictionary of plain data, saved as grades/<student>/grade.json; gra
 it.
 """
 
-import hashlib
 import json
 import time
-import tomllib
 import traceback
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from data.miniature import nli_folder
+from experiments.files import digest, read_toml
 from grading.checks import CHECKS
 from grading.checks.findings import Findings
 from grading.edition.regions import exercises
@@ -53,7 +52,7 @@ class Rubric:
 
         Limits and rules that the file leaves out are ours; what it does not list is not graded.
         """
-        ours, tables = _tables(RUBRIC), _tables(path)
+        ours, tables = read_toml(RUBRIC), read_toml(path)
         for table, numbers in tables.items():
             if table not in ours or not isinstance(numbers, dict):
                 raise ValueError(f"{path}: no table [{table}]; there are {', '.join(ours)}")
@@ -73,13 +72,6 @@ class Rubric:
         return cls(**merged)
 
 
-def _tables(path: Path) -> dict[str, dict]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not TOML ({error})") from error
-
-
 @dataclass(frozen=True)
 class Settings:
     """What all submissions of a class are graded with."""
@@ -92,8 +84,7 @@ class Settings:
 
     def key(self, submission: Submission) -> str:
         """Return a digest of what a grade follows from: where it is the same, so is the grade."""
-        text = repr((_code(), submission.digest, self))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest(repr((_code(), submission.digest, self)).encode())
 
 
 @cache
@@ -101,7 +92,7 @@ def _code() -> str:
     """Return a digest of what decides all grades: the grader and the edition."""
     paths = sorted((ROOT / "grading").rglob("*.py"))
     content = [*(path.read_bytes() for path in paths), *student_edition().values()]
-    return hashlib.blake2b(b"".join(content)).hexdigest()
+    return digest(b"".join(content))
 
 
 def grade(submission: Submission, settings: Settings) -> dict:

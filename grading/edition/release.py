@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
+import tyro
 
 from console import progress_bar
 from grading.edition.regions import exercises, solution_lines, without_solutions
@@ -98,15 +99,21 @@ def _for_students(content: bytes) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
-def release(out: Path) -> None:
-    """Verify the student edition and write it to the folder `out`, which must be new or empty.
+def release(out: tyro.conf.Positional[Path]) -> None:
+    """Write the student edition to a new folder, after verifying it.
 
-    Raises FileExistsError for a folder that is not empty, AssertionError where verification fails.
+    Args:
+        out: the folder.
+
+    Raises:
+        FileExistsError: it is not empty.
+        AssertionError: the student edition cannot be handed out.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not empty; give a new folder")
     verify()
     write(student_edition(), out)
+    print(f"student edition: {out}")
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:
