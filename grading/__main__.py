@@ -34,7 +34,6 @@ def grade(
     out: Path = Path("grades"),
     rubric: Path = RUBRIC,
     data: tuple[Path, ...] = (),
-    execute: bool = False,
     without_sandbox: bool = False,
     again: bool = False,
     jobs: int = 1,
@@ -47,7 +46,6 @@ def grade(
         out: where grades, pages and the gradebook go; what is there already is not graded again.
         rubric: points and limits.
         data: folders with the real XNLI-1.0, where submissions used it.
-        execute: execute every notebook again, too, and compare its results.
         without_sandbox: run submissions with limits only; they could read and change what you can.
         again: grade also what has been graded.
         jobs: how many at once.
@@ -70,7 +68,7 @@ def grade(
         shared["deadline"] = deadline
     write_json(out / ledger.SHARED, shared)
     folders = tuple(folder.resolve() for folder in data)
-    settings = Settings(loaded, folders, shared["seed"], execute, not without_sandbox)
+    settings = Settings(loaded, folders, shared["seed"], not without_sandbox)
     todo = [each for each in found if again or _known_key(out, each) != settings.key(each)]
     pool = ProcessPoolExecutor(jobs, get_context("spawn"))
     grades = (pool.map if jobs > 1 else map)(grader.grade, todo, [settings] * len(todo))

@@ -1,7 +1,6 @@
 """Grade a submission: its code by the checks, its results by what the notebook claims.
 
-A grade is a dictionary of plain data, saved as grades/<student>/grade.json; grading.report shows
-it.
+A grade is plain data, saved as grades/<student>/grade.json; grading.report shows it.
 """
 
 import json
@@ -18,10 +17,9 @@ from grading.checks import CHECKS
 from grading.checks.findings import Findings
 from grading.edition.regions import exercises
 from grading.edition.release import NOTEBOOK, ROOT, student_edition
-from grading.submissions import notebook as notebooks
 from grading.submissions import sandbox
 from grading.submissions.expected import fresh_cases
-from grading.submissions.notebook import Flag, Reading
+from grading.submissions.notebook import Flag, Reading, find
 from grading.submissions.observe import Copy
 from grading.submissions.recompute import MISSING, SAMPLE, WRONG, Recomputed, recompute
 from grading.submissions.similar import own_tokens
@@ -79,7 +77,6 @@ class Settings:
     rubric: Rubric
     data: tuple[Path, ...] = ()  # folders with XNLI-1.0, beside the embedded ones
     seed: int = 0  # of the cases that the checks compare with
-    execute: bool = False  # the notebooks, too
     sandboxed: bool = True  # what runs of a submission
 
     def key(self, submission: Submission) -> str:
@@ -134,10 +131,9 @@ def grade(submission: Submission, settings: Settings) -> dict:
 def _graded(root: Path, notes: tuple[str, ...], settings: Settings) -> dict:
     """Return items, flags, claims and what was computed again, of an unpacked submission."""
     rubric, edition = settings.rubric, student_edition()
-    handed_out = json.loads(edition[NOTEBOOK])
     tokens = own_tokens(root, edition)
     copy = Copy(root, settings.sandboxed)
-    path, reading = notebooks.find(copy.root, handed_out, NOTEBOOK)
+    _, reading = find(copy.root, json.loads(edition[NOTEBOOK]), NOTEBOOK)
     results, data = reading.results, (*settings.data, SAMPLE, nli_folder())
     claims = {name: each.claim for name, each in results.items()}
     sound = {name: claims[name] for name in claims if results[name].findings.state == "passed"}
@@ -152,8 +148,6 @@ def _graded(root: Path, notes: tuple[str, ...], settings: Settings) -> dict:
         *(Flag("edited", name, edited) for name in copy.edited),
         *(flag for _, flag in again.flags),
     ]
-    if settings.execute and path is not None:
-        flags += _executed(copy, path, claims, handed_out, rubric.limits)
     return {
         "items": [_item(each, rubric) for each in found.values()],
         "flags": [asdict(flag) for flag in flags],
@@ -180,28 +174,6 @@ def _result(name: str, reading: Reading, again: Recomputed, faulty: bool) -> Fin
         state = "failed" if wrong else "not evidenced"
         return Findings(name, findings.found, (wrong or missing)[-1].text, state)
     return findings
-
-
-def _executed(
-    copy: Copy, path: Path, claims: dict[str, dict], handed_out: dict, limits: sandbox.Limits
-) -> list[Flag]:
-    """Return a flag for each claim that comes out differently when the notebook is executed again.
-
-    Another processor's rounding, or data and weights that are not here, may explain it.
-    """
-    executed, why = copy.execute(path.relative_to(copy.root).as_posix(), limits)
-    try:
-        again = notebooks.look(notebooks.read(executed), handed_out).results if executed else {}
-    except (OSError, ValueError) as error:
-        again, why = {}, str(error)
-    flags = []
-    for name, claim in claims.items():
-        when = "when the notebook is executed again"
-        if name not in again:
-            flags.append(Flag("executed", path.name, f"{name} does not come out {when}: {why}"))
-        elif again[name].claim != claim:
-            flags.append(Flag("executed", path.name, f"{name} comes out differently {when}"))
-    return flags
 
 
 def _item(findings: Findings, rubric: Rubric) -> dict:

@@ -21,7 +21,6 @@ from grading.checks.results import RESULTS
 from grading.edition.release import NOTEBOOK, student_edition, write
 from grading.grader import RUBRIC, SAMPLE, Rubric, Settings, grade
 from grading.submissions import sandbox
-from grading.submissions.notebook import look, read
 from grading.submissions.observe import Copy
 from grading.submissions.recompute import recompute
 from grading.submissions.sandbox import Limits, missing
@@ -221,31 +220,6 @@ def test_weights_that_cannot_be_used_are_a_flag(submission):
     assert not (folder / "was loaded").exists()
     weights.unlink()
     assert flag().kind == "recomputed"  # which costs nothing
-
-
-MADE = """
-from grading.checks import check
-from grading.checks import results as real
-class graded:
-    def fertility():
-        rows = [{"language": lang, "fertility": 1.1 + (lang != "en")} for lang in real.LANGUAGES]
-        return real._checked("fertility", note="", rows=rows)
-"""
-
-
-def test_a_notebook_is_executed_again_in_the_sandbox(tmp_path):
-    """And what a kernel leaves is read; `display` is no way to show a result."""
-    cells = {"made": MADE, "check": "check('add')", "result": "graded.fertility()"}
-    cells["faked"] = "display(graded.fertility())"
-    cells = [nbformat.v4.new_code_cell(source, id=id) for id, source in cells.items()]
-    original, folder = nbformat.v4.new_notebook(cells=cells), handed_in(tmp_path, {})
-    nbformat.write(original, folder / "small.ipynb")
-    path, why = Copy(folder, SANDBOXED).execute("small.ipynb", Limits(120))
-    assert path is not None, why
-    found, (_, check, *_) = look(read(path), original), nbformat.read(path, as_version=4).cells
-    assert found.results["fertility"].findings.state == "passed"
-    assert [(flag.kind, flag.where) for flag in found.flags] == [("payload", "faked")]
-    assert check.outputs[-1].data[graded.MIME]["checks"][0]["state"] == "passed"
 
 
 # ---- A class -------------------------------------------------------------------------------------
