@@ -13,7 +13,7 @@ from grading.edition.release import OVERLAY, ROOT, SHIPPED, files_in
 NUMBERS = {  # of the handout's course, sections 3.2 to 4.3, in its order; the last two are ours
     **{"attention": 1, "add": 2, "layer forward": 3, "embed": 4, "hidden_state_to_token": 5},
     **{"AdamW.step": 6, "next_token_loss": 7, "pretraining step": 7, "generation": 8},
-    **{"fine-tuning step": 9, "labels": 9, "parameter count": 10, "training costs": 11},
+    **{"labels": 9, "fine-tuning step": 9, "parameter count": 10, "training costs": 11},
 }
 TEXT = """\
 def add(a, b):
@@ -78,7 +78,9 @@ def test_every_exercise_has_a_check_and_a_todo_for_each_region():
 
 def test_the_order_is_the_handouts_everywhere():
     assert [(name, each["number"]) for name, each in exercises().items()] == [*NUMBERS.items()]
-    assert [name for name in CHECKS if name != "sanity check"] == list(NUMBERS)
+    checked = [name for name in CHECKS if name != "sanity check"]
+    assert {*checked} == {*NUMBERS}
+    assert [NUMBERS[name] for name in checked] == sorted(NUMBERS.values())
     table = (OVERLAY / "README.md").read_text(encoding="utf-8").split("\n")
     rows = [line.split(" | ")[:2] for line in table if line.startswith("| TODO-")]
     assert [first.strip("| ") for first, _ in rows] == [f"TODO-{i}" for i in range(1, 12)]
