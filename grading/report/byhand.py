@@ -44,46 +44,47 @@ class ByHand:
 
     @classmethod
     def load(cls, path: Path, raw: dict) -> "ByHand":
-        """What a file says of a grade; one sentence in `problem` if it has a mistake.
+        """Return what a file says of a grade; one sentence in `problem` if it has a mistake.
 
         A grade with items gets the file where it is missing.
         """
-        if not path.exists() and raw["items"]:
-            items = ", ".join(item["id"] for item in raw["items"])
-            answers = "\n".join(f"# {id} = 0" for id in raw["answers"]) or "# there are none"
-            text = TEMPLATE.format(out=path.parent.parent.name, items=items, answers=answers)
+        items, answers = [item["id"] for item in raw["items"]], list(raw["answers"])
+        if items and not path.exists():
+            lines = "\n".join(f"# {id} = 0" for id in answers)
+            out = path.parent.parent.name
+            text = TEMPLATE.format(out=out, items=", ".join(items), answers=lines)
             with atomic_write(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+        shape = {
+            "comment": "a text",
+            "late_days": "a whole number",
+            "points": dict.fromkeys(items, "a number"),
+            "answers": dict.fromkeys(answers, "a number"),
+            "comments": dict.fromkeys(items + answers, "a text"),
+        }
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            _check(tables, shape)
         except FileNotFoundError:
             return cls()
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            return cls(problem=f"nothing in it counts: not TOML ({error})")
-        mistake = _mistake(tables, [item["id"] for item in raw["items"]], list(raw["answers"]))
-        return cls(problem=f"nothing in it counts: {mistake}") if mistake else cls(**tables)
+        except (OSError, ValueError) as error:
+            return cls(problem=f"nothing in it counts: {error}")
+        return cls(**tables)
 
     def days_late(self, handed_in: str, deadline: str) -> int:
-        """Days, or parts of one, from the deadline to a time such as 2026-12-01T23:59 (…)."""
+        """Return the days, or parts of one, from the deadline to a time: 2026-12-01T23:59 (...)."""
         if self.late_days is not None or not (deadline and handed_in):
             return self.late_days or 0
         late = datetime.fromisoformat(handed_in.split()[0]) - datetime.fromisoformat(deadline)
         return max(0, math.ceil(late.total_seconds() / 86_400))
 
 
-def _mistake(tables: dict, items: list[str], answers: list[str]) -> str:
-    """Return what is wrong in a file, or ""."""
-    names = {"points": items, "answers": answers, "comments": items + answers}
-    kinds = {"comment": "a text", "late_days": "a whole number", **dict.fromkeys(names, "a table")}
-    for key, value in tables.items():
-        if key not in kinds:
-            return f"no {key!r} is known; there are {', '.join(kinds)}"
-        if not KINDS[kinds[key]](value):
-            return f"{key} must be {kinds[key]}, got {value!r}"
-        inner = "a text" if key == "comments" else "a number"
-        for name, each in value.items() if key in names else ():
-            if name not in names[key]:
-                return f"[{key}] has no {name!r}; there are {', '.join(names[key])}"
-            if not KINDS[inner](each):
-                return f"[{key}] {name} must be {inner}, got {each!r}"
-    return ""
+def _check(value, shape: str | dict, name: str = "") -> None:
+    """Raise ValueError for what does not fit: a shape is a key of KINDS, or a table of shapes."""
+    kind = shape if isinstance(shape, str) else "a table"
+    if not KINDS[kind](value):
+        raise ValueError(f"{name} must be {kind}, got {value!r}")
+    for key, each in value.items() if kind == "a table" else ():
+        if key not in shape:
+            raise ValueError(f"{name or 'the file'} has no {key!r}; there are {', '.join(shape)}")
+        _check(each, shape[key], f"{name}.{key}" if name else key)

@@ -1,27 +1,26 @@
 """A grade as pages and tables show it: what the grader found, and what was added by hand.
 
 Grades are plain data (see grading.grader). Much of their text and all of their claims come from
-submissions: texts are made printable and short, claims are checked for their shape.
+submissions: everything is made short and printable here, once.
 """
 
+import re
 import unicodedata
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, is_dataclass, replace
 
-from grading.checks.findings import MARKS, Finding
-from grading.checks.results import ROW
-from grading.checks.shapes import misfit, short
+from grading.checks.findings import Finding
 from grading.report.byhand import ByHand
 from grading.submissions.notebook import Flag
 
-STATES = {**MARKS, "missing": "NONE", "not evidenced": "CLAIM"}
+FACTS = ("problem", "max_points", "source", "digest", "handed_in", "graded_at", "seconds")
+FACTS += ("sandboxed", "recomputed")  # which are shown as the grader has left them
 NO_FAULT = ("changed", "added", "ids")  # kinds of flags that blame nobody
-MOST_FLAGS, MOST_ACCURACIES = 200, 40
-LONGEST = 5000  # characters of an answer or a comment
-TOLERANCE = 1e-6  # between an accuracy and the same one recomputed
-NO_SANDBOX = "NONE: graded without a sandbox; it could read and change what the grader can"
+MOST_FLAGS = 100
+LONGEST = 5000  # characters of an answer or a claim
+OURS = {"id", "state", "kind", "section", "title"}  # fields with words of the grader's own
 COMMON = 3  # items with the same problem, from which on it is said once
-CURVE = {"first_loss": float, "train_loss": [float], "held_out_loss": [float], "unigram": float}
-SHOWN = {"toy curve": CURVE, "dev accuracy": ROW, "fifteen accuracies": {"rows": [ROW]}}
 
 
 @dataclass
@@ -32,21 +31,15 @@ class Item:
     title: str
     section: str
     kind: str
-    state: str  # a key of STATES
+    state: str  # a key of grading.report.SIGNS
     points: float
     max_points: float
     problem: str
     found: list[Finding]
-    comment: str = ""
-    by_hand: bool = False
 
     @property
     def passed(self) -> bool:
         return self.state == "passed"
-
-    @property
-    def mark(self) -> str:
-        return STATES[self.state]
 
     @property
     def reason(self) -> tuple[str, str]:
@@ -54,25 +47,11 @@ class Item:
         worst = next((each for each in self.found if not each.passed), None)
         if self.problem or worst is None:
             return self.problem, ""
-        return f"{worst.what}: got {worst.got}, expected {worst.expected}", worst.hint
+        return said(worst), worst.hint
 
 
-@dataclass
-class Accuracy:
-    """What the notebook claims of one, and what was computed from its predictions."""
-
-    name: str
-    claimed: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    recomputed: float | None = None
-
-    @property
-    def agreement(self) -> str:
-        if self.claimed is None or self.recomputed is None:
-            return "not claimed" if self.claimed is None else "not recomputed"
-        return "agrees" if abs(self.claimed - self.recomputed) <= TOLERANCE else "differs"
+def said(finding: Finding) -> str:
+    return f"{finding.what}: got {finding.got}, expected {finding.expected}"
 
 
 @dataclass
@@ -81,28 +60,27 @@ class Grade:
 
     student: str
     problem: str = ""
+    max_points: float = 0.0
+    source: str = ""
+    digest: str = ""
+    handed_in: str = ""
+    graded_at: str = ""
+    seconds: float = 0.0
+    sandboxed: bool = True
+    recomputed: dict = field(default_factory=dict)  # as grading.submissions.recompute leaves it
     items: list[Item] = field(default_factory=list)
-    worth: float = 0.0  # of a submission of which no item was graded
     flags: list[Flag] = field(default_factory=list)
     notes: list[Flag] = field(default_factory=list)  # that blame nobody
-    answers: list[dict] = field(default_factory=list)  # id and text; points and comment by hand
-    comment: str = ""
+    answers: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, str] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)  # see grading.submissions.similar
+    by_hand: ByHand = field(default_factory=ByHand)
     late_days: int = 0
     penalty: float = 0.0
-    seconds: float = 0.0
-    source: str = ""
-    sandboxed: bool = True
-    facts: dict[str, str] = field(default_factory=dict)  # of the grading itself
-    accuracies: list[Accuracy] = field(default_factory=list)
-    curve: dict | None = None
-    held_out_loss: float | None = None  # of the toy model, recomputed
-    claims: dict[str, str] = field(default_factory=dict)  # those that no figure shows
-    skipped: list[str] = field(default_factory=list)  # what could not be shown, and why
-    tokens: frozenset = frozenset()  # see grading.submissions.similar
 
     @property
     def for_answers(self) -> float:
-        return sum(answer["points"] or 0.0 for answer in self.answers)
+        return sum(self.by_hand.answers.values())
 
     @property
     def points(self) -> float:
@@ -110,81 +88,54 @@ class Grade:
         return max(before - self.penalty, min(before, 0.0))
 
     @property
-    def max_points(self) -> float:
-        return sum(item.max_points for item in self.items) or self.worth
-
-    @property
     def common(self) -> dict[str, int]:
         """Problems that many items have: how many."""
-        texts = [item.problem for item in self.items if item.problem]
-        return {text: n for text in texts if (n := texts.count(text)) >= COMMON}
+        counts = Counter(item.problem for item in self.items if item.problem)
+        return {text: count for text, count in counts.items() if count >= COMMON}
 
     @classmethod
-    def of(cls, raw: dict, by_hand: ByHand | None = None, shared: dict | None = None) -> "Grade":
-        """The grade in what a grade.json holds, and `shared`, what counts for the whole class."""
-        hand, shared = by_hand or ByHand(), shared or {}
-        long = ("claims", "answers", "tokens")
-        texts = _cleaned({key: value for key, value in raw.items() if key not in long})
+    def of(cls, raw: dict, by_hand: ByHand, shared: dict) -> "Grade":
+        """Return the grade in a grade.json's data; `shared` is what counts for the whole class."""
+        texts = change_texts({**raw, "claims": {}, "answers": {}}, clean)
+        grade = cls(raw["student"], **{name: texts[name] for name in FACTS}, by_hand=by_hand)
+        for name, claim in raw["claims"].items():  # any JSON values
+            grade.claims[name] = clean(re.sub(r"(\.\d{4})\d+", r"\1", repr(claim)), LONGEST)
+        for name, answer in raw["answers"].items():
+            grade.answers[name] = clean(answer, LONGEST)
+        for item in texts["items"]:
+            points = by_hand.points.get(item["id"], item["points"])
+            found = [Finding(**finding) for finding in item["found"]]
+            grade.items.append(Item(**{**item, "points": points, "found": found}))
+        if by_hand.problem:
+            grade.flags.append(Flag("comments.toml", "", by_hand.problem))
         flags = [Flag(**flag) for flag in texts["flags"][:MOST_FLAGS]]
-        grade = cls(
-            student=raw["student"],
-            problem=texts["problem"],
-            items=[_item(item, hand) for item in texts["items"]],
-            worth=texts["max_points"],
-            flags=[flag for flag in flags if flag.kind not in NO_FAULT],
-            notes=[flag for flag in flags if flag.kind in NO_FAULT],
-            answers=[
-                {"id": id, "text": clean(text, LONGEST), "points": hand.answers.get(id)}
-                | {"comment": _comment(hand, id)}
-                for id, text in raw["answers"].items()
-            ],
-            comment=clean(hand.comment, LONGEST),
-            late_days=hand.days_late(raw["handed_in"], shared.get("deadline", "")),
-            seconds=texts["seconds"],
-            source=texts["source"],
-            sandboxed=raw["sandboxed"],
-            facts=_facts(texts),
-            held_out_loss=texts["recomputed"].get("held_out_loss"),
-            tokens=frozenset(raw.get("tokens", ())),
-        )
-        grade.penalty = grade.late_days * shared.get("points_a_day", 0)
-        if hand.problem:
-            grade.flags.insert(0, Flag("comments.toml", "", clean(hand.problem)))
+        grade.flags += [flag for flag in flags if flag.kind not in NO_FAULT]
+        grade.notes += [flag for flag in flags if flag.kind in NO_FAULT]
         if more := texts["flags"][MOST_FLAGS:]:
-            grade.skipped.append(f"flags: {len(more):,} more are not shown")
-        grade._take_claims(raw["claims"], texts["recomputed"].get("accuracy", {}))
+            grade.flags.append(Flag("more", "", f"{len(more):,} more flags are not shown"))
+        grade.tokens = raw.get("tokens", [])
+        grade.late_days = by_hand.days_late(grade.handed_in, shared.get("deadline", ""))
+        grade.penalty = grade.late_days * shared.get("points_a_day", 0)
         return grade
 
-    def _take_claims(self, claims: dict, recomputed: dict[str, dict]) -> None:
-        rows, accuracies = [], {}
-        for name in [name for name in SHOWN if name in claims]:
-            if wrong := misfit(claims[name], SHOWN[name], name):
-                where, _, got, expected = wrong
-                self.skipped.append(f"{where} is {clean(got, 100)}, not {expected}")
-            elif name == "toy curve":
-                self.curve = {key: claims[name][key] for key in CURVE}
-            elif name == "dev accuracy":
-                rows.append(("dev", claims[name]))
-            else:
-                rows += [("test", row) for row in claims[name]["rows"]]
-        for split, row in rows[:MOST_ACCURACIES]:
-            name, values = f"{split}.{clean(row['language'], 12)}", [row[key] for key in ROW][1:]
-            share, low, high, _ = values
-            if 0 <= low <= share <= high <= 1:
-                accuracies[name] = Accuracy(name, *values)
-            else:
-                self.skipped.append(f"{name}: its accuracy is not in its interval, or no share")
-        for name, row in recomputed.items():
-            accuracies.setdefault(name, Accuracy(name)).recomputed = row["recomputed"]
-        self.accuracies = list(accuracies.values())
-        self.claims = {name: clean(claim) for name, claim in claims.items() if name not in SHOWN}
+
+def change_texts(value, change: Callable[[str], str]):
+    """Return plain data with its texts changed, but for what the grader itself has named."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [change_texts(each, change) for each in value]
+    if isinstance(value, dict):
+        return {k: v if k in OURS else change_texts(v, change) for k, v in value.items()}
+    if is_dataclass(value):
+        return replace(value, **change_texts(vars(value), change))
+    return value
 
 
-def clean(value, longest: int = 400) -> str:
-    """Any value in so many characters, all of which can be printed and go from left to right."""
-    value = value if isinstance(value, str) else short(value)
-    more = f" … ({len(value):,} characters)" if len(value) > longest else ""
-    return "".join(map(_printed, value[:longest])).strip() + more
+def clean(text: str, longest: int = 400) -> str:
+    """Return so many characters of a text, all of which can be printed and go left to right."""
+    more = f" … ({len(text):,} characters)" if len(text) > longest else ""
+    return "".join(map(_printed, text[:longest])).strip() + more
 
 
 def _printed(character: str) -> str:
@@ -193,40 +144,3 @@ def _printed(character: str) -> str:
     if unicodedata.category(character) == "Cf":  # invisible, such as what turns text around
         return ""
     return " " if character.isspace() else "\ufffd"
-
-
-def _cleaned(value):
-    """Plain data with all of its texts cleaned."""
-    if isinstance(value, dict):
-        return {key: _cleaned(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_cleaned(each) for each in value]
-    return clean(value) if isinstance(value, str) else value
-
-
-def _item(raw: dict, hand: ByHand) -> Item:
-    id = raw["id"]
-    given = {"points": hand.points[id], "by_hand": True} if id in hand.points else {}
-    given |= {"found": [Finding(**each) for each in raw["found"]]}
-    return Item(**{**raw, **given, "comment": _comment(hand, id)})
-
-
-def _comment(hand: ByHand, id: str) -> str:
-    return clean(hand.comments.get(id, ""), LONGEST)
-
-
-def _facts(raw: dict) -> dict[str, str]:
-    again = raw["recomputed"].get("predictions")
-    facts = {
-        "Submission": raw["source"],
-        "Content": raw["digest"][:16],
-        "Handed in": raw["handed_in"].replace("T", " "),
-        "Graded": raw["graded_at"].replace("T", " "),
-        "Seconds": f"{raw['seconds']:.0f}",
-        "Sandbox": "bubblewrap" if raw["sandboxed"] else NO_SANDBOX,
-    }
-    if again:
-        facts["Answers of its weights"] = (
-            f"{again['agree']} of {again['compared']} as its predictions for {again['split']} say"
-        )
-    return {name: value for name, value in facts.items() if value}
