@@ -14,8 +14,7 @@ from grading.checks.findings import Finding
 from grading.report.byhand import ByHand
 from grading.submissions.notebook import Flag
 
-FACTS = ("problem", "max_points", "source", "digest", "handed_in", "graded_at", "seconds")
-FACTS += ("sandboxed", "recomputed")  # which are shown as the grader has left them
+FACTS = ("problem", "max_points", "source", "handed_in", "seconds", "sandboxed", "recomputed")
 NO_FAULT = ("changed", "added", "ids")  # kinds of flags that blame nobody
 MOST_FLAGS = 100
 LONGEST = 5000  # characters of an answer or a claim
@@ -62,9 +61,7 @@ class Grade:
     problem: str = ""
     max_points: float = 0.0
     source: str = ""
-    digest: str = ""
     handed_in: str = ""
-    graded_at: str = ""
     seconds: float = 0.0
     sandboxed: bool = True
     recomputed: dict = field(default_factory=dict)  # as grading.submissions.recompute leaves it

@@ -66,8 +66,7 @@ def _nameless(grade: Grade, pseudonym: str) -> Grade:
     either = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
     names = re.compile(rf"(?<![^\W_])({either})(?![^\W_])" if words else r"(?!)", re.IGNORECASE)
     grade = change_texts(grade, lambda text: names.sub(pseudonym, text))
-    told = dict.fromkeys(("source", "digest", "handed_in", "graded_at"), "")
-    return replace(grade, student=pseudonym, **told)
+    return replace(grade, student=pseudonym, source="", handed_in="")
 
 
 def gradebook(grades: Sequence[Grade]) -> pd.DataFrame:
