@@ -131,13 +131,6 @@ def test_the_leaderboard_has_recomputed_results_alone():
     assert "Leaderboard" in text and "0.3000 0.3750 5,010" in text
 
 
-def test_alike_submissions_are_listed_on_the_class_page():
-    tokens = {"alice": range(0, 100), "bob": range(20, 120), "cleo": range(60, 160)}
-    grades = [grade(name, tokens=list(groups)) for name, groups in tokens.items()]
-    _, text = read(class_page(grades))
-    assert "67%: alice and bob" in text and "cleo and" not in text and "and cleo" not in text
-
-
 def test_copies_are_alike_whatever_their_names_and_comments_and_others_are_not(tmp_path):
     edition, solution = student_edition(), student_edition([])
     local = re.compile(rb"(?<![\w.])(scores|context|targets|counted|part|g|m|v)\b")

@@ -154,13 +154,15 @@ def test_the_reason_comes_first_and_a_common_one_once():
 
 
 def test_a_class_page_lists_students_by_name_and_links_them(tmp_path):
-    graded(tmp_path, raw("bob"), raw("Alice"), raw("王-小明"))
+    tokens = {"bob": range(0, 100), "Alice": range(20, 120), "王-小明": range(60, 160)}
+    graded(tmp_path, *(raw(name, tokens=list(groups)) for name, groups in tokens.items()))
     page, text = read(class_page([*load(tmp_path), BROKEN]))
     links = [each["href"].removesuffix("/index.html") for each in page.find_all("a")]
     assert links[:5] == ["gradebook.csv", "Alice", "bob", "%E7%8E%8B-%E5%B0%8F%E6%98%8E", "zed"]
     for shown in ("Not graded: zed.zip", "WITHOUT A SANDBOX 4", "Attention: 75%", "8 to 9.6 3"):
         assert shown in text, shown
     assert text.count("⚑ order") == 3 and "no fault" not in text
+    assert "67%: Alice and bob" in text and "and 王" not in text and "王-小明 and" not in text
     for few in ([], [BROKEN], [grade(items=[])]):
         assert "Students" in class_page(few)
 
