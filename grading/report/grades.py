@@ -15,7 +15,7 @@ from grading.report.byhand import ByHand
 from grading.submissions.notebook import Flag
 
 FACTS = ("problem", "max_points", "source", "handed_in", "seconds", "sandboxed", "recomputed")
-NO_FAULT = ("changed", "added", "ids")  # kinds of flags that blame nobody
+NO_FAULT = ("ids",)  # kinds of flags that blame nobody
 MOST_FLAGS = 100
 LONGEST = 5000  # characters of an answer or a claim
 OURS = {"id", "state", "kind", "section", "title"}  # fields with words of the grader's own

@@ -109,19 +109,6 @@ class Copy:
             found = self._observed(folder, {"predictions": check}, words, limits)
         return tokens, found["predictions"].line()[2]
 
-    def execute(self, notebook: str, limits: Limits) -> tuple[Path | None, str]:
-        """Return the notebook, executed again within six times the limits, or None; and how that
-        ended."""
-        longer = {"wall_seconds": 6 * limits.wall_seconds, "cpu_seconds": 6 * limits.cpu_seconds}
-        with self._folder() as folder:
-            shutil.copy(ROOT / "run_notebook.py", folder)
-            words = ["run_notebook.py", notebook, "--out", RECORDS]
-            outcome = self._run(folder, words, replace(limits, **longer))
-            path = folder / RECORDS / Path(notebook).name
-            if not is_inside(folder, path):
-                return None, _why(outcome)
-            return Path(shutil.move(path, self.root / ".executed.ipynb")), _why(outcome)
-
     @contextmanager
     def _folder(self, package: Mapping[str, bytes] | None = None) -> Iterator[Path]:
         """Yield a folder for one program: a copy of the submission, or of a package made of it."""
