@@ -154,12 +154,12 @@ def test_an_anonymous_export_names_nobody(tmp_path):
     ada = raw("Ada-Lovelace", source="Ada Lovelace_4711_assignsubmission_file_")
     ada["items"][1]["problem"] = "File Ada Lovelace/gpt2/model.py, line 3"
     ada["answers"] = {"task3-read": "by ada lovelace, who passed"}
-    graded(tmp_path / "in", ada, raw("passed"), raw("bob"), deadline="2026-12-01T12:00")
+    graded(tmp_path / "in", ada, raw("passed"), raw("王-小明"), deadline="2026-12-01T12:00")
     (tmp_path / "in" / "Ada-Lovelace" / "comments.toml").write_text('comment = "Ada, fine."')
     main(["pages", str(tmp_path / "in"), "--anonymous", str(tmp_path / "out")])
     texts = {p: p.read_text("utf-8") for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    for path, text in texts.items():
-        assert not re.search("lovelace|4711|\\bada\\b|bob", f"{path.name} {text}", re.IGNORECASE)
+    told = re.compile(r"lovelace|4711|\bada\b|王|小明|2026-12-02", re.IGNORECASE)
+    assert not [path for path, text in texts.items() if told.search(f"{path.name} {text}")]
     rows = rows_of(tmp_path / "out" / "gradebook.csv")
     assert [(float(row["points"]), row["late_days"]) for row in rows] == [(8, "1")] * 3
     assert any(", fine." in text for text in texts.values())
