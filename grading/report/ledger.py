@@ -25,6 +25,7 @@ CANVAS = re.compile(r"(?:^|/)([^/_]+)_(?:late_)?(\d+)_\d+_", re.IGNORECASE)
 MOODLE_COLUMNS = ["Identifier", "Full name", "Grade", "Feedback comments"]
 CANVAS_COLUMNS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "GPT-2 project"]
 PLAIN = {"submission", "assignsubmission", "file", "zip", "late", "project"}  # words of file names
+UNSPACED = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"  # words of Japanese, Chinese, Korean
 SHARED = "seed.json"  # what counts for a class: seed, deadline, points a late day costs
 
 
@@ -62,10 +63,12 @@ def anonymous(folder: Path) -> list[Grade]:
 
 
 def _nameless(grade: Grade, pseudonym: str) -> Grade:
-    words = set(re.findall(r"[^\W_]{3,}", f"{grade.student} {grade.source}")) - PLAIN
-    either = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
-    names = re.compile(rf"(?<![^\W_])({either})(?![^\W_])" if words else r"(?!)", re.IGNORECASE)
-    grade = change_texts(grade, lambda text: names.sub(pseudonym, text))
+    names = f"{grade.student} {grade.source}"
+    spaced = set(re.findall(r"[^\W_]{3,}", names)) - PLAIN
+    words = [rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" for word in spaced]
+    words += re.findall(UNSPACED, f"{names} {grade.student.replace('-', '')}")
+    either = re.compile("|".join(sorted(words, key=len, reverse=True)) or "(?!)", re.IGNORECASE)
+    grade = change_texts(grade, lambda text: either.sub(pseudonym, text))
     return replace(grade, student=pseudonym, source="", handed_in="")
 
 

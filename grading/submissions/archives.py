@@ -32,6 +32,7 @@ IN_ENVIRONMENT |= {"library", "dlls", "tcl", "tools", "man", "ssl", "var", "sbin
 CHUNK = 2**20
 HEADER = 2**16  # bytes of a tar's header
 CROWDED = "the archive has too many entries; leave out data and libraries"
+DEEPEST = 50  # folders in a name
 BOMB = 64 * 2**20  # bytes unpacked; below that, anything may pack as well as it likes
 # What zips name files in that don't say so: the script, or from where to where a code page has its
 # common characters, and the lowest second byte of those.
@@ -273,13 +274,13 @@ def _entry(
         problem = f"{shown(name)} has a backslash in its name; rename it"
     elif raw[0] == "" or ".." in raw or re.search("(^|/)[A-Za-z]:", name):
         problem = f"{shown(name)} leads out of the folder; zip the project folder itself"
-    elif len(name) > 1000 or len(raw) > 50 or max(len(part.encode()) for part in raw) > 255:
+    elif len(name) > 1000 or len(raw) > DEEPEST or max(len(part.encode()) for part in raw) > 255:
         problem = f"{shown(name)} has too long a name; shorten it"
     elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         problem = f"{shown(name)} is a device or a pipe; leave it out"
     is_folder = name.endswith("/") or stat.S_ISDIR(mode)
     kind = "link" if stat.S_ISLNK(mode) else "folder" if is_folder else "file"
-    parts = tuple(part for part in raw if part not in ("", "."))
+    parts = tuple(part for part in raw[:DEEPEST] if part not in ("", "."))
     if not parts and kind != "folder":
         problem, parts = problem or "there is a file without a name; rename it", ("?",)
     return Entry(parts, kind, size, packed, time, opener, problem)

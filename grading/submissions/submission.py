@@ -14,7 +14,7 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -216,10 +216,11 @@ def _owner(name: str) -> str:
 
 def _gradescope(entries: list[Entry]) -> dict[str, str]:
     """Return students' names and numbers by folder, from the list in Gradescope's export."""
-    names = {}
+    names, content = {}, b""
     for entry in entries:
         if entry.parts == ("submission_metadata.yml",) and entry.kind == "file":
-            content = b"".join(Budget(Limits(total=CONTENTS)).chunks(entry))
+            with suppress(SubmissionError):  # damaged: the folders keep their own names
+                content = b"".join(Budget(Limits(total=CONTENTS)).chunks(entry))
             for folder, people in GRADESCOPE.findall(content.decode(errors="replace")):
                 found = re.findall(r":(?:name|sid): *['\"]?(.*?)['\"]?\n", people)
                 names[folder] = "_".join(found)

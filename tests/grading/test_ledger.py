@@ -154,7 +154,8 @@ def test_an_anonymous_export_names_nobody(tmp_path):
     ada = raw("Ada-Lovelace", source="Ada Lovelace_4711_assignsubmission_file_")
     ada["items"][1]["problem"] = "File Ada Lovelace/gpt2/model.py, line 3"
     ada["answers"] = {"task3-read": "by ada lovelace, who passed"}
-    graded(tmp_path / "in", ada, raw("passed"), raw("王-小明"), deadline="2026-12-01T12:00")
+    ming = raw("王-小明") | {"answers": {"task3-read": "我叫小明，王小明。"}}
+    graded(tmp_path / "in", ada, raw("passed"), ming, deadline="2026-12-01T12:00")
     (tmp_path / "in" / "Ada-Lovelace" / "comments.toml").write_text('comment = "Ada, fine."')
     main(["pages", str(tmp_path / "in"), "--anonymous", str(tmp_path / "out")])
     texts = {p: p.read_text("utf-8") for p in (tmp_path / "out").rglob("*") if p.is_file()}
