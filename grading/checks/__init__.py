@@ -4,48 +4,33 @@
     check()              # all of them
     check("attention")   # one
 
-The notebook and the tests call the same functions. What is expected comes from transformers, from
-float64 NumPy, or from formulas written out in expected.py, never from the package under test, which
-is imported only where a check calls it.
+The notebook and the tests call the same functions. What is expected comes from transformers and
+from the handout's formulas, never from the package under test, which is imported only where a check
+calls it.
 """
 
 from collections.abc import Callable
 
-from grading.checks.by_hand import check_finetuning, check_parameters, check_training_costs
+from grading.checks import model, optimizer, training
 from grading.checks.findings import Findings, Report, run
-from grading.checks.model import (
-    check_add,
-    check_attention,
-    check_embed,
-    check_hidden_state_to_token,
-    check_layer,
-    check_model,
-)
-from grading.checks.optimizer import check_optimizer
 from grading.checks.places import CANNOT, NEEDS, file_by_file
 from grading.checks.stale import changed_files
-from grading.checks.training import (
-    check_generation,
-    check_labels,
-    check_loss,
-    check_pretraining_step,
-)
 
 CHECKS: dict[str, Callable[[Findings], None]] = {
-    "attention": check_attention,
-    "add": check_add,
-    "layer forward": check_layer,
-    "embed": check_embed,
-    "hidden_state_to_token": check_hidden_state_to_token,
-    "sanity check": check_model,
-    "AdamW.step": check_optimizer,
-    "next_token_loss": check_loss,
-    "pretraining step": check_pretraining_step,
-    "generation": check_generation,
-    "fine-tuning step": check_finetuning,
-    "labels": check_labels,
-    "parameter count": check_parameters,
-    "training costs": check_training_costs,
+    "attention": model.check_attention,
+    "add": model.check_add,
+    "layer forward": model.check_layer,
+    "embed": model.check_embed,
+    "hidden_state_to_token": model.check_hidden_state_to_token,
+    "sanity check": model.check_model,
+    "AdamW.step": optimizer.check_optimizer,
+    "next_token_loss": training.check_loss,
+    "pretraining step": training.check_pretraining_step,
+    "generation": training.check_generation,
+    "fine-tuning step": training.check_finetuning,
+    "labels": training.check_labels,
+    "parameter count": training.check_parameters,
+    "training costs": training.check_training_costs,
 }
 
 
@@ -76,9 +61,9 @@ def check(*exercises: str, config=None) -> Report:
 
 def check_function(exercise: str, config=None) -> Callable[[Findings], None]:
     """Return the check of an exercise; the sanity check is for a model of this shape."""
+    settings = {"config": config} if exercise == "sanity check" else {}
 
     def function(findings: Findings) -> None:
-        settings = {"config": config} if exercise == "sanity check" else {}
         with file_by_file():
             CHECKS[exercise](findings, **settings)
 

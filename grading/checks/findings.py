@@ -1,12 +1,14 @@
 """The findings of checks: what came out beside what was expected, a hint, and how it is shown."""
 
 import html
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from grading.checks.cases import Case
 from grading.checks.places import explain
 
 MIME = "application/vnd.gpt2-course+json"  # of what a notebook's cell shows to a program
@@ -70,38 +72,28 @@ class Findings:
         found = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
         return self.equal(what, found, tuple(expected), hint=hint, show=str)
 
-    def close(
-        self,
-        what: str,
-        got: Tensor,
-        *right: Tensor,
-        hints: Iterable[tuple[str, Tensor]] = (),
-        hint: str = "",
-        atol: float = 1e-5,
-    ) -> bool:
+    def close(self, what: str, got, *right: Tensor, hint: str = "", atol: float = 1e-5) -> bool:
         """Note the largest difference to the nearest of the right results; Stopped above `atol`.
 
-        `hints` are pairs of what to say and the value that a common mistake gives.
+        Whole numbers must be equal.
         """
-        off, _ = _nearest(got, [("", each) for each in right])
-        slip, text = _nearest(got, hints)
-        hint = text if slip is not None and slip <= 10 * atol else hint
-        if off is None:
+        off = min(distance(got, each) for each in right)
+        if math.isnan(off):
+            hint = "NaN is what the softmax of nothing but -inf gives: keep the mask finite"
+        if not right[0].is_floating_point():
+            return self.true(what, off == 0, _shown(got), _shown(right[0]), hint)
+        if not isinstance(got, Tensor) or got.shape != right[0].shape:
             return self.shape(what, got, right[0].shape, hint)
-        return self.true(
-            what, off <= atol, f"largest difference {off:.1e}", f"at most {atol:.0e}", hint
-        )
+        shown = f"largest difference {off:.1e}", f"at most {atol:.0e}"
+        return self.true(what, off <= atol, *shown, hint)
 
-    def case(
-        self, what: str, got, given, *, hint: str, atol: float = 1e-5, at=None, shape_hint: str = ""
-    ) -> bool:
-        """Compare with a Case, its other right results and its mistakes; only `at` positions."""
-        if at is not None:
-            shape = (*at.shape, *given.expected.shape[1:])
-            self.shape(f"{what}: shape", got, shape, shape_hint)
-            got = got[at]
-        right = (given.expected, *given.also)
-        return self.close(what, got, *right, hints=given.mistakes, hint=hint, atol=atol)
+    def case(self, given: Case, got, hint: str = "", what: str = "", atol: float = 1e-5) -> bool:
+        """Compare with a Case; the result of one of its mistakes gets the mistake's hint."""
+        slips = [(distance(got, wrong), mistake) for mistake, wrong in given.mistakes]
+        slip, mistake = min(slips, default=(math.inf, ""))
+        hint = mistake if slip <= 10 * atol else hint
+        what, right = what or given.what, (given.expected, *given.also)
+        return self.close(what, got, *right, hint=hint, atol=atol)
 
     def line(self) -> tuple[str, str, str, str]:
         """Return mark, exercise, result beside what was expected, and hint."""
@@ -177,15 +169,19 @@ def run(
     return findings
 
 
-def distance(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference of two tensors of the same shape."""
-    return (one - other.double()).abs().max().item() if one.numel() else 0.0
+def distance(got, expected: Tensor) -> float:
+    """Return the largest difference to a tensor, in which inf stands for any number.
+
+    It is infinite for another shape or type, and NaN where `got` has a NaN.
+    """
+    if not isinstance(got, Tensor) or got.shape != expected.shape:
+        return math.inf
+    difference = (got.detach().double() - expected.double()).abs()
+    difference = difference.masked_fill(expected.isinf() & ~got.isnan(), 0.0)
+    return difference.max().item() if got.numel() else 0.0
 
 
-def _nearest(got, candidates: Iterable[tuple[str, Tensor]]) -> tuple[float | None, str]:
-    """Return the distance to the nearest candidate of this shape, and its text; or None."""
-    if not isinstance(got, Tensor):
-        return None, ""
-    got = got.detach().double()
-    near = ((distance(got, each), text) for text, each in candidates if each.shape == got.shape)
-    return min(near, default=(None, ""))
+def _shown(value) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{value.item():,}" if value.dim() == 0 else str(value.tolist())

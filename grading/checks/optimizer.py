@@ -34,8 +34,7 @@ def check_optimizer(findings: Findings) -> None:
     for name, hyper in SETTINGS.items():
         given = case(f"AdamW: {name}")
         got = findings.observe(_steps, given.inputs["gradients"], hyper)
-        hint = "compare with section 3.3, line by line"
-        findings.case(name, got, given, hint=hint, atol=1e-9)
+        findings.case(given, got, "compare with section 3.3, line by line", atol=1e-9)
     got, right = findings.observe(_two_groups), torch.tensor([0.75, 1.0, 0.5], dtype=torch.float64)
     hint = "every group has its own hyper-parameters; without a gradient, no change"
     findings.close("groups, and a parameter without a gradient", got, right, hint=hint)

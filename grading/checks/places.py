@@ -39,7 +39,6 @@ NEEDS = {  # a wrong one of these may be why the check fails
     "pretraining step": (*WHOLE, "next_token_loss"),
     "generation": WHOLE,
     "fine-tuning step": WHOLE,
-    "labels": (*WHOLE, "next_token_loss"),
 }
 SAYS = {  # what an error's text means in an exercise
     ("layer forward", "mat1 and mat2 shapes"): "self.add applies the dense layer itself",
@@ -50,7 +49,6 @@ SAYS = {  # what an error's text means in an exercise
     ("generation", "must match except in dimension"): "append one token to each row, (B, 1)",
 }
 CANNOT = "cannot be imported"
-INSTALLED = ("site-packages", "dist-packages")
 
 
 class Reported(Exception):
@@ -62,47 +60,44 @@ def explain(error: BaseException, exercise: str) -> tuple[str, str]:
     if isinstance(error, Reported):
         return error.args
     mine, text = FILES.get(exercise, ""), str(error)
-    elsewhere = {*FILES.values()} - {mine}
-    frames = _own_frames(error)
-    if isinstance(error, NotImplementedError) and (text in FILES or not text):
-        other = text or next((file for file, *_ in frames[-1:] if file in elsewhere), exercise)
-        if other == exercise:
+    if isinstance(error, NotImplementedError) and text in (*FILES, ""):
+        if text in (exercise, ""):
             return "to do", "not written yet"
-        return "waits", f"waits for {other}"
-    if isinstance(error, SyntaxError) and error.filename and _is_own(error.filename):
-        frames.append((_name(error.filename), error.lineno, "<module>"))
-        text = error.msg
-    hint = next((f": {hint}" for (name, said), hint in SAYS.items()
-                 if name == exercise and said in text), "")  # fmt: skip
+        return "waits", f"waits for {text}"
+    text = error.msg if isinstance(error, SyntaxError) else text
+    frames = _own_frames(error)
     if frames and frames[-1][2] == "<module>":
         file, line, _ = frames[-1]
         why = f"{CANNOT}: {type(error).__name__}: {text} (line {line})"
-        if file in elsewhere:
+        if file in {*FILES.values()} - {mine}:
             return "waits", f"waits for {file}, which {why}"
         return "failed", f"{file} {why}"
     frames = [frame for frame in frames if frame[0] == mine] or frames
     where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
-    return "failed", f"{type(error).__name__}: {text}{where}{hint}"
+    hints = [
+        f": {hint}" for (name, said), hint in SAYS.items() if name == exercise and said in text
+    ]
+    return "failed", f"{type(error).__name__}: {text}{where}{''.join(hints)}"
 
 
 def _own_frames(error: BaseException) -> list[tuple[str, int, str]]:
     """Return file, line and function of what is neither a library's nor the checks'."""
+    frames = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        frames.append((error.filename or "", error.lineno, "<module>"))
+    paths = [Path(filename).resolve() for filename, *_ in frames]
     return [
-        (_name(frame.filename), frame.lineno, frame.name)
-        for frame in traceback.extract_tb(error.__traceback__)
-        if _is_own(frame.filename)
+        (path.relative_to(ROOT).as_posix(), line, function)
+        for path, (_, line, function) in zip(paths, frames, strict=True)
+        if _is_own(path)
     ]
 
 
-def _is_own(filename: str) -> bool:
-    path = Path(filename)
-    library = Path(sysconfig.get_path("stdlib")) in path.parents or {*INSTALLED} & {*path.parts}
-    return not (library or filename.startswith("<frozen") or ROOT / "grading" in path.parents)
-
-
-def _name(filename: str) -> str:
-    path = Path(filename)
-    return path.relative_to(ROOT).as_posix() if ROOT in path.parents else path.name
+def _is_own(path: Path) -> bool:
+    if not path.is_relative_to(ROOT) or not path.is_file():  # "<string>" is no file
+        return False
+    library = path.is_relative_to(sysconfig.get_path("stdlib")) or "site-packages" in path.parts
+    return not library and not path.is_relative_to(ROOT / "grading")
 
 
 @contextmanager

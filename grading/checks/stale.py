@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -12,27 +11,25 @@ WATCHED = ("gpt2", "optim", "exercises")
 def changed_files() -> list[str]:
     """Return the files of whose functions one is loaded that does not stand there any more."""
     modules = [each for name, each in sys.modules.items() if name.split(".")[0] in WATCHED]
-    found = []
-    for module in modules:
-        path = Path(getattr(module, "__file__", None) or "")
-        if path.is_file() and not set(_loaded(module)) <= _written(path):
-            found.append("/".join(path.parts[-2:]))
-    return sorted(found)
+    paths = {Path(each.__file__): each for each in modules if getattr(each, "__file__", None)}
+    changed = [path for path, each in paths.items() if not _loaded(each) <= _written(path)]
+    return sorted("/".join(path.parts[-2:]) for path in changed)
 
 
-def _loaded(module: ModuleType) -> Iterator[CodeType]:
-    spaces = [module, *(each for each in vars(module).values() if inspect.isclass(each))]
-    for value in [value for space in spaces for value in vars(space).values()]:
-        function = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
-        code = getattr(function, "__code__", None)
-        if isinstance(code, CodeType) and code.co_filename == module.__file__:
-            yield code
+def _loaded(module: ModuleType) -> set[CodeType]:
+    """Return the code of a module's functions, and of its classes' methods and properties."""
+    values = list(vars(module).values())
+    for each in [value for value in values if inspect.isclass(value)]:
+        values += [getattr(value, "fget", value) for value in vars(each).values()]
+    codes = [getattr(inspect.unwrap(value), "__code__", None) for value in values]
+    codes = [code for code in codes if isinstance(code, CodeType)]
+    return {code for code in codes if code.co_filename == module.__file__}
 
 
 def _written(path: Path) -> set[CodeType]:
     try:
         codes = [compile(path.read_bytes(), path, "exec", dont_inherit=True)]
-    except (SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):
         return set()
     for code in codes:  # which grows
         codes += [each for each in code.co_consts if isinstance(each, CodeType)]

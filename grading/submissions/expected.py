@@ -2,45 +2,33 @@
 
     python -m grading.submissions.expected
 
-The formulas of the handout are written out here once more, from the handout and from nothing of
-ours; models are transformers'.
+What is right comes from formulas.py, what is wrong from the same lines with the edits of
+mistakes.toml.
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from config import GPT2Config
 from gpt2 import weights
 from grading.checks.cases import CASES, SMALL
 from grading.checks.findings import distance
 from grading.checks.model import hugging_face_model
-from grading.submissions.expected_exercises import accounting
-from grading.submissions.expected_training import adamw, finetuning, generation, loss, steps
+from grading.checks.optimizer import SETTINGS
+from grading.submissions import formulas
+from grading.submissions.formulas import LOW, PAD
 from utils import atomic_write
 
-LOW = torch.finfo(torch.float32).min
-HIDING = {  # what goes wrong with the masks, as an argument of `hidden_by_hand`
-    "a position sees later ones": {"causal": False},
-    "a position sees the one after it": {"diagonal": 1},
-    "a position does not see itself": {"diagonal": -1},
-    "the queries are the last of the S positions, not the first": {"first": True},
-    "pads are seen": {"padding": False},
-}
-ATTENDING = {  # and with what follows, of `attention_weights_by_hand`
-    **HIDING,
-    "add both masks to the scores": {"causal": False, "padding": False},
-    "add the mask before the softmax, not after it": {"late": True},
-    "divide the scores by the square root of a head's width": {"scaled_by": 1},
-    "the width in the denominator is a head's, not the whole state's": {"scaled_by": 12},
-    "the softmax is over the keys, not over the queries": {"axis": -2},
-}
+MISTAKES = Path(__file__).parent / "mistakes.toml"
 
 
 class Cases:
@@ -51,34 +39,27 @@ class Cases:
         self.hints: dict[str, list[str]] = {}
 
     def add(
-        self, name: str, inputs: dict, expected, mistakes=None, *, also=(), apart: float = 1e-3
+        self, name: str, formula: Callable, *mistakes: str, also=(), apart=1e-3, **arguments
     ) -> None:
-        """Add a case with the results of mistakes, one or a list of them for each hint.
+        """Add a case that expects what a formula gives, with what it gives with mistakes in it.
 
-        A mistake that makes no difference here is left out; AssertionError for one that makes
-        hardly any.
+        `mistakes` are tables of mistakes.toml; `also` changes arguments to other right results.
+        Inputs are the arguments that are tensors or whole numbers. A mistake that makes no
+        difference here is left out; AssertionError for one that makes hardly any.
         """
-        right = [torch.as_tensor(each).detach() for each in (expected, *also)]
-        parts = {**inputs, "expected": expected} | {f"also {i}": t for i, t in enumerate(also)}
+        right = [torch.as_tensor(formula(**arguments | changes)) for changes in ({}, *also)]
+        parts = {key: v for key, v in arguments.items() if isinstance(v, Tensor | int)}
+        parts |= {"expected": right[0]} | {f"also {i}": t for i, t in enumerate(right[1:])}
         self.hints[name] = hints = []
-        for hint, results in (mistakes or {}).items():
-            for wrong in results if isinstance(results, list) else [results]:
-                wrong = torch.as_tensor(wrong).detach()
-                near = [distance(wrong, each) for each in right if each.shape == wrong.shape]
-                if 0 not in near:
-                    assert not near or min(near) > apart, (name, hint)
-                    parts[f"mistake {len(hints)}"] = wrong
-                    hints.append(hint)
+        for hint, module in wrong_formulas(*mistakes):
+            wrong = torch.as_tensor(getattr(module, formula.__name__)(**arguments))
+            nearest = min(distance(wrong, each) for each in right)
+            if nearest > 0:
+                assert nearest > apart, (name, hint)
+                parts[f"mistake {len(hints)}"] = wrong
+                hints.append(hint)
         for key, value in parts.items():
-            tensor = torch.as_tensor(value).detach()
-            self.tensors[f"{name}|{key}"] = tensor.contiguous().clone()
-
-    def add_slips(
-        self, name: str, inputs: dict, compute: Callable, slips: Mapping[str, dict], **more
-    ) -> None:
-        """Add a case that expects `compute()`; `compute(**slip)` is what a mistake gives."""
-        mistakes = {hint: compute(**slip) for hint, slip in slips.items()}
-        self.add(name, inputs, compute(), mistakes, **more)
+            self.tensors[f"{name}|{key}"] = torch.as_tensor(value).contiguous().clone()
 
     def without_answers(self) -> "Cases":
         """Return the inputs alone: zeros for what is expected, nothing else right, no mistakes."""
@@ -97,6 +78,27 @@ class Cases:
             save_file(self.tensors, temporary, {"hints": json.dumps(self.hints)})
 
 
+def wrong_formulas(*tables: str) -> Iterator[tuple[str, ModuleType]]:
+    """Return a hint and formulas.py with the mistake in it, for each way of each mistake."""
+    mistakes = tomllib.loads(MISTAKES.read_text(encoding="utf-8"))
+    for table in tables:
+        for hint, ways in mistakes[table].items():
+            for way in ways:
+                yield hint, _edited_formulas(*way)
+
+
+@cache
+def _edited_formulas(*edits: str) -> ModuleType:
+    source = Path(formulas.__file__).read_text(encoding="utf-8")
+    for old, new in zip(edits[::2], edits[1::2], strict=True):
+        if source.count(old) != 1:
+            raise ValueError(f"{MISTAKES.name}: {old!r} stands {source.count(old)} times in it")
+        source = source.replace(old, new)
+    module = ModuleType("formulas")
+    exec(compile(source, formulas.__file__, "exec"), vars(module))
+    return module
+
+
 @cache
 def fresh_cases(seed: int) -> Cases:
     """Return cases of this seed, or of the next in which no tie occurs and every mistake shows."""
@@ -107,214 +109,148 @@ def fresh_cases(seed: int) -> Cases:
             seed += 1
 
 
+@torch.no_grad()
 def all_cases(seed: int = 0) -> Cases:
     """Return the cases of a seed; AssertionError where a mistake would not show."""
-    cases = Cases()
-    reference = hugging_face_model(GPT2Config(**SMALL), spread=0.4, seed=seed)
-    state = weights.from_hugging_face(reference.state_dict(), GPT2Config(**SMALL))
-    cases.add("model", state, torch.zeros(()))
-    masks(cases)
+    cases, config = Cases(), GPT2Config(**SMALL)
+    model = hugging_face_model(config, spread=0.4, seed=seed)
+    state = weights.from_hugging_face(model.state_dict(), config)
+    cases.tensors = {f"model|{name}": t.contiguous().clone() for name, t in state.items()}
+    cases.tensors["model|expected"], cases.hints["model"] = torch.zeros(()), []
     attention(cases)
-    add(cases)
-    layer(cases, reference)
-    embedding(cases, state)
-    adamw(cases, seed)
-    loss(cases, reference)
-    steps(cases, reference)
-    generation(cases, reference)
-    finetuning(cases, reference)
+    parts_of_the_model(cases, model)
+    adamw(cases)
+    loss(cases, model)
+    steps(cases, model)
+    generation(cases, model)
     accounting(cases)
     return cases
 
 
-# ---- Section 3.2 -------------------------------------------------------------------------------
-
-
-def masks(cases: Cases) -> None:
-    """What each of T queries, the last of S positions, may not see: -1 there, else 0."""
-    S = 5
-    row_mask = torch.tensor([[0.0] * S, [LOW, LOW, 0.0, 0.0, 0.0]]).view(2, 1, 1, S)
-    for name, T, mask in (("square", S, None), ("a cache", 2, None), ("pads", 3, row_mask)):
-
-        def negative(T=T, mask=mask, exchanged=False, **slip) -> Tensor:
-            return -(hidden_by_hand(T, S, mask, **slip) != exchanged).float()
-
-        inputs = {"shape": torch.tensor([T, S])} | ({} if mask is None else {"padding_mask": mask})
-        slips = HIDING | {
-            "0 and the smallest number are exchanged": {"exchanged": True},
-            "rows are queries, columns the positions that they see": {"transposed": True},
-        }
-        cases.add_slips(f"causal mask: {name}", inputs, negative, slips)
-
-
 def attention(cases: Cases) -> None:
-    B, h, S, d = 2, 3, 5, 4
-    key, query, value = (1.5 * torch.randn(B, h, S, d) for _ in range(3))
-    left, no_pads = [LOW, LOW, 0.0, 0.0, 0.0], [0.0] * S
-    forms = {  # pads of the first row, number of queries, whether they are all or one mask
-        "no mask": (no_pads, S, None),
-        "no pads": (no_pads, S, "pads"),
-        "pads on the right": (left[::-1], S, "pads"),
-        "pads on the left": (left, S, "pads"),
-        "both masks": (left, S, "both"),
-        "a cache": (left, 2, "pads"),
-        "a cache without pads": (no_pads, 2, None),
-        "a cache and both masks": (left, 2, "both"),
-        "one query": (no_pads, 1, None),
-    }
-    slips = {**ATTENDING, "the heads come out mixed: which axis belongs to them?": {"mixed": True}}
-    for name, (row, T, form) in forms.items():
-        mask = torch.tensor([row, no_pads]).view(B, 1, 1, S)
-        real, queries = (mask.view(B, S) == 0)[:, -T:], query[:, :, -T:]
-        inputs = {"key": key, "query": queries, "value": value, "real": real}
-        if form == "both":
-            inputs["mask"] = mask.masked_fill(~torch.ones(T, S).tril(S - T).bool(), LOW)
-        elif form == "pads":
-            inputs["mask"] = mask
-        compute = partial(attention_by_hand, queries, key, value, mask, real)
-        cases.add_slips(f"attention: {name}", inputs, compute, slips)
-    mask = torch.tensor([left, no_pads]).view(B, 1, 1, S)
-    inputs = {"key": key, "query": query, "mask": mask, "real": mask.view(B, S) == 0}
-
-    def weights_of_real(**slip) -> Tensor:
-        return weights_by_hand(query, key, mask, **slip).transpose(1, 2)[inputs["real"]]
-
-    cases.add_slips("attention weights", inputs, weights_of_real, ATTENDING)
-    T = 8
-    key, query = torch.randn(1, 1, T, T), torch.randn(1, 1, T, T)
-    value, mask = torch.eye(T).view(1, 1, T, T), torch.zeros(1, 1, 1, T)
-    inputs = {"key": key, "query": query, "value": value, "mask": mask}
-    every = torch.ones(1, T, dtype=torch.bool)
-    expected = attention_by_hand(query, key, value, mask, every)[None]
-    cases.add("attention: dropout", inputs, expected)
+    """Rows padded on the left, on the right, and not at all; 5 queries, or the last 2 or 1."""
+    B, h, S, d = 3, 3, 5, 4
+    query, key, value = 1.5 * torch.randn(3, B, h, S, d)
+    left = [LOW, LOW, 0.0, 0.0, 0.0]
+    pads = torch.tensor([left, left[::-1], [0.0] * S]).view(B, 1, 1, S)
+    cases.add("causal mask", formulas.causal_mask, "masks", "causal mask", T=3, S=S, mask=pads)
+    inputs = {"query": query, "key": key, "mask": pads}
+    cases.add("attention weights", formulas.weights_of_tokens, "masks", "weights", **inputs)
+    for name, T, mask in (
+        ("no mask", S, None),
+        ("pads", S, pads),
+        ("both masks", S, LOW * formulas.hidden(S, S, pads)),
+        ("a cache", 2, pads),
+        ("a cache without pads", 2, None),
+        ("one query", 1, None),
+    ):
+        inputs = {"query": query[:, :, -T:], "key": key, "value": value, "mask": mask}
+        cases.add(f"attention: {name}", formulas.attention, "masks", "weights", "heads", **inputs)
+    query, key = torch.randn(2, 1, 1, 8, 8)
+    inputs = {"query": query, "key": key, "value": torch.eye(8)[None, None], "mask": None}
+    cases.add("attention of the identity", formulas.attention, **inputs)
 
 
-def hidden_by_hand(
-    T, S, mask=None, *, causal=True, padding=True, diagonal=0, first=False, transposed=False
-) -> Tensor:
-    """Return what the queries may not see, [T, S], or [B, 1, T, S] with a mask of pads; or with
-    one of the usual mistakes."""
-    every = torch.ones(T, S, dtype=torch.bool)
-    later = ~(every.triu() if transposed else every.tril((0 if first else S - T) + diagonal))
-    return (later & causal) | (False if mask is None else (mask < 0) & padding)
-
-
-def weights_by_hand(query, key, mask, *, scaled_by=None, late=False, axis=-1, **slip) -> Tensor:
-    """Return softmax(QKᵀ/√d + masks), [B, h, T, S]; or with one of the usual mistakes."""
-    T, S, d = query.size(-2), key.size(-2), query.size(-1)
-    scores = query @ key.transpose(-1, -2) * (1 / math.sqrt(scaled_by or d))
-    hidden = hidden_by_hand(T, S, mask, **slip)
-    if late:
-        return scores.softmax(dim=axis).masked_fill(hidden, 0.0)
-    return scores.masked_fill(hidden, -1e30).softmax(dim=axis)
-
-
-def attention_by_hand(query, key, value, mask, real, *, mixed=False, **slip) -> Tensor:
-    """Return the weighted values of real positions, heads merged, [N, h·d]; or with one of the
-    usual mistakes."""
-    merged = weights_by_hand(query, key, mask, **slip) @ value
-    return (merged if mixed else merged.transpose(1, 2)).reshape(*real.shape, -1)[real]
-
-
-def add(cases: Cases) -> None:
-    dense = nn.Linear(8, 6)
-    before, output = torch.randn(2, 40, 6), torch.randn(2, 40, 8)
-    added = dense(output)
-    cases.add(
-        "add",
-        {"input": before, "output": output, "weight": dense.weight, "bias": dense.bias},
-        before + added,
-        {
-            "the input is missing": added,
-            "the input is added twice": 2 * before + added,
-            "one of the two has the wrong sign": before - added,
-            "the bias of the dense layer is missing": before + added - dense.bias,
-        },
-    )
-
-
-def layer(cases: Cases, reference) -> None:
+def parts_of_the_model(cases: Cases, model) -> None:
+    shapes = {"input": (2, 40, 6), "output": (2, 40, 8), "weight": (6, 8), "bias": (6,)}
+    inputs = {name: torch.randn(shape) for name, shape in shapes.items()}
+    cases.add("add", formulas.add, "add", **inputs)
     x = torch.randn(2, 7, SMALL["hidden_size"])
     mask = torch.tensor([[0.0] * 7, [LOW, LOW, *[0.0] * 5]]).view(2, 1, 1, 7)
-    full, unpadded = (LOW * hidden_by_hand(7, 7, mask, padding=p) for p in (True, False))
-    real = mask.view(2, 7) == 0
-    for number, block in enumerate(reference.transformer.h):
-
-        def by_hand(norm1=block.ln_1, norm2=block.ln_2, bend=block.mlp.act, post=False, skip1=1,
-                    skip2=1, seen=full, twice=False, from_x=False, block=block):  # fmt: skip
-            attended = block.attn(x if post else norm1(x), attention_mask=seen)[0]
-            a = skip1 * x + (block.attn.c_proj(attended) if twice else attended)
-            a = norm1(a) if post else a
-            widened = bend(block.mlp.c_fc(a if post else norm2(a)))
-            b = skip2 * (x if from_x else a) + block.mlp.c_proj(widened)
-            return (norm2(b) if post else b)[real]
-
-        expected = block(x, attention_mask=full)
-        expected = (expected[0] if isinstance(expected, tuple) else expected)[real]
-        assert torch.allclose(by_hand(), expected, atol=1e-5)
-        nothing = nn.Identity()
-        cases.add(
-            f"layer: {number}",
-            {"x": x, "mask": mask, "real": real},
-            expected,
-            {
-                "a block of GPT-2 normalizes before its parts, not after them": by_hand(post=True),
-                "the two layer norms are exchanged": by_hand(block.ln_2, block.ln_1),
-                "the first layer norm is missing": by_hand(norm1=nothing),
-                "the second layer norm is missing": by_hand(norm2=nothing),
-                "GPT-2 was trained with the tanh form of GELU": by_hand(bend=F.gelu),
-                "the activation is missing": by_hand(bend=nothing),
-                "the first residual connection is missing": by_hand(skip1=0),
-                "the second residual connection is missing": by_hand(skip2=0),
-                "the mask does not reach the attention": by_hand(seen=unpadded),
-                "self.add applies attention_dense itself": by_hand(twice=True),
-                "the second addition takes the result of the first": by_hand(from_x=True),
-            },
-        )
-
-
-def embedding(cases: Cases, state: dict[str, Tensor]) -> None:
-    ids = torch.randint(SMALL["vocab_size"], (3, 6))
-    words, places = state["word_embedding.weight"], state["pos_embedding.weight"]
-    token, right = words[ids], words[ids] + places[:6]
-    cases.add(
-        "embed",
-        {"ids": ids},
-        right,
-        {
-            "the positions are missing": token,
-            "the tokens are missing": places[:6].expand(3, 6, -1),
-            "the first position is 0": token + places[1:7],
-            "the two embeddings are added, not multiplied": token * places[:6],
-            "GPT-2 does not scale the embeddings": right * math.sqrt(SMALL["hidden_size"]),
-            "positions count along a row, not along the batch": token + places[:3, None],
-        },
-    )
-    positions = torch.randperm(18).view(3, 6)
-    mistakes = {
-        "each row has positions of its own": token + places[positions[:1]],
-        "positions are taken as they are, from 0": token + places[positions + 1],
-    }
-    at_positions = token + places[positions]
-    cases.add("embed: positions", {"positions": positions}, at_positions, mistakes, also=[right])
+    block = model.transformer.h[-1]
+    cases.add("layer", formulas.layer, "layer forward", block=block, x=x, mask=mask)
+    ids, in_order = torch.randint(SMALL["vocab_size"], (3, 6)), torch.arange(6).expand(3, 6)
+    cases.add("embed", formulas.embed, "embed", model=model, ids=ids, positions=in_order)
+    inputs = {"ids": ids, "positions": torch.randperm(18).view(3, 6)}
+    also = [{"positions": in_order}]
+    cases.add("embed: positions", formulas.embed, "positions", also=also, model=model, **inputs)
     for name, shape in (("3 dimensions", (2, 5)), ("2 dimensions", (2,))):
         hidden = torch.randn(*shape, SMALL["hidden_size"])
-        norm = (state[f"final_layer_norm.{part}"] for part in ("weight", "bias"))
-        logits = hidden @ words.T
-        cases.add(
-            f"hidden_state_to_token: {name}",
-            {"hidden": hidden},
-            logits,
-            {
-                "logits, not probabilities": logits.softmax(-1),
-                "logits, not log-probabilities": logits.log_softmax(-1),
-                "logits, not the most probable token": logits.argmax(-1),
-                "the state has been normalized already": F.layer_norm(
-                    hidden, hidden.shape[-1:], *norm
-                )
-                @ words.T,
-            },
-        )
+        name, formula = f"hidden_state_to_token: {name}", formulas.hidden_state_to_token
+        cases.add(name, formula, "hidden_state_to_token", model=model, hidden_state=hidden)
+
+
+def adamw(cases: Cases) -> None:
+    gradients = torch.randn(12, 3, 2).double() * torch.logspace(-2, 1, 12).view(-1, 1, 1)
+    forms = [{"eps_corrected": False}, {"decays_updated": False}]
+    settings = {"gradients": gradients, "also": [*forms, forms[0] | forms[1]], "apart": 1e-8}
+    for name, hyper in SETTINGS.items():
+        cases.add(f"AdamW: {name}", formulas.adamw, "AdamW.step", **settings, **hyper)
+
+
+def batch(lengths: Sequence[int], width: int, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Return ids and mask (B, width) of texts whose second and last token is the padding token."""
+    ids, mask = torch.full((len(lengths), width), PAD), torch.zeros(len(lengths), width).long()
+    for row, length in enumerate(lengths):
+        place = slice(width - length, None) if left else slice(length)
+        ids[row, place], mask[row, place] = torch.randint(PAD, (length,)), 1
+        ids[row, place][[1, -1]] = PAD
+    return ids, mask
+
+
+def last_three(labels: Tensor, mask: Tensor) -> Tensor:
+    """Return labels for fine-tuning: those among the last three tokens of each row, (..., T)."""
+    return labels.masked_fill(mask <= F.pad(mask[..., 3:], (0, 3)), -100)
+
+
+def loss(cases: Cases, model) -> None:
+    for name in ("right", "left", "full length", "labels", "sum", "none"):
+        ids, mask = batch((8, 5, 3), 40 if name == "full length" else 8, left=name == "left")
+        labels = ids.masked_fill(mask * F.pad(mask[:, :-1], (1, 0)) == 0, -100)
+        labels = last_three(labels, mask) if name == "labels" else labels
+        reduction = name if name in ("sum", "none") else "mean"
+        # Positions may count from a row's first column.
+        also = [{"from_column": True}] if name == "left" else []
+        settings = {"model": model, "reduction": reduction, "also": also}
+        settings |= {"ids": ids, "mask": mask, "labels": labels}
+        more = {"mean": ["mean of losses"], "none": ["none of losses"]}.get(reduction, [])
+        cases.add(f"loss: {name}", formulas.loss, "loss", *more, **settings)
+
+
+def steps(cases: Cases, model) -> None:
+    """Steps of gradient descent on seven uneven batches, and three with few labels."""
+    pairs = zip(batch((9, 7, 2), 9), batch((4, 3, 3), 9), strict=True)
+    ids, masks = (torch.stack(both * 4)[:7] for both in pairs)  # again, with a lower loss
+    settings = {"model": model, "ids": ids, "masks": masks, "apart": 2e-3}
+    labels = ids.masked_fill(masks == 0, -100)
+    labels[..., 0] = -100
+    for name, accumulate in (("1 batch", 1), ("2 batches", 2), ("3 batches", 3)):
+        more = {"labels": labels, "accumulate": accumulate}
+        cases.add(f"steps: {name}", formulas.train, "step", "pretraining step", **settings, **more)
+    settings |= {"ids": ids[:3], "masks": masks[:3], "labels": last_three(labels, masks)[:3]}
+    tables = ("step", "fine-tuning step")
+    cases.add("fine-tuning step", formulas.train, *tables, **settings, accumulate=1)
+
+
+def generation(cases: Cases, model) -> None:
+    """Greedy continuations of three prompts, alone and together."""
+    prompts = [[11, 12, 13, 14, 15], [PAD, PAD, PAD, 21, 22], [PAD, PAD, PAD, PAD, 31]]
+    together = torch.tensor(prompts)
+    first, last = together[:1], together[2:, 4:]
+    third = formulas.greedy(model, first, torch.ones_like(first), new=3, end=PAD)[0, -1].item()
+    for name, ids, new, end, *tables in (
+        ("12 tokens after 5", first, 12, PAD, "generation"),
+        ("12 tokens after 1", last, 12, PAD, "generation"),
+        ("1 token after 1", last, 1, PAD, "generation"),
+        ("end-of-text", first, 12, third),
+        ("a padded batch", together, 6, third),
+    ):
+        settings = {"model": model, "ids": ids, "mask": (ids != PAD).long()}
+        settings |= {"new": new, "end": end, "also": [{"from_column": True}]}
+        cases.add(f"generation: {name}", formulas.greedy, *tables, **settings)
+
+
+def accounting(cases: Cases) -> None:
+    """The four sizes of GPT-2, and one that nobody has published."""
+    sizes = [(50257, 1024, d, L, 4 * d) for d, L in ((768, 12), (1024, 24), (1280, 36), (1600, 48))]
+    more = int(torch.randint(30, 90, ()))
+    for V, P, d, L, f in (*sizes, (90 + more, more, 40, 3, more + 7)):
+        shape, name = {"V": V, "P": P, "d": d, "L": L, "f": f}, f"{L} layers"
+        formula, tables = formulas.parameter_count, ["parameter count"]
+        cases.add(f"parameter count: {name}", formula, *tables, **shape)
+        costs = {"parameters": formula(**shape), "T": P - 5}
+        formula, tables = formulas.training_costs, ["training costs"]
+        cases.add(f"training costs: {name}", formula, *tables, **shape, **costs)
 
 
 def main() -> None:

@@ -196,7 +196,7 @@ MUTATIONS = {
         ("gradients pile up", "clear the gradients", "    optimizer.zero_grad()\n", ""),
         ("uphill", "the loss grows", "loss.backward()", "(-loss).backward()"),
         ("no step", "nothing is learned", "    optimizer.step()\n", ""),
-        ("the third step is missing", "token embedding after them", "    optimizer.step()\n",
+        ("the third step is missing", "a bias after them", "    optimizer.step()\n",
          "    optimizer.calls = getattr(optimizer, 'calls', 0) + 1\n    optimizer.calls == 3 or optimizer.step()\n"),
     ],
     ("parameter count", ACCOUNTING): [
