@@ -184,4 +184,6 @@ def distance(got, expected: Tensor) -> float:
 def _shown(value) -> str:
     if not isinstance(value, Tensor):
         return type(value).__name__
+    if value.numel() > 200:
+        return f"a tensor of shape {tuple(value.shape)}"
     return f"{value.item():,}" if value.dim() == 0 else str(value.tolist())

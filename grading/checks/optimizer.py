@@ -1,4 +1,4 @@
-"""The check of section 3.3: AdamW.step against float64 NumPy.
+"""The check of section 3.3: AdamW.step, in float64.
 
 Four forms are right. Epsilon is added to the corrected root, as in the handout, or to the
 uncorrected one, as in section 2 of Kingma and Ba's paper: the course's optimizer_test.npy was made

@@ -146,6 +146,8 @@ def num_labels(labels: Tensor) -> int:
 def greedy(model, ids: Tensor, mask: Tensor, new: int, end: int, from_column=False) -> Tensor:
     """Return the tokens of each row's text up to `end`, (B, longest), filled up with -1.
 
+    Neither `end` nor the padding token belongs to a text, wherever it stands.
+
     AssertionError where two tokens are almost equally probable.
     """
     T, starts = ids.size(1), mask.argmax(dim=1).tolist()
@@ -158,7 +160,7 @@ def greedy(model, ids: Tensor, mask: Tensor, new: int, end: int, from_column=Fal
     texts = []
     for row, start in zip(ids.tolist(), starts, strict=True):
         stop = row.index(end, T) if end in row[T:] else len(row)
-        texts.append(torch.tensor([token for token in row[start:stop] if token != PAD]))
+        texts.append(torch.tensor([t for t in row[start:stop] if t not in (end, PAD)]))
     return pad_sequence(texts, batch_first=True, padding_value=-1)
 
 

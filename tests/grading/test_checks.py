@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from grading.checks.cases import CASES, Case
 from grading.checks.findings import Findings, Report, run
 from grading.checks.places import FILES, PARTS, WHOLE, explain
 from grading.edition.release import checked, enter, processes, student_edition, write
-from grading.submissions.expected import all_cases, fresh_cases
+from grading.submissions.expected import MISTAKES, all_cases, fresh_cases
 from grading.submissions.package import alone, functions, own_files, together
 from tests import ROOT
 from tests.grading.mutations import MUTATIONS, edited
@@ -51,6 +52,9 @@ def test_the_cases_are_what_the_formulas_give_and_others_for_another_seed():
         assert set(file.keys()) == made.tensors.keys()
         for name, tensor in made.tensors.items():
             torch.testing.assert_close(file.get_tensor(name), tensor, msg=name)
+    tables = tomllib.loads(MISTAKES.read_text(encoding="utf-8")).values()
+    shown = {hint for hints in made.hints.values() for hint in hints}
+    assert shown == {hint for table in tables for hint in table}
     other = fresh_cases(1).tensors
     kept = [name for name, t in made.tensors.items() if torch.equal(t, other[name])]
     kept = {name.split(":")[0] for name in kept if name.endswith("|expected")}
@@ -62,7 +66,7 @@ def test_our_own_code_passes_every_check():
     report = Report(checked())
     assert report, str(report)
     assert "\n" not in str(report) and str(report).startswith("[OK  ] attention, add, ")
-    assert str(check("add")) == "[OK  ] add: 4 of 4 as expected"
+    assert str(check("add")) == "[OK  ] add: 5 of 5 as expected"
     assert [each.exercise for each in report.checks] == list(CHECKS)
 
 
