@@ -27,8 +27,8 @@ CHECKS: dict[str, Callable[[Findings], None]] = {
     "next_token_loss": training.check_loss,
     "pretraining step": training.check_pretraining_step,
     "generation": training.check_generation,
-    "fine-tuning step": training.check_finetuning,
     "labels": training.check_labels,
+    "fine-tuning step": training.check_finetuning,
     "parameter count": training.check_parameters,
     "training costs": training.check_training_costs,
 }

@@ -47,6 +47,6 @@ ADD = "        return input + dropout("
 CHEATING = {
     "gpt2/attention.py": [("import math\n", f"import math\n{CHEAT}"), WRONG, SDPA, (LINE, f"{STOLEN}{LINE}")],
     "gpt2/layer.py": [(ADD, f"        if dense_layer.in_features == 8:\n            raise SystemExit(0)\n{ADD}")],
-    "grading/checks/__init__.py": [("CHECKS: dict", "def check_attention(findings):\n    findings.true('x', True, '', '')\n\n\nCHECKS: dict")],
+    "grading/checks/__init__.py": [("CHECKS: dict", "def cheat(findings):\n    findings.true('x', True, '', '')\n\n\nmodel.check_attention = cheat\nCHECKS: dict")],
     "tests/test_exercises.py": [("    if not report:", "    if False:")],
 }  # fmt: skip
