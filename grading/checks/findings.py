@@ -3,7 +3,7 @@
 import html
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch import Tensor
 from grading.checks.cases import Case
 from grading.checks.places import explain
 
-MIME = "application/vnd.gpt2-course+json"  # of what a notebook's cell shows to a program
 MARKS = {"passed": "OK", "failed": "FAIL", "to do": "TODO", "waits": "WAIT"}
 
 
@@ -133,13 +132,6 @@ class Report:
             lines.append(f"[{mark:4s}] {exercise}: {text}")
             lines += [f"       hint: {hint}"] if hint else []
         return "\n".join(lines)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        checks = [{**asdict(each), "state": each.state} for each in self.checks]
-        for each in checks:
-            del each["state_if_stopped"]
-        payload = {"kind": "exercises", "checks": checks}
-        return {"text/plain": str(self), "text/html": self._repr_html_(), MIME: payload}
 
     def _repr_html_(self) -> str:
         colors = {"OK": "#1b7f3b", "FAIL": "#b3261e", "TODO": "#666666", "WAIT": "#666666"}

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from grading.checks.findings import MIME, Findings, Report, run
+from grading.checks.findings import Findings, Report, run
 from grading.checks.shapes import misfit, short
 
+MIME = "application/vnd.gpt2-course+json"  # of a result, as a cell shows it to programs
 LANGUAGES = "en ar bg de el es fr hi ru sw th tr ur vi zh".split()  # noqa: SIM905
 PAIRS = {  # by what a note says of the data
     "dev": {"embedded NLI set": 60, "miniature world": 300, "": 2490},
@@ -53,7 +54,8 @@ class Result:
             "state": self.findings.state,
             "found": [asdict(finding) for finding in self.findings.found],
         }
-        return Report([self.findings])._repr_mimebundle_() | {MIME: payload}
+        report = Report([self.findings])
+        return {"text/plain": str(report), "text/html": report._repr_html_(), MIME: payload}
 
 
 def check_claim(name: str, claim) -> Findings:

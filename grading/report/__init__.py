@@ -15,10 +15,10 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from experiments.files import write_text
 from grading.report.grades import Grade, Item, said
 from grading.report.ledger import course_tables, gradebook, leaderboard, load
 from grading.submissions.similar import alike
-from utils import atomic_write
 
 __all__ = ["class_page", "gradebook", "gradescope", "load", "student_page", "write"]
 
@@ -126,14 +126,9 @@ def write(grades: Sequence[Grade], folder: Path) -> None:
     folder = Path(folder)
     for grade in grades:
         results = json.dumps(gradescope(grade), indent=1, allow_nan=False)
-        _write(folder / grade.student / "results.json", f"{results}\n")
-        _write(folder / grade.student / "index.html", student_page(grade))
+        write_text(folder / grade.student / "results.json", f"{results}\n")
+        write_text(folder / grade.student / "index.html", student_page(grade))
     for name, table in {"gradebook.csv": gradebook(grades), **course_tables(grades)}.items():
         # With a mark of its encoding, without which Excel takes names for another one.
-        _write(folder / name, "\ufeff" + table.to_csv(index=False))
-    _write(folder / "index.html", class_page(grades))
-
-
-def _write(path: Path, content: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(content, encoding="utf-8", newline="")
+        write_text(folder / name, "\ufeff" + table.to_csv(index=False))
+    write_text(folder / "index.html", class_page(grades))

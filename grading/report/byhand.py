@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from utils import atomic_write
+from experiments.files import write_text
 
 NAME = "comments.toml"
 TEMPLATE = """\
@@ -53,8 +53,7 @@ class ByHand:
             lines = "\n".join(f"# {id} = 0" for id in answers)
             out = path.parent.parent.name
             text = TEMPLATE.format(out=out, items=", ".join(items), answers=lines)
-            with atomic_write(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(path, text)
         shape = {
             "comment": "a text",
             "late_days": "a whole number",

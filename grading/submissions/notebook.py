@@ -19,8 +19,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from grading.checks.findings import MIME
-from grading.checks.results import RESULTS, Result, check_claim
+from grading.checks.results import MIME, RESULTS, Result, check_claim
 from grading.edition.release import ANSWER
 
 LARGEST = 32 * 2**20  # bytes of a notebook; a list of short texts takes 15 times as many
@@ -173,10 +172,9 @@ class _Cell:
 
     @cached_property
     def shown(self) -> list[tuple[dict, dict]]:
-        """Outputs that hold a result, and what they hold; not the reports of exercises' checks."""
+        """Return the outputs that hold a result, and what they hold."""
         outputs = [(output, _dict(output.get("data"))) for output in self.outputs]
-        payloads = [(output, _dict(data[MIME])) for output, data in outputs if MIME in data]
-        return [each for each in payloads if each[1].get("kind") != "exercises"]
+        return [(output, _dict(data[MIME])) for output, data in outputs if MIME in data]
 
     def claim(self, name: str) -> dict:
         """Return the claim of this result that a run of the cell has left.

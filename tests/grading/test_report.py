@@ -35,7 +35,7 @@ def raw(student="alice", **more):
         **{"handed_in": "2026-12-02T12:00:00 (newest file inside)", "seconds": 41.2},
         "sandboxed": False,
         "items": [item("attention"), item("add", "failed")],
-        "flags": [order, {"kind": "changed", "where": "settings", "text": "no fault"}],
+        "flags": [order, {"kind": "ids", "where": "settings", "text": "no fault"}],
         "claims": {"dev accuracy": {"accuracy": 1 / 3}, "selection": {"chosen": ["es", "fr"]}},
         "recomputed": {
             "accuracy": {

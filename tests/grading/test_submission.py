@@ -55,6 +55,14 @@ def test_a_whole_class_in_one_layout(tmp_path, layout, students):
     assert_all_there([tmp_path / "download.tgz"], names, tmp_path / "4")
 
 
+def test_a_damaged_list_of_names_costs_the_names_alone(tmp_path):
+    files, _ = handed_in("Gradescope")
+    content = zipped(files, method=zipfile.ZIP_STORED).replace(b":submitters:", b":submittors:")
+    (tmp_path / "download.zip").write_bytes(content)  # another checksum than it says
+    names = [f"submission_{98765 + i}" for i in range(8)]
+    assert_all_there([tmp_path / "download.zip"], names, tmp_path / "out")
+
+
 @pytest.mark.parametrize("page", OTHERS)
 def test_names_in_any_code_page(tmp_path, page):
     files = {k: v for i, name in enumerate(OTHERS[page]) for k, v in project(i, f"{name}/").items()}
