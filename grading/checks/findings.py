@@ -77,7 +77,7 @@ class Findings:
         Whole numbers must be equal.
         """
         off = min(distance(got, each) for each in right)
-        if math.isnan(off):
+        if math.isnan(off) and self.exercise == "attention":
             hint = "NaN is what the softmax of nothing but -inf gives: keep the mask finite"
         if not right[0].is_floating_point():
             return self.true(what, off == 0, _shown(got), _shown(right[0]), hint)

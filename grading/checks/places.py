@@ -45,10 +45,11 @@ SAYS = {  # what an error's text means in an exercise
     ("attention", "must match the size"): "a mask has a row for each query, a column for each key",
     ("attention", "view size is not"): "after a transpose use .contiguous(), reshape or rearrange",
     ("pretraining step", "does not require grad"): "keep the loss in the graph until backward()",
+    ("fine-tuning step", "does not require grad"): "keep the loss in the graph until backward()",
     ("generation", "[B, 0]"): "append each chosen token to the text that the model reads",
     ("generation", "must match except in dimension"): "append one token to each row, (B, 1)",
 }
-CANNOT = "cannot be imported"
+CANNOT, NOT_WRITTEN = "cannot be imported", "not written yet"
 
 
 class Reported(Exception):
@@ -60,12 +61,15 @@ def explain(error: BaseException, exercise: str) -> tuple[str, str]:
     if isinstance(error, Reported):
         return error.args
     mine, text = FILES.get(exercise, ""), str(error)
-    if isinstance(error, NotImplementedError) and text in (*FILES, ""):
-        if text in (exercise, ""):
-            return "to do", "not written yet"
-        return "waits", f"waits for {text}"
+    if isinstance(error, NotImplementedError) and text in FILES:
+        return ("to do", NOT_WRITTEN) if text == exercise else ("waits", f"waits for {text}")
     text = error.msg if isinstance(error, SyntaxError) else text
     frames = _own_frames(error)
+    if isinstance(error, NotImplementedError) and not text and frames:
+        file, line, _ = frames[-1]
+        if file == mine:  # of this exercise or of another one in the same file
+            return "to do", f"{NOT_WRITTEN} ({file}, line {line})"
+        return "waits", f"waits for {file}"
     if frames and frames[-1][2] == "<module>":
         file, line, _ = frames[-1]
         why = f"{CANNOT}: {type(error).__name__}: {text} (line {line})"
@@ -96,7 +100,8 @@ def _own_frames(error: BaseException) -> list[tuple[str, int, str]]:
 def _is_own(path: Path) -> bool:
     if not path.is_relative_to(ROOT) or not path.is_file():  # "<string>" is no file
         return False
-    library = path.is_relative_to(sysconfig.get_path("stdlib")) or "site-packages" in path.parts
+    inside = path.relative_to(ROOT).parts
+    library = path.is_relative_to(sysconfig.get_path("stdlib")) or "site-packages" in inside
     return not library and not path.is_relative_to(ROOT / "grading")
 
 

@@ -23,7 +23,14 @@ def _loaded(module: ModuleType) -> set[CodeType]:
         values += [getattr(value, "fget", value) for value in vars(each).values()]
     codes = [getattr(inspect.unwrap(value), "__code__", None) for value in values]
     codes = [code for code in codes if isinstance(code, CodeType)]
-    return {code for code in codes if code.co_filename == module.__file__}
+    return {_anywhere(code) for code in codes if code.co_filename == module.__file__}
+
+
+def _anywhere(code: CodeType) -> CodeType:
+    """Return the code without its place in the file, which %autoreload does not keep."""
+    consts = (_anywhere(c) if isinstance(c, CodeType) else c for c in code.co_consts)
+    nowhere = {"co_firstlineno": 1, "co_linetable": b"", "co_qualname": code.co_name}
+    return code.replace(co_consts=tuple(consts), **nowhere)
 
 
 def _written(path: Path) -> set[CodeType]:
@@ -33,4 +40,4 @@ def _written(path: Path) -> set[CodeType]:
         return set()
     for code in codes:  # which grows
         codes += [each for each in code.co_consts if isinstance(each, CodeType)]
-    return set(codes)
+    return set(map(_anywhere, codes))

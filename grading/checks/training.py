@@ -15,7 +15,7 @@ from grading.checks.findings import Findings
 from grading.checks.model import learns
 from grading.checks.shapes import short
 
-NEWEST = "the model must read the newest token before the next is chosen, with dropout off"
+NEWEST = "the model must read the newest token before the next, the most probable one, is chosen"
 GENERATED = {  # cases, and what a wrong text says
     "12 tokens after 5": NEWEST,
     "12 tokens after 1": NEWEST,
@@ -57,8 +57,8 @@ def _loss(given: Case) -> tuple[Tensor, bool]:
     if given.what == "labels":
         batch = {"input_ids": ids, "attention_mask": mask, "labels": given.inputs["labels"]}
     reduction = given.what if given.what in ("sum", "none") else "mean"
-    loss = next_token_loss(model, batch, reduction=reduction)
-    return loss, learns(loss, model.word_embedding.weight)
+    loss = torch.as_tensor(next_token_loss(model, batch, reduction=reduction))
+    return loss, learns(loss, model.pos_embedding.weight)  # which logits alone do not reach
 
 
 def check_pretraining_step(findings: Findings) -> None:
@@ -168,13 +168,17 @@ def check_labels(findings: Findings) -> None:
         labels = [(i, token) for i, token in enumerate(item["labels"].tolist()) if token != -100]
         what, hint = f"place and label, {label}", "only the digit's token is a label"
         findings.equal(what, labels, [(len(got) - 1, got[-1])], hint=hint, show=short)
-    labels = batch["labels"][batch["attention_mask"] == 0].unique().tolist()
-    findings.equal("labels of pads", labels, [-100], hint="padding must not count in the loss")
+    real = batch["attention_mask"] == 1
+    labels = [*batch["labels"][real].tolist(), *batch["labels"][~real].unique().tolist()]
+    right = [*torch.cat([item["labels"] for item in (*items, cut)]).tolist(), -100]
+    hint = "the labels of all items; padding must not count in the loss"
+    findings.equal("labels of a batch", labels, right, hint=hint, show=short)
     ids = cut["input_ids"].tolist()
     text, end = tokenizer.decode(ids), "\nLabel:2"
-    fits = len(ids) <= LONGEST and text.endswith(end)
+    labelled = cut["labels"].tolist() == [-100] * (len(ids) - 1) + ids[-1:]
+    fits = len(ids) <= LONGEST and text.endswith(end) and labelled
     got = f"{len(ids)} tokens ending in {text[-20:]!r}"
-    expected = f"at most {LONGEST} ending in {end!r}"
+    expected = f"at most {LONGEST} ending in {end!r}, its last one a label"
     hint = "cut premise and hypothesis, never the label"
     findings.true("a pair that is too long", fits, got, expected, hint)
 

@@ -146,8 +146,9 @@ def attention(cases: Cases) -> None:
     ):
         inputs = {"query": query[:, :, -T:], "key": key, "value": value, "mask": mask}
         cases.add(f"attention: {name}", formulas.attention, "masks", "weights", "heads", **inputs)
-    query, key = torch.randn(2, 1, 1, 8, 8)
-    inputs = {"query": query, "key": key, "value": torch.eye(8)[None, None], "mask": None}
+    query, key = torch.randn(2, 1, 1, 8, 16)
+    value = torch.eye(8).repeat(1, 2)[None, None]
+    inputs = {"query": query, "key": key, "value": value, "mask": None}
     cases.add("attention of the identity", formulas.attention, **inputs)
 
 
@@ -173,7 +174,7 @@ def parts_of_the_model(cases: Cases, model) -> None:
 def adamw(cases: Cases) -> None:
     gradients = torch.randn(12, 3, 2).double() * torch.logspace(-2, 1, 12).view(-1, 1, 1)
     forms = [{"eps_corrected": False}, {"decays_updated": False}]
-    settings = {"gradients": gradients, "also": [*forms, forms[0] | forms[1]], "apart": 1e-8}
+    settings = {"gradients": gradients, "also": [*forms, forms[0] | forms[1]], "apart": 2e-5}
     for name, hyper in SETTINGS.items():
         cases.add(f"AdamW: {name}", formulas.adamw, "AdamW.step", **settings, **hyper)
 
@@ -224,18 +225,19 @@ def steps(cases: Cases, model) -> None:
 
 def generation(cases: Cases, model) -> None:
     """Greedy continuations of three prompts, alone and together."""
-    prompts = [[11, 12, 13, 14, 15], [PAD, PAD, PAD, 21, 22], [PAD, PAD, PAD, PAD, 31]]
-    together = torch.tensor(prompts)
-    first, last = together[:1], together[2:, 4:]
-    third = formulas.greedy(model, first, torch.ones_like(first), new=3, end=PAD)[0, -1].item()
-    for name, ids, new, end, *tables in (
-        ("12 tokens after 5", first, 12, PAD, "generation"),
-        ("12 tokens after 1", last, 12, PAD, "generation"),
-        ("1 token after 1", last, 1, PAD, "generation"),
-        ("end-of-text", first, 12, third),
-        ("a padded batch", together, 6, third),
+    # The padding token is inside a text, too, as end-of-text may be.
+    together = torch.tensor([[11, 12, PAD, 14, 15], [PAD, PAD, 21, PAD, 22], [PAD] * 4 + [31]])
+    masks = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 1]])
+    first, last, ones = together[:1], together[2:, 4:], masks[:1]
+    third = formulas.greedy(model, first, ones, new=3, end=PAD)[0, -1].item()
+    for name, ids, mask, new, end, *tables in (
+        ("12 tokens after 5", first, ones, 12, PAD, "generation"),
+        ("12 tokens after 1", last, ones[:, :1], 12, PAD, "generation"),
+        ("1 token after 1", last, ones[:, :1], 1, PAD, "generation"),
+        ("end-of-text", first, ones, 12, third),
+        ("a padded batch", together, masks, 6, third, "mask of generation"),
     ):
-        settings = {"model": model, "ids": ids, "mask": (ids != PAD).long()}
+        settings = {"model": model, "ids": ids, "mask": mask}
         settings |= {"new": new, "end": end, "also": [{"from_column": True}]}
         cases.add(f"generation: {name}", formulas.greedy, *tables, **settings)
 

@@ -18,7 +18,7 @@ from config import GPT2Config
 from grading.checks import check_function
 from grading.checks.cases import CASES, other_cases
 from grading.checks.findings import Finding, Findings
-from grading.checks.places import PARTS, WHOLE
+from grading.checks.places import NOT_WRITTEN, PARTS, WHOLE
 from grading.edition.regions import exercises
 from grading.edition.release import FIXED, ROOT, SHAPE, student_edition, write
 from grading.submissions import recording
@@ -31,14 +31,13 @@ RECORDER = {  # files of this folder that code under test is observed with
     f"grading/submissions/{name}": Path(__file__).with_name(name).read_bytes()
     for name in ("__init__.py", "recording.py")
 }
-AGAIN = ("failed", "waits")  # states in which other code may have a part
 SHARE, SHORTEST = 1 / 4, 30  # of a program's wall time that one check alone may take; seconds
 
 
 class Copy:
     """An unpacked submission whose checks, tests and sample data are the instructor's.
 
-    `edited` names the files that the student had changed there.
+    `edited` names the files that the student had changed there, and folders that are missing.
     """
 
     def __init__(self, root: Path, sandboxed: bool = True):
@@ -47,9 +46,12 @@ class Copy:
         ours = {name: content for name, content in edition if name.startswith(FIXED)}
         there = {name: self.root / name for name in ours if (self.root / name).is_file()}
         same = [name for name, path in there.items() if path.read_bytes() == ours[name]]
-        self.edited = [name for name in ours if name not in same]
-        for name in FIXED:
-            remove(self.root / name)
+        self.edited = []
+        for place in FIXED:
+            inside = [name for name in ours if name.startswith(place)]
+            missing = not any(name in there for name in inside)
+            self.edited += [place] if missing else [name for name in inside if name not in same]
+            remove(self.root / place)
         if (self.root / "data").is_file():  # in the way
             remove(self.root / "data")
         write({**ours, **RECORDER}, self.root)
@@ -74,7 +76,9 @@ class Copy:
                     return self._observed(folder, checks, words, limits)
 
         found = judged(names, limits)
-        again = [name for name in names if found[name].state in AGAIN]
+        # Other code may have a part in what is not passed, but for what is still open.
+        left = [name for name in names if found[name].state != "passed"]
+        again = [name for name in left if found[name].problem != NOT_WRITTEN]
         for name in sorted(again, key=lambda name: name not in exercises()):
             if name in exercises():
                 found |= judged([name], shorter, alone(name, self.theirs))

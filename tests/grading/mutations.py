@@ -52,6 +52,10 @@ MUTATIONS = {
         ("the mask is a square of the queries", "",
          "torch.full((T, S), smallest, dtype=dtype, device=device).triu(S - T + 1)", "torch.full((T, T), smallest, dtype=dtype, device=device).triu(1)"),
         ("heads not merged", "merge the heads", MERGE, "context"),
+        ("dropout on the context", "apply self.dropout", "weights @ value ", "self.dropout(weights @ value) ",
+         DROPPED, "self.attention_weights(key, query, attention_mask)"),
+        ("dropout on the values", "apply self.dropout", "weights @ value ", "weights @ self.dropout(value) ",
+         DROPPED, "self.attention_weights(key, query, attention_mask)"),
     ],
     ("add", LAYER): [
         ("no residual", "the input is missing", ADD, "return dropout(dense_layer(output))"),
@@ -70,6 +74,9 @@ MUTATIONS = {
         ("no second norm", "second layer norm is missing", "self.interm_dense(self.out_layer_norm(hidden_states))", "self.interm_dense(hidden_states)"),
         ("out_dense applied twice", "self.add applies the dense layer itself",
          "return self.add(hidden_states, widened,", "return self.add(hidden_states, self.out_dense(widened),"),
+        ("dropout once more over all", "its own dropout",
+         "return self.add(hidden_states, widened, self.out_dense, self.out_dropout)", "return self.out_dropout(self.add(hidden_states, widened, self.out_dense, self.out_dropout))"),
+        ("dropout once more before", "its own dropout", "self.add(hidden_states, widened,", "self.add(hidden_states, self.out_dropout(widened),"),
         ("attention_dense applied twice", "self.add applies attention_dense itself",
          "hidden_states, context, self.attention_dense", "hidden_states, self.attention_dense(context), self.attention_dense"),
         ("no activation", "the activation is missing",
@@ -105,6 +112,7 @@ MUTATIONS = {
         ("the last column for the last token", "whose mask is 1", '"last_token": hidden_states[rows, last_column]', '"last_token": hidden_states[:, -1]'),
     ],
     ("AdamW.step", ADAMW): [
+        ("decay with the correction alone", "the weight decay is missing", DECAY, "p.sub_(lr * weight_decay * p * correct_bias)"),
         ("never corrects", "if, and only if, correct_bias", "        if correct_bias:", "        if False:"),
         ("always corrects", "if, and only if, correct_bias", "        if correct_bias:", "        if True:"),
         ("corrects twice", "corrected twice",
@@ -129,6 +137,7 @@ MUTATIONS = {
         ("moments are forgotten", "", 'm, v = state["exp_avg"], state["exp_avg_sq"]', 'm, v = state["exp_avg"].zero_(), state["exp_avg_sq"].zero_()'),
     ],
     ("next_token_loss", LOSS): [
+        ("no gradient for the blocks", "keep the loss in the graph", "hidden_states[:, :-1][counted]", "hidden_states[:, :-1][counted].detach()"),
         ("not shifted", "and not its own", "targets = labels[:, 1:]", "targets = labels[:, :-1]"),
         ("every end of text is lost", "every end of text",
          "counted = targets != IGNORED", "counted = (targets != IGNORED) & (targets != model.config.pad_token_id)"),
@@ -165,6 +174,8 @@ MUTATIONS = {
         ("greedy for every sampling row", "do_sample", "if choose is not None:", "if False:"),
         ("the chosen token is not appended", "must read the newest token",
          "hidden = model(ids[:, read:], mask, *more)", "hidden = model(ids[:, :prompt], mask[:, :prompt])"),
+        ("the mask is where no padding token is", "can be a token of the text",
+         "hidden = model(ids[:, read:], mask, *more)", "hidden = model(ids[:, read:], (ids != model.config.pad_token_id).long(), *more)"),
         ("dropout stays on", "", "@in_evaluation_mode\ndef generate(", "def generate("),
         ("the first position decides", "", '["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]'),
         ("the newest token is not read", "",
@@ -179,6 +190,7 @@ MUTATIONS = {
         ("the answer is left out", "", "input_ids = torch.cat([prompt, answer])", "input_ids = prompt"),
         ("the label stands one place early", "only the digit's token", "labels[-len(answer) :] = answer", "labels[-len(answer) - 1 : -1] = answer"),
         ("what is no label counts as token 0", "", "torch.full_like(input_ids, IGNORED)", "torch.zeros_like(input_ids)"),
+        ("a long row's label is elsewhere", "the labels of all items", "labels[-len(answer) :] = answer", "labels[min(len(labels), 40) - len(answer) : 40] = answer"),
         ("pads are labels", "padding must not count", '"labels": IGNORED}', '"labels": 0}'),
     ],
     ("labels", XNLI): [

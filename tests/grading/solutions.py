@@ -190,7 +190,7 @@ state["exp_avg"] = betas[0] * state["exp_avg"] + (1 - betas[0]) * grad
 state["exp_avg_sq"] = betas[1] * state["exp_avg_sq"] + (1 - betas[1]) * grad**2
 m, v = state["exp_avg"], state["exp_avg_sq"]
 if correct_bias:
-    m, v = m / (1 - betas[0]**t), v / (1 - betas[1]**t)
+    m, v = m / torch.tensor(1 - betas[0]**t), v / torch.tensor(1 - betas[1]**t)  # float32
 p.data = p.data - lr * m / (v.sqrt() + eps)
 if weight_decay > 0:
     p.data = p.data - lr * weight_decay * before

@@ -1,8 +1,10 @@
 """The checks pass for right code in any style, and each catches the mistakes of its exercise."""
 
+import importlib.util
 import json
 import math
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from grading.checks import CHECKS, check
 from grading.checks.cases import CASES, Case
 from grading.checks.findings import Findings, Report, run
 from grading.checks.places import FILES, PARTS, WHOLE, explain
+from grading.checks.stale import changed_files
 from grading.edition.release import checked, enter, processes, student_edition, write
 from grading.submissions.expected import MISTAKES, all_cases, fresh_cases
 from grading.submissions.package import alone, functions, own_files, together
@@ -164,8 +167,9 @@ def test_a_package_for_one_exercise_holds_none_of_its_solution(edition):
 
 
 def test_modules_of_their_own_are_kept_unless_they_hide_installed_ones(tmp_path):
-    for name in ("mine.py", "torch.py", "types.py", "gpt2/types.py", "utils.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    names = ("mine.py", "torch.py", "types.py", "__main__.py", "gpt2/types.py", "utils.py")
+    for name in (*names, "gpt2/loss.py/x.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("x = 1")
     (tmp_path / "linked.py").symlink_to("/etc/passwd")
     assert set(own_files(tmp_path)) == {"mine.py", "gpt2/types.py", "utils.py"}
@@ -182,6 +186,43 @@ def test_modules_of_their_own_are_kept_unless_they_hide_installed_ones(tmp_path)
 )
 def test_an_error_is_told_apart_from_what_is_not_written(error, state, text):
     assert explain(error, "layer forward") == (state, text)
+
+
+def test_a_bare_error_is_to_do_in_the_exercises_own_file_alone(monkeypatch):
+    def not_written(findings):
+        raise NotImplementedError
+
+    where = "tests/grading/test_checks.py"
+    findings = run("layer forward", not_written)
+    assert (findings.state, findings.problem) == ("waits", f"waits for {where}")
+    monkeypatch.setitem(FILES, "layer forward", where)
+    findings = run("layer forward", not_written)
+    assert findings.state == "to do"
+    assert re.fullmatch(rf"not written yet \({where}, line \d+\)", findings.problem)
+
+
+def test_code_that_stands_elsewhere_in_its_file_has_not_changed(tmp_path, monkeypatch):
+    path = tmp_path / "moved.py"
+    text = "class A:\n    def f(self):\n        return [1 for _ in ()]\n"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location("gpt2.moved", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "gpt2.moved", module)
+    name = f"{tmp_path.name}/moved.py"
+    path.write_text(f"# a comment\n\n{text}")
+    assert name not in changed_files()
+    path.write_text(text.replace("1", "2"))
+    assert name in changed_files()
+
+
+@pytest.mark.parametrize(
+    ("exercise", "hint"), [("attention", "keep the mask finite"), ("AdamW.step", "line by line")]
+)
+def test_nan_is_explained_by_the_mask_in_attention_alone(exercise, hint):
+    nan, zero = torch.tensor(torch.nan), torch.zeros(())
+    findings = run(exercise, lambda f: f.close("x", nan, zero, hint="line by line"))
+    assert hint in findings.line()[3]
 
 
 def test_an_error_names_the_line_of_the_code_under_test_and_none_of_torch():
