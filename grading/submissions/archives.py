@@ -122,7 +122,7 @@ def accepted(entries: list[Entry], limits: Limits) -> tuple[list[Entry], tuple[s
         raise SubmissionError(wrong)
     files = [entry for entry in entries if entry.kind == "file"]
     size, packed = sum(entry.size for entry in files), sum(entry.packed for entry in files)
-    if len(files) > limits.files:
+    if len(entries) > limits.files:
         raise SubmissionError(f"there are more than {limits.files:,} files; leave out the data")
     if size > limits.total:
         raise SubmissionError(f"it unpacks to {size / 2**20:,.0f} MiB; leave out data and old runs")
@@ -165,10 +165,14 @@ class Budget:
 
 
 class _Bounded:
-    """A file of which no read is longer than `most`, as archives say what is to be read."""
+    """A file of which no read is longer than `most`, as archives say what is to be read.
 
-    def __init__(self, file: BinaryIO, most: int):
-        self._file, self.most = file, most
+    `headers` are read through it: a long row of digits in one takes tarfile minutes in some
+    versions of Python (CVE-2024-6232).
+    """
+
+    def __init__(self, file: BinaryIO, most: int, headers: bool = False):
+        self._file, self.most, self.headers = file, most, headers
 
     def __getattr__(self, name: str):
         return getattr(self._file, name)
@@ -176,7 +180,10 @@ class _Bounded:
     def read(self, size: int = -1) -> bytes:
         if size > self.most:
             raise SubmissionError(CROWDED)
-        return self._file.read(size)
+        content = self._file.read(size)
+        if self.headers and re.search(rb"\d{100}", content):
+            raise SubmissionError("its headers are damaged; hand in the project folder as a .zip")
+        return content
 
 
 def _spooled(chunks: Iterable[bytes], stack: ExitStack) -> BinaryIO:
@@ -187,7 +194,7 @@ def _spooled(chunks: Iterable[bytes], stack: ExitStack) -> BinaryIO:
 
 
 def _of_tar(file: BinaryIO, stack: ExitStack, limits: Limits) -> list[Entry]:
-    bounded, entries = _Bounded(file, HEADER), []
+    bounded, entries = _Bounded(file, HEADER, headers=True), []
     tar = stack.enter_context(tarfile.open(fileobj=bounded, mode="r:"))  # noqa: SIM115
     while (info := tar.next()) is not None:
         tar.members, info.pax_headers = [], {}  # else each keeps a copy of all headers
@@ -198,7 +205,7 @@ def _of_tar(file: BinaryIO, stack: ExitStack, limits: Limits) -> list[Entry]:
         entries.append(_entry(info.name, mode, info.size, info.size, info.mtime, opener))
         if len(entries) > limits.contents // 100:
             raise SubmissionError(CROWDED)
-    bounded.most = 2 * CHUNK
+    bounded.most, bounded.headers = 2 * CHUNK, False
     return entries
 
 
@@ -234,6 +241,7 @@ def _unicode_path(info: zipfile.ZipInfo) -> str:
 def _decoded(names: list[bytes]) -> list[str]:
     """Return names that don't say their encoding, all read in the one most plausible for all."""
     parts = {part for name in names for part in name.split(b"/") if not part.isascii()}
+    parts = {part for part in parts if len(part) <= 255}  # longer ones are refused anyway
     sample = b"\n".join(sorted(parts)[:1000])
     try:
         sample.decode(best := "utf-8")  # macOS
@@ -280,7 +288,7 @@ def _entry(
         problem = f"{shown(name)} is a device or a pipe; leave it out"
     is_folder = name.endswith("/") or stat.S_ISDIR(mode)
     kind = "link" if stat.S_ISLNK(mode) else "folder" if is_folder else "file"
-    parts = tuple(part for part in raw[:DEEPEST] if part not in ("", "."))
+    parts = tuple(part[:256] for part in raw[:DEEPEST] if part not in ("", "."))
     if not parts and kind != "folder":
         problem, parts = problem or "there is a file without a name; rename it", ("?",)
     return Entry(parts, kind, size, packed, time, opener, problem)

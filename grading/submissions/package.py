@@ -57,6 +57,7 @@ def own_files(root: Path) -> dict[str, bytes]:
         for path in paths
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST
         and not (path.parent == root and _shadows(path))
+        and not any(part.endswith(".py") for part in path.relative_to(root).parts[:-1])
     }  # fmt: skip
 
 
@@ -64,7 +65,9 @@ def _shadows(path: Path) -> bool:
     """Whether a file in the project's folder, and not one of ours, hides an installed module."""
     if (ROOT / path.name).exists() or not path.stem.isidentifier():
         return False
-    return path.stem in sys.stdlib_module_names or find_spec(path.stem) is not None
+    if path.stem in sys.stdlib_module_names or path.stem in sys.modules:  # perhaps without a spec
+        return True
+    return find_spec(path.stem) is not None
 
 
 def alone(exercise: str, theirs: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -38,8 +38,10 @@ from grading.submissions.observe import Copy, is_inside
 from grading.submissions.sandbox import Limits
 
 SAMPLE = ROOT / "data" / "sample"
-LARGEST = 2**25  # bytes of a file of predictions, metrics or settings
-LARGEST_WEIGHTS, MOST_LAYERS = 2**27, 48  # of a toy model
+LARGEST, SMALL = 2**22, 2**16  # bytes of a file of predictions or metrics; of settings
+LONGEST = 1000  # characters of a line of metrics
+LARGEST_WEIGHTS = 2**27  # bytes of a toy model, and its numbers at most
+TOY = {"n_layer": 48, "n_embd": 1024, "n_inner": 8192, "vocab_size": 60_000, "n_positions": 4096}
 MOST_RUNS, MOST_GROUPS = 200, 5000  # groups of runs whose mean could be a claimed one
 CLOSE = 0.01  # share by which a fertility or a loss may differ
 SHOWN = ("dev accuracy", "fifteen accuracies")  # whose recomputed values the pages show
@@ -73,6 +75,8 @@ class Recomputed:
             kind, text = error.args
         except FileNotFoundError as error:
             kind, text = MISSING, str(error)
+        except (OSError, MemoryError):  # the grader's own fault, and no claim's
+            raise
         except Exception as error:  # any, since anybody may have written the files that are read
             kind, text = "accuracy", str(error) or type(error).__name__
         flag = Flag(kind, where[:100], text[:300])
@@ -111,6 +115,7 @@ class _Work:
         self.copy, self.data, self.rules, self.results = copy, data, rules, Recomputed()
         self.behind: list[tuple[str, str, str, Evaluation]] = []
         self.trained: dict[str, list] = {}
+        self.evaluation = cache(self.evaluation)
         for path in sorted(copy.root.glob("runs/*/settings.json"))[:MOST_RUNS]:
             run = path.parent.name
             with suppress(Exception):  # a file that anybody may have written
@@ -123,6 +128,8 @@ class _Work:
         """Compare with the run's metrics and, of the embedded text, with what its weights give."""
         run, claimed = claim["run"], claim["held_out_loss"][-1]
         lines = self.text(run, "metrics.jsonl").splitlines()
+        if any(len(line) > LONGEST for line in lines):
+            raise ValueError(f"runs/{run}/metrics.jsonl has lines that are no steps")
         columns = ["epoch", "loss", "held_out_loss"]
         steps = pd.DataFrame([json.loads(line) for line in lines], columns=columns)
         ours = {
@@ -140,7 +147,7 @@ class _Work:
         texts, unigram = _held_out()
         if abs(unigram - claim["unigram"]) > CLOSE:
             raise ValueError(f"the text's unigram entropy is {unigram:.3f}")
-        if self.config(run, "model", "n_layer") > MOST_LAYERS:
+        if any(self.config(run, "model", key) > most for key, most in TOY.items()):
             raise ValueError("its model is no toy")
         loss = mean_loss(GPT2Model.from_pretrained(weights.parent), text_loader(texts, 32))
         self.results.held_out_loss = loss if math.isfinite(loss) else None
@@ -272,6 +279,8 @@ class _Work:
 
     def has(self, run: str, name: str) -> bool:
         """Return whether this file of a run was handed in."""
+        if "/" in run or len(run) > 100:
+            return False
         return is_inside(self.copy.root, self.copy.root / "runs" / run / name)
 
     def file(self, run: str, name: str, largest: int) -> Path:
@@ -286,16 +295,17 @@ class _Work:
 
     def text(self, run: str, name: str) -> str:
         """Return the text of a run's file; ValueError, too, if it is none."""
+        largest = SMALL if name.endswith(".json") else LARGEST
         try:
-            return self.file(run, name, LARGEST).read_bytes().decode("utf-8")
+            return self.file(run, name, largest).read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"runs/{run}/{name}: not UTF-8") from error
 
     def config(self, run: str, model: str, key: str) -> int:
-        """Return a number of a saved model's configuration."""
+        """Return a number of a saved model's configuration, 0 where it says none."""
         text = self.text(run, f"{model}/config.json")
         try:
-            return int(json.loads(text)[key])
+            return int(json.loads(text)[key] or 0)
         except Exception as error:  # a file that anybody may have written
             raise ValueError(f"runs/{run}/{model}: its config.json is damaged: {error}") from error
 

@@ -41,7 +41,7 @@ MARK = re.compile(
 DEEPEST = 4  # folders between a submission and its project
 NESTED = 2  # archives between them
 TRIED = 8  # archives in a submission that may hold its project
-EARLIEST, LATEST = 347_155_200, 2**32  # other times are no file's: `make submission` writes 1980
+EARLIEST, LATEST = 347_155_200, 2**32  # other times are no file's: archives that keep none say 1980
 NONE = "there is no gpt2 package, config.py or notebook; hand in the whole project folder, zipped"
 SEVERAL = "there are several projects ({} and {}); hand in one"
 OTHER = "this is the course's starter layout ({}), not this project's; move your code into gpt2/"
@@ -60,6 +60,7 @@ class Submission:
     digest: str  # of file names and contents, whatever holds them; "" if there is a problem
     problem: str = ""  # why it can't be read
     inside: str = ""  # where in `source`, if that holds a whole class
+    name: str = ""  # of what was handed in, as it lies there: platforms say in it whose it is
     notes: tuple[str, ...] = ()  # what was left out, and that it is late
     handed_in: str = ""  # such as "2026-12-01T23:59:00 (newest file inside)", local time
 
@@ -308,7 +309,8 @@ def _on_disk(path: Path) -> _Place:
 
 def _examined(place: _Place, limits: Limits) -> Submission:
     content, budget = hashlib.blake2b(digest_size=16), Budget(limits)
-    found = Submission(place.name, place.source, "", "", place.inside)
+    name = place.entries[0].parts[0]
+    found = Submission(place.name, place.source, "", "", place.inside, name)
     try:
         with _opened(place, limits) as (files, _, notes):
             for entry in files:

@@ -160,6 +160,8 @@ def test_bombs(tmp_path, monkeypatch):
         assert "larger than it" in problem(tmp_path, tarred({**PROJECT, "x": bytes(2**22)}, packed))
     headers = tarred(PROJECT, pax_headers={"comment": "x" * 2**17})
     assert "too many entries" in problem(tmp_path, headers)
+    digits = tarred(PROJECT, pax_headers={"comment": "1" * 2**15})
+    assert "headers are damaged" in problem(tmp_path, digits)
     few = tarred({f"{i}": b"" for i in range(200)})
     assert "too many entries" in problem(tmp_path, few, contents=2000)
     assert "too many entries" in problem(tmp_path, many, contents=2000)

@@ -182,14 +182,17 @@ def test_a_loss_that_is_too_small_is_not_what_the_weights_give(toy):
     assert said(again(root, small)) == [("toy curve", UNSEEN)]
 
 
-@pytest.mark.parametrize("config", ['{"n_layer": 1000000000}', "{}", "[" * 10**5])
+DAMAGED = ['{"n_layer": 1000000000}', '{"n_layer": 1, "n_embd": 10000000}', "{}", "[" * 10**5]
+
+
+@pytest.mark.parametrize("config", DAMAGED)
 def test_a_toy_with_a_damaged_configuration_is_wrong(config, toy):
     root, run, claim = toy
     (run / "model" / "config.json").write_text(config)
     assert said(again(root, {"toy curve": claim})) == [("toy curve", "accuracy")]
 
 
-@pytest.mark.parametrize("limit", ["LARGEST", "LARGEST_WEIGHTS", "MOST_LAYERS"])
+@pytest.mark.parametrize("limit", ["LARGEST", "LARGEST_WEIGHTS", "LONGEST"])
 def test_what_is_larger_than_a_toy_is_not_run(limit, toy, monkeypatch):
     root, _, claim = toy
     monkeypatch.setattr(module, limit, 0)

@@ -220,6 +220,7 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
         "secret": [*["FileNotFoundError"] * 2, "ConnectionRefusedError", "FileNotFoundError"],
         "network": ["ConnectionRefusedError", "OSError"],
         "sockets": "OSError",
+        "memory": ["OSError", -1],
     }
 
 
