@@ -49,8 +49,9 @@ def grade(
         without_sandbox: run submissions with limits only; they could read and change what you can.
         again: grade also what has been graded.
         jobs: how many at once.
-        deadline: such as 2026-12-01T23:59, in local time; kept for later calls. When something was
-            handed in, the newest file inside says, or, where files have no times, the archive's.
+        deadline: such as 2026-12-01T23:59, in local time (a day alone is its first minute); kept
+            for later calls. When something was handed in, the newest file inside says, or, where
+            files have no times, the archive's.
     """
     if not without_sandbox and (problem := sandbox.missing()):
         raise RuntimeError(
@@ -60,8 +61,10 @@ def grade(
     for folder in data:
         if not (folder / "XNLI-1.0").is_dir():
             raise FileNotFoundError(f"{folder}: holds no XNLI-1.0; give the folder that does")
-    if deadline:
-        datetime.fromisoformat(deadline)  # ValueError before anything is graded
+    if deadline and datetime.fromisoformat(deadline).tzinfo is not None:
+        raise ValueError(f"--deadline {deadline}: give local time, without a time zone")
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
     found, loaded = find(submissions), Rubric.load(rubric)
     shared = {"seed": secrets.randbelow(10**9)} | ledger.read_shared(out) | loaded.late
     if deadline:
@@ -86,7 +89,15 @@ def grade(
             late = f", {each.late_days} days late" if each.late_days else ""
             problem = f": {each.problem}" if each.problem else ""
             print(f"{each.student}  {each.points:g} of {each.max_points:g}{late}{flags}{problem}")
+    _print_mistakes(class_, out)
     print(f"pages: {out / 'index.html'}, gradebook: {out / 'gradebook.csv'}")
+
+
+def _print_mistakes(class_: list, folder: Path) -> None:
+    """Print what is wrong in files by hand."""
+    for grade in class_:
+        if grade.by_hand.problem:
+            print(f"{folder / grade.student / ledger.NAME}: {grade.by_hand.problem}")
 
 
 def _known_key(out: Path, submission) -> str | None:
@@ -105,8 +116,12 @@ def pages(grades: tyro.conf.Positional[Path], anonymous: Path | None = None) -> 
     """
     if not grades.is_dir():
         raise FileNotFoundError(f"{grades}: no such folder; give the one that `grade` wrote")
+    if not (grades / ledger.SHARED).is_file():
+        raise FileNotFoundError(f"{grades}: holds no grades; give the folder that `grade` wrote")
     if anonymous is None:
-        write(load(grades), grades)
+        class_ = load(grades)
+        write(class_, grades)
+        _print_mistakes(class_, grades)
     else:
         write(ledger.anonymous(grades), anonymous)
     print(f"pages: {(anonymous or grades) / 'index.html'}")

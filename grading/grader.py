@@ -60,9 +60,15 @@ class Rubric:
                     known = ", ".join(ours[table])
                     raise ValueError(f"{path}: [{table}] has no {name!r}; there are {known}")
                 whole = table in ("recomputed", "limits") and type(ours[table][name]) is int
-                if type(number) not in ((int,) if whole else (int, float)) or not number >= least:
-                    kind = f"{'a whole number' if whole else 'a number'} of at least {least}"
+                kinds = (int,) if whole else (int, float)
+                most, size = 1e9, f"of at least {least}"
+                if name in ("agree", "unevidenced"):
+                    most, size = 1, "from 0 to 1"
+                if type(number) not in kinds or not least <= number <= most:
+                    kind = f"a {'whole' if whole else 'finite'} number {size}"
                     raise ValueError(f"{path}: [{table}] {name} must be {kind}, got {number!r}")
+        if not (tables.get("exercises") or tables.get("results")):
+            raise ValueError(f"{path}: nothing in [exercises] or [results] is worth a point")
         ours |= {"exercises": {}, "results": {}}
         merged = {table: ours[table] | tables.get(table, {}) for table in ours}
         memory = int(merged["limits"].pop("memory_gib") * 2**30)
@@ -87,7 +93,7 @@ class Settings:
 @cache
 def _code() -> str:
     """Return a digest of what decides all grades: the grader and the edition."""
-    paths = sorted((ROOT / "grading").rglob("*.py"))
+    paths = sorted([*(ROOT / "grading").rglob("*.py"), *(ROOT / "grading").rglob("mistakes.toml")])
     content = [*(path.read_bytes() for path in paths), *student_edition().values()]
     return digest(b"".join(content))
 
@@ -113,7 +119,7 @@ def grade(submission: Submission, settings: Settings) -> dict:
         key = ""
     return {
         "student": submission.student,
-        "source": f"{submission.source.name}/{submission.inside}".rstrip("/"),
+        "source": _source(submission),
         "handed_in": submission.handed_in,
         "digest": submission.digest,
         "key": key,
@@ -126,6 +132,13 @@ def grade(submission: Submission, settings: Settings) -> dict:
         "max_points": float(sum([*rubric.exercises.values(), *rubric.results.values()])),
         **found,
     }
+
+
+def _source(submission: Submission) -> str:
+    """Return where it lies, by the name that it has there."""
+    if not submission.inside:
+        return submission.source.name
+    return "/".join([submission.source.name, *submission.inside.split("/")[:-1], submission.name])
 
 
 def _graded(root: Path, notes: tuple[str, ...], settings: Settings) -> dict:

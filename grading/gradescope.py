@@ -13,7 +13,7 @@ set -e
 apt-get update && apt-get install -y python3 python3-venv bubblewrap
 cd /autograder/source
 python3 -m venv .venv
-.venv/bin/pip install --quiet -r requirements.txt -c constraints.txt \\
+.venv/bin/pip install --quiet -r requirements.txt nbformat ruff -c constraints.txt \\
   --extra-index-url https://download.pytorch.org/whl/cpu
 .venv/bin/python -m gpt2.tokenizer
 """
@@ -21,7 +21,9 @@ RUN = """#!/usr/bin/env bash
 cd /autograder/source
 .venv/bin/python -m grading grade /autograder/submission --out /tmp/grades {options}
 mkdir -p /autograder/results
-cp /tmp/grades/*/results.json /autograder/results/results.json
+cp /tmp/grades/*/results.json /autograder/results/results.json ||
+  echo '{{"score": 0, "output": "The autograder failed; ask your instructor, who sees why."}}' \
+  > /autograder/results/results.json
 """
 
 

@@ -66,6 +66,7 @@ def _nameless(grade: Grade, pseudonym: str) -> Grade:
     names = f"{grade.student} {grade.source}"
     spaced = set(re.findall(r"[^\W_]{3,}", names)) - PLAIN
     words = [rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" for word in spaced]
+    words.append("[-_ ]".join(map(re.escape, re.findall(r"[^\W_]+", grade.student))))
     words += re.findall(UNSPACED, f"{names} {grade.student.replace('-', '')}")
     either = re.compile("|".join(sorted(words, key=len, reverse=True)) or "(?!)", re.IGNORECASE)
     grade = change_texts(grade, lambda text: either.sub(pseudonym, text))

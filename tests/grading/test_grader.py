@@ -211,7 +211,7 @@ def test_weights_that_cannot_be_used_are_a_flag(submission):
     def flag():
         return computed_again(folder, claim).flags[0][1]
 
-    for text in ('{"n_positions": 1e999}', "{}", "[" * 100_000):
+    for text in ('{"n_positions": 1e999}', "{}", "[" * 50_000):
         config.write_text(text)
         assert "its config.json is damaged" in flag().text
     config.write_text(honest)
@@ -307,10 +307,16 @@ def test_our_rubric_names_every_check_and_is_worth_100():
     ("text", "message"),
     [
         ("[exercises]\nad = 1", r"\[exercises\] has no 'ad'; there are attention"),
-        ("[exercises]\nadd = -1", "add must be a number of at least 0"),
-        ("[exercises]\nadd = true", "add must be a number of at least 0"),
+        ("[exercises]\nadd = -1", "add must be a finite number of at least 0"),
+        ("[exercises]\nadd = true", "add must be a finite number of at least 0"),
         ("[recomputed]\npairs = 40.0", "pairs must be a whole number of at least 0, got 40.0"),
         ("[limits]\nprocesses = 0", "processes must be a whole number of at least 1, got 0"),
+        ("[recomputed]\nagree = 95", "agree must be a finite number from 0 to 1, got 95"),
+        (
+            "[late]\npoints_a_day = inf",
+            "points_a_day must be a finite number .* got inf",
+        ),
+        ("[recomputed]\nagree = 0.9", "nothing in .* is worth a point"),
         ("[points]\nadd = 1", r"no table \[points\]; there are exercises"),
         ("exercises = 3", r"no table \[exercises\]"),
         ("exercises", r"rubric\.toml: not TOML"),
@@ -321,3 +327,20 @@ def test_a_rubric_with_a_mistake_is_named(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         Rubric.load(path)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--deadline", "2026-12-01T23:59Z"], "give local time, without a time zone"),
+        (["--deadline", "tomorrow"], "Invalid isoformat"),
+        (["--jobs", "0"], "--jobs must be at least 1, got 0"),
+    ],
+)
+def test_an_option_with_a_mistake_is_named_before_anything_is_graded(
+    option, message, tmp_path, capsys
+):
+    (tmp_path / "ada" / "gpt2").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        main(["grade", str(tmp_path), "--without-sandbox", "--out", str(tmp_path / "out"), *option])
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ def rows_of(path):
 def test_moodle_and_canvas_get_their_columns(tmp_path):
     sources = {
         "ada": "Ada Lovelace_4711_assignsubmission_file_",
-        "bob": "class.zip/Bob Müller_4712_assignsubmission_file_/submission.zip",
+        "bob": "class.zip/Bob Müller_4712_assignsubmission_file_",
         "cleo": "cleopatra_LATE_99_1234_submission.zip",
         "dan": "dan.zip",
     }
@@ -168,10 +168,33 @@ def test_an_anonymous_export_names_nobody(tmp_path):
     assert folders == ["student-001", "student-002", "student-003"]
 
 
+def test_names_of_two_letters_are_taken_out_as_a_whole(tmp_path):
+    bo = raw("Bo-Li") | {"answers": {"task3-read": "I am Bo Li, and so is bo_li.zip"}}
+    graded(tmp_path / "in", bo, raw("passed"))
+    main(["pages", str(tmp_path / "in"), "--anonymous", str(tmp_path / "out")])
+    texts = [path.read_text("utf-8") for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not [text for text in texts if re.search("bo.li", text, re.IGNORECASE)]
+
+
+def test_mistakes_by_hand_are_printed_and_a_comment_reaches_what_cannot_be_read(tmp_path, capsys):
+    broken = raw("bob", problem="bob.zip can't be read", items=[], answers={})
+    graded(tmp_path, raw("ada"), broken)
+    (tmp_path / "ada" / "comments.toml").write_text("late_days = 1.5")
+    (tmp_path / "bob" / "comments.toml").write_text('comment = "Again, please."\n[points]\nx = 1')
+    main(["pages", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'ada' / 'comments.toml'}: nothing in it counts: late_days" in printed
+    assert "bob" not in printed.replace(str(tmp_path), "")
+    assert "Again, please." in (tmp_path / "bob" / "results.json").read_text("utf-8")
+
+
 def test_what_is_no_folder_of_grades_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["pages", str(tmp_path / "typo")])
     assert "typo: no such folder" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+    with pytest.raises(SystemExit):
+        main(["pages", str(tmp_path)])
+    assert "holds no grades" in capsys.readouterr().err and not [*tmp_path.iterdir()]
     (tmp_path / "seed.json").write_text("{")
     with pytest.raises(ValueError, match=r"seed\.json: damaged .* delete it"):
         read_shared(tmp_path)

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import time
 import zipfile
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def pack(target: Path, limit: int) -> None:
                 mine = "" if other else " (your dev accuracy's: keep it, you may be asked for it)"
                 print(f"left out, {size / 1e6:.0f} MB: {name}{mine}")
                 continue
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            changed = time.localtime((ROOT / name).stat().st_mtime)
+            entry = zipfile.ZipInfo(name, max(changed[:6], (1980, 1, 1, 0, 0, 0)))
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, (ROOT / name).read_bytes(), zipfile.ZIP_DEFLATED)
     count, size = len(archive.namelist()), target.stat().st_size
