@@ -231,7 +231,7 @@ def generation(cases: Cases, model) -> None:
     first, last, ones = together[:1], together[2:, 4:], masks[:1]
     third = formulas.greedy(model, first, ones, new=3, end=PAD)[0, -1].item()
     for name, ids, mask, new, end, *tables in (
-        ("12 tokens after 5", first, ones, 12, PAD, "generation"),
+        ("12 tokens after 5", first, ones, 12, PAD, "generation", "mask of generation"),
         ("12 tokens after 1", last, ones[:, :1], 12, PAD, "generation"),
         ("1 token after 1", last, ones[:, :1], 1, PAD, "generation"),
         ("end-of-text", first, ones, 12, third),

@@ -190,7 +190,7 @@ MUTATIONS = {
         ("the answer is left out", "", "input_ids = torch.cat([prompt, answer])", "input_ids = prompt"),
         ("the label stands one place early", "only the digit's token", "labels[-len(answer) :] = answer", "labels[-len(answer) - 1 : -1] = answer"),
         ("what is no label counts as token 0", "", "torch.full_like(input_ids, IGNORED)", "torch.zeros_like(input_ids)"),
-        ("a long row's label is elsewhere", "the labels of all items", "labels[-len(answer) :] = answer", "labels[min(len(labels), 40) - len(answer) : 40] = answer"),
+        ("a long row's label is elsewhere", "never the label", "labels[-len(answer) :] = answer", "labels[min(len(labels), 40) - len(answer) : 40] = answer"),
         ("pads are labels", "padding must not count", '"labels": IGNORED}', '"labels": 0}'),
     ],
     ("labels", XNLI): [
