@@ -22,15 +22,13 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 from grading.submissions import archives
-from grading.submissions.archives import Budget, Entry, Limits, SubmissionError, safe_name, shown
+from grading.submissions.archives import Budget, Entry, Limits, SubmissionError
+from grading.submissions.names import PLATFORM, owner, safe_name, shown
 
 LIMITS = Limits()
 CONTENTS = 32 * 2**20  # bytes of the table of contents of a whole class's zip
 HANDED_IN = re.compile(r"\.(zip|rar|7z|tar|tgz|tar\.(gz|bz2|xz)|ipynb)$", re.IGNORECASE)
 COPY = re.compile(r" ?\((\d+)\)(?=\.)")
-PLATFORM = re.compile(  # a student's name and number in the names that Moodle and Canvas give
-    r"(?P<moodle>.+)_assignsubmission_|(?P<canvas>[^_]+)_(?P<late>LATE_)?(?P<id>\d{3,})_\d{4,}_."
-)
 GRADESCOPE = re.compile(r"^(\S+):\n  :submitters:\n((?:  [- ].*\n)+)", re.MULTILINE)
 TAKEN = ("index.html", "gradebook.csv", "moodle.csv", "canvas.csv", "seed.json")  # not students
 PACKAGE, STARTER, CONFIG, NOTEBOOK = 8, 4, 2, 1  # what marks a project, the surest first
@@ -193,11 +191,11 @@ def _children(place: _Place, entries: list[Entry]) -> dict[str, _Place]:
     """Return what may be submissions of a class; of one student, where names say so, as one."""
     groups, known = defaultdict(list), _gradescope(entries)
     for entry in sorted(entries, key=lambda entry: entry.parts):
-        groups[_owner(entry.parts[0]) or entry.parts[0]].append(entry)
+        groups[owner(entry.parts[0]) or entry.parts[0]].append(entry)
     children, in_folder = {}, place.source.is_dir()
     for name, group in groups.items():
         first, last = group[0], group[-1]
-        student = known.get(name) or _owner(first.parts[0])
+        student = known.get(name) or owner(first.parts[0])
         stray = len(last.parts) == 1 and last.kind == "file" and not last.problem
         stray |= last.kind == "environment" and len(last.parts) < 3  # the instructor's own
         if in_folder and first.parts[0] == last.parts[0]:
@@ -207,12 +205,6 @@ def _children(place: _Place, entries: list[Entry]) -> dict[str, _Place]:
         if student or HANDED_IN.search(name) or not stray:
             children[name] = _Place(*place_of, student, group)
     return children
-
-
-def _owner(name: str) -> str:
-    """Return a student's name and number from a name that Moodle or Canvas gave, else ""."""
-    match = PLATFORM.match(name)
-    return match[1] or f"{match[2]}_{match[4]}" if match else ""
 
 
 def _gradescope(entries: list[Entry]) -> dict[str, str]:
@@ -304,7 +296,7 @@ def _on_disk(path: Path) -> _Place:
     else:
         opener, time = partial(archives.open_plainly, path.resolve()), path.stat().st_mtime
         entries = [Entry((name,), "file", time=time, open=opener)]
-    return _Place(path, "", _owner(name), entries)
+    return _Place(path, "", owner(name), entries)
 
 
 def _examined(place: _Place, limits: Limits) -> Submission:

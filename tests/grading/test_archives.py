@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grading.submissions import archives
-from grading.submissions.archives import Limits, SubmissionError, safe_name
+from grading.submissions.archives import Limits, SubmissionError
+from grading.submissions.names import safe_name
 from grading.submissions.submission import Submission, find, unpack
 from tests.grading.handed_in import PROJECT, contents, one, problem, put, tarred, tree, zipped
 
