@@ -25,7 +25,8 @@ from console import errors_in_one_line
 from experiments import finetuning, pretraining
 from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
-from experiments.languages import LanguageStudy, measure_fertility
+from experiments.fertility import measure_fertility
+from experiments.languages import LanguageStudy
 from experiments.options import (
     HERE,
     NO_CHANGES,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from config import FinetuningSettings
 from experiments.evaluation import Evaluation
+from experiments.fertility import measure_fertility
 from experiments.finetuning import FinetunedRun, finetune
 from experiments.pages import Page, measured_on
 from experiments.runs import RUNS, check_seeds, load_gpt2
@@ -25,8 +26,6 @@ from experiments.transfer import (
     select_languages,
     transfer_table,
 )
-from gpt2.fertility import fertility_table
-from gpt2.tokenizer import load_tokenizer
 from gpt2.xnli import XNLI, NLITask
 
 FERTILITY_PAIRS = 3927  # of each language's training file: the handout's check (section 5.2)
@@ -81,7 +80,7 @@ class LanguageStudy:
 
     @cached_property
     def fertility(self) -> pd.DataFrame:
-        """A row a language: how finely the tokenizer cuts it (gpt2.fertility.fertility_table)."""
+        """A row a language: how finely the tokenizer cuts it (experiments.fertility)."""
         tokenizer = self.english.tokenizer
         return measure_fertility(self.data, self.task, FERTILITY_PAIRS, tokenizer=tokenizer)
 
@@ -193,25 +192,3 @@ class LanguageStudy:
         page.figure("fertility", plots.plot_fertility(self.fertility))
         page.figure("confusions", plots.plot_confusions(self.zero_shot))
         return page.save()
-
-
-def measure_fertility(
-    data,
-    task: NLITask = XNLI,
-    max_samples: int | None = None,
-    languages: Sequence[str] | None = None,
-    tokenizer=None,
-) -> pd.DataFrame:
-    """Return gpt2.fertility.fertility_table of the first training pairs of each language.
-
-    By default of all the task's languages, and of GPT-2's tokenizer.
-    """
-    tokenizer = load_tokenizer("gpt2") if tokenizer is None else tokenizer
-    languages = task.languages if languages is None else languages
-    common = {"tokenizer": tokenizer, "verbose": False}
-    train = {
-        lang: task.dataset(data, "train", lang, subset=max_samples or 1.0, **common)
-        for lang in languages
-    }
-    dev = {lang: task.dataset(data, "dev", lang, **common) for lang in {"en", *languages}}
-    return fertility_table(train, dev, tokenizer, max_samples)

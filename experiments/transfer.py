@@ -19,7 +19,7 @@ CHANCE = 1 / 3
 def transfer_table(evaluations: dict[str, Evaluation], fertility: pd.DataFrame) -> pd.DataFrame:
     """Return a row a language, best first: accuracy with 95 % interval, n, the one-sided exact
     p-value of "no better than chance", the same corrected (Holm) for the languages other than
-    English, and the columns of `fertility` (see gpt2.fertility.fertility_table)."""
+    English, and the columns of `fertility` (see experiments.fertility)."""
     rows = {}
     for lang, evaluation in evaluations.items():
         (low, high), n = evaluation.interval, len(evaluation.predictions)

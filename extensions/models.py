@@ -16,8 +16,9 @@ import pandas as pd
 import tyro
 
 from config import FinetuningSettings
+from experiments.fertility import measure_fertility
 from experiments.finetuning import FinetunedRun, finetune
-from experiments.languages import FERTILITY_PAIRS, measure_fertility
+from experiments.languages import FERTILITY_PAIRS
 from experiments.options import (
     HERE,
     NONE,
@@ -96,7 +97,7 @@ class ModelStudy:
         return found
 
     def fertility(self, model: str) -> pd.DataFrame:
-        """Return gpt2.fertility.fertility_table of a model's own tokenizer."""
+        """Return the fertility in each language of a model's own tokenizer."""
         run = self.run(model, self.seeds[0])
         return measure_fertility(self.data, run.task, FERTILITY_PAIRS, tokenizer=run.tokenizer)
 

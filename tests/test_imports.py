@@ -45,7 +45,7 @@ BELOW = {
 # What the lesson needs of other libraries; those in optional branches are words of zh and th.
 GPT2_NEEDS = {"torch", "einops", "numpy", "pandas", "tqdm", "safetensors", "transformers"}
 GPT2_NEEDS |= {"accelerate", "tokenizers", "huggingface_hub"}
-OPTIONAL = {"rjieba", "pythainlp"}
+OPTIONAL = {"rjieba", "pythainlp", "tiktoken"}
 
 FORMULAS = {"softmax", "logsoftmax", "scaleddotproductattention", "gelu", "layernorm"}
 MODEL = ("gpt2/attention.py", "gpt2/layer.py", "gpt2/model.py")

@@ -25,7 +25,7 @@ from experiments.plots.style import (
 
 
 def plot_fertility(table: pd.DataFrame, note: str = "") -> Figure:
-    """Draw `gpt2.fertility.fertility_table`: tokens per word, and the premium over English."""
+    """Draw a `fertility_table`: tokens per word, and the premium over English."""
     table = table.sort_values("premium")
     fig, axes = plt.subplots(1, 2, figsize=(9.3, 3.5), sharex=True)
     places = np.arange(len(table))

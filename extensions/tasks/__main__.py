@@ -6,7 +6,7 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from experiments.languages import measure_fertility
+from experiments.fertility import measure_fertility
 from experiments.options import (
     NONE,
     SMALL_DATA,

@@ -24,7 +24,8 @@ import pandas as pd
 from config import TOY_PRETRAINING
 from data.miniature import nli_folder
 from experiments.evaluation import Evaluation
-from experiments.languages import BUDGET, FERTILITY_PAIRS, measure_fertility
+from experiments.fertility import measure_fertility
+from experiments.languages import BUDGET, FERTILITY_PAIRS
 from experiments.transfer import select_languages, transfer_table
 from gpt2.loss import mean_loss
 from gpt2.model import GPT2Model

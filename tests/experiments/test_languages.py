@@ -10,7 +10,7 @@ import torch
 
 from config import FINETUNE_FAST, FINETUNE_TOY
 from experiments.finetuning import finetune
-from experiments.languages import LanguageStudy, measure_fertility
+from experiments.languages import LanguageStudy
 from tests import SAMPLE, few_pairs
 from tests.processes import kill_until_finished
 from tests.small import save_small_gpt2
@@ -128,12 +128,6 @@ def test_a_study_without_seeds_is_refused(lazy):
         lazy(seeds=())
     with pytest.raises(ValueError, match=r"seeds must differ .*, got \(0, 0\)"):
         lazy(seeds=(0, 0))
-
-
-def test_fertility_counts_the_first_pairs_of_each_language():
-    table = measure_fertility(SAMPLE, max_samples=50, languages=["de", "sw"])
-    assert list(table.index) == ["de", "sw"] and (table["fertility"] > 1).all()
-    assert not table.equals(measure_fertility(SAMPLE, languages=["de", "sw"]))
 
 
 @pytest.mark.all

@@ -1,17 +1,23 @@
-"""Fertility as the handout counts it, and the better-founded measures beside it."""
+"""Fertility as the handout counts it."""
 
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Tokenizer
 
-from gpt2.fertility import compute_fertility, count_tokens, fertility_table
-from gpt2.xnli import XNLIDataset
+from gpt2.fast import _tiktoken, count_gpt2_tokens
+from gpt2.fertility import compute_fertility, count_tokens, pair_texts
+from gpt2.tokenizer import encode_texts
+from gpt2.xnli import LANGUAGES, XNLIDataset
 from tests import SAMPLE
+from tests.small import small_tokenizer
 
 REAL = Path(os.environ.get("XNLI_DIR", "no XNLI_DIR"))
 PUBLISHED = {
@@ -51,70 +57,58 @@ def test_tokens_are_counted_text_by_text(tokenizer, texts):
     assert count_tokens(texts, tokenizer) == list(map(len, each))
 
 
-def test_the_table_equals_one_by_hand(tmp_path, tokenizer):
-    folder = tmp_path / "XNLI-MT-1.0" / "multinli"
-    folder.mkdir(parents=True)
-    texts = {"en": ("The cat", "unputdownable so"), "de": ("Die Katze", "unglaublich so")}
-    for lang, (premise, hypo) in texts.items():
-        (folder / f"multinli.train.{lang}.tsv").write_text(
-            f"premise\thypo\tlabel\n{premise}\t{hypo}\tneutral\n"
-        )
-    rows = {lang: train(lang, tokenizer, tmp_path) for lang in texts}
-    table = fertility_table(rows, rows, tokenizer)
-    count = {lang: sum(count_tokens(pair, tokenizer)) for lang, pair in texts.items()}
-    for lang, pair in texts.items():
-        row = table.loc[lang]
-        assert row["fertility"] == row["tokens per word"] == count[lang] / 4
-        assert (
-            row["tokens per character"]
-            == row["tokens per byte"]
-            == count[lang] / len("".join(pair))
-        )
-        assert row["premium"] == count[lang] / count["en"]
-    assert table.loc["en", "continued words"] == 1 / 4  # unputdownable
-    assert table.loc["de", "continued words"] == 2 / 4  # Kat|ze, ung|laub|lich
+@pytest.fixture(scope="module")
+def many(tokenizer):
+    """As many texts as tiktoken counts: of all languages, and what tokenizers could differ in."""
+    pairs = [text for lang in LANGUAGES for text in pair_texts(train(lang, tokenizer), 20)]
+    spaces = [" " * n + "'s" * n + "\n\u00a0\u3000" * n for n in range(50)]
+    marks = ["<|endoftext|>", "", "a <|endoftext|> b", "\x00\x85\U0001f9d1\u200d"]
+    return [*pairs, *spaces, *marks] * 4
 
 
-@pytest.mark.parametrize(
-    ("lang", "premise", "hypo", "words"),
-    [("th", "แมวดื่มนม", "แมว", ["แมว", "ดื่ม", "นม", "แมว"]), ("zh", "牛奶", "猫", ["牛奶", "猫"])],
-)
-def test_words_of_thai_and_chinese_are_a_segmenters(
-    lang, premise, hypo, words, tmp_path, tokenizer
-):
-    path = tmp_path / "train.tsv"
-    path.write_text(f"premise\thypo\tlabel\n{premise}\t{hypo}\tneutral\n", encoding="utf-8")
-    rows = {"en": XNLIDataset("train", lang, path, tokenizer=tokenizer)}
-    rows[lang] = rows["en"]
-    row = fertility_table(rows, rows, tokenizer).loc[lang]
-    tokens = sum(count_tokens([premise, hypo], tokenizer))
-    assert row["fertility"] == tokens / 2 and row["tokens per word"] == tokens / len(words)
-    pieces = count_tokens([f" {word}" for word in words], tokenizer)
-    assert row["continued words"] == sum(n > 1 for n in pieces) / len(words)
+def test_tiktoken_counts_the_same(many, tokenizer, monkeypatch):
+    counts = count_gpt2_tokens(many, tokenizer)
+    assert counts == list(map(len, encode_texts(tokenizer, many)))
+    monkeypatch.setenv("GPT2_FAST", "0")
+    assert count_gpt2_tokens(many, tokenizer) is None
+    assert count_tokens(many, tokenizer) == counts
 
 
-@pytest.mark.parametrize(("lang", "package"), [("zh", "rjieba"), ("th", "pythainlp")])
-def test_without_a_segmenter_only_its_measures_are_missing(
-    lang, package, tokenizer, monkeypatch, capsys
-):
-    rows = {name: train(name, tokenizer) for name in ("en", lang)}
-    whole = fertility_table(rows, rows, tokenizer, 40)
-    capsys.readouterr()
-    monkeypatch.setitem(sys.modules, package, None)  # so that importing it fails
-    table = fertility_table(rows, rows, tokenizer, 40)
-    needs = f"words of {lang} need a segmenter: pip install {package} -c constraints.txt\n"
-    assert capsys.readouterr().out == needs
-    measures = ["tokens per word", "continued words"]
-    assert table.loc[lang, measures].isna().all()
-    assert whole.loc[lang, measures].notna().all()
-    whole.loc[lang, measures] = float("nan")
-    assert table.equals(whole)
+def adds_a_token(tokenizer):
+    tokenizer.add_tokens(["the"])
 
 
-def test_english_is_needed_for_the_premium(tokenizer):
-    rows = {"de": train("de", tokenizer)}
-    with pytest.raises(ValueError, match="parallel needs English"):
-        fertility_table(rows, rows, tokenizer)
+def puts_a_space_before(tokenizer):
+    tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
+
+
+def lowers(tokenizer):
+    tokenizer.backend_tokenizer.normalizer = Lowercase()
+
+
+def leaves_merges_out(tokenizer):
+    tokenizer.backend_tokenizer.model.dropout = 1.0
+
+
+@pytest.mark.parametrize("change", [adds_a_token, puts_a_space_before, lowers, leaves_merges_out])
+def test_a_changed_tokenizer_is_counted_itself(change, many, tokenizer):
+    tokenizer = deepcopy(tokenizer)
+    before = count_tokens(many, tokenizer)
+    change(tokenizer)
+    after = count_tokens(many, tokenizer)
+    assert after == list(map(len, encode_texts(tokenizer, many))) and after != before
+
+
+def test_other_tokenizers_and_long_texts_are_counted_themselves(many, tokenizer):
+    assert count_gpt2_tokens(many, small_tokenizer()) is None
+    assert count_gpt2_tokens(many, object()) is None
+    assert count_tokens([*many, " " * 10**6], tokenizer)[-1] == 10**6
+
+
+def test_without_tiktoken_the_tokenizer_counts(many, tokenizer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiktoken", None)  # so that importing it fails
+    monkeypatch.setattr("gpt2.fast._tiktoken", _tiktoken.__wrapped__)
+    assert count_gpt2_tokens(many, tokenizer) is None
 
 
 def test_a_tokenizer_without_a_vocabulary_is_refused(tokenizer):

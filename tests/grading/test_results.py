@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from config import FINETUNE_ENGLISH, TOY_PRETRAINING
 from experiments import transfer
 from experiments.evaluation import Evaluation
+from experiments.fertility import measure_fertility
 from experiments.finetuning import finetune
-from experiments.languages import measure_fertility
 from experiments.pretraining import pretrain
 from experiments.profiles import SAMPLE as PROFILE
 from experiments.statistics import wilson_interval
