@@ -81,7 +81,7 @@ class Outcome:
 def missing() -> str:
     """Return why this system has no sandbox, found by trying it, or ""."""
     if not shutil.which("bwrap"):
-        return "bubblewrap is not installed (apt install bubblewrap)"
+        return "bubblewrap is not installed (apt install bubblewrap, or see grading/Containerfile)"
     try:
         with scratch_folder() as folder:
             trial = run([sys.executable, "-I", "-c", ""], folder)
