@@ -2,9 +2,10 @@
 
 Words are drawn with Zipf's frequencies from 60,000, most of which are made of the given text's
 letter sequences, so that words are about as rare, and as long in tokens, as in text of the web. The
-tokenizer alone has the documents in memory and drops the ids: as many processes as we have workers
-call `encode_batch`, as the same pieces. We also read and parse JSON lines, and write, and check by
-hash. Peak memory is of the main process and of the largest worker.
+tokenizer alone has the documents in memory and drops the ids, in as many processes as we have
+workers: tiktoken, which ours has, too, and tokenizers, with which GPT2_FAST=0 packs. We also read
+and parse JSON lines, and write, and check by hash. Peak memory is of the main process and of the
+largest worker.
 """
 
 import json
@@ -20,13 +21,12 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from benchmarks.contest import Contest, Timed
 from benchmarks.options import ROOT, Options
 from data.documents import open_source
-from data.packing import available_cores, pack
-from data.tokenizing import read_text, split
+from data.packing import available_cores, pack, worker_settings
+from data.tokenizing import load, read_text, split
 from gpt2.tokenizer import load_tokenizer
 
 MEGABYTES = int(os.environ.get("PACKING_MB", "100"))
@@ -88,10 +88,14 @@ def ours(path: Path, workers: int) -> dict:
         return json.loads(run.stdout)
 
 
-def alone(path: Path, workers: int) -> float:
-    """Seconds in which as many processes tokenize the file's documents, which they hold."""
+def alone(path: Path, workers: int, fast: str) -> float:
+    """Seconds in which as many processes tokenize the file's documents, which they hold.
+
+    `fast` is GPT2_FAST.
+    """
     command = [sys.executable, "-m", "benchmarks.packing", path, "", str(workers)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes |= {"env": {**os.environ, "GPT2_FAST": fast}}
     runs = [subprocess.Popen([*command, str(part)], cwd=ROOT, **pipes) for part in range(workers)]
     for run in runs:
         run.stdout.readline()  # it has the documents
@@ -123,10 +127,11 @@ def contests(options: Options) -> Iterator[Contest]:
             path.stat().st_size / 1e3,
             {
                 "ours": packing,
-                "tokenizer alone": lambda turn: Timed(alone(path, workers)),
+                "tiktoken alone": lambda turn: Timed(alone(path, workers, "1")),
+                "tokenizers alone": lambda turn: Timed(alone(path, workers, "0")),
             },
-            compare=[("ours", "tokenizer alone")],
-            rates=["ours", "tokenizer alone"],
+            compare=[("ours", "tiktoken alone"), ("ours", "tokenizers alone")],
+            rates=["ours"],
             agree=lambda found: {
                 name: value for name, value in found["ours"].items() if name != "seconds"
             },
@@ -165,8 +170,7 @@ def measure_packing(path: Path, folder: str, workers: int) -> None:
 
 
 def measure_alone(path: Path, workers: int, part: int) -> None:
-    tokenizer = Tokenizer.from_str(load_tokenizer().backend_tokenizer.to_str())
-    tokenizer.encode_special_tokens = True
+    encode = load(worker_settings(load_tokenizer(), "uint16", "text", False))
     source = open_source([str(path)])
     pieces = [
         [read_text(chunk.kind, line, "text") for line in split(chunk.kind, chunk.payload)]
@@ -175,7 +179,7 @@ def measure_alone(path: Path, workers: int, part: int) -> None:
     print("ready", flush=True)
     sys.stdin.read()
     for piece in pieces:
-        tokenizer.encode_batch_fast(piece, add_special_tokens=False)
+        list(encode(piece))
     print("done", flush=True)
 
 

@@ -25,6 +25,7 @@ from data import tokenizing
 from data.documents import Chunk
 from data.packed import has_its_size, read_manifest, tokenizer_digest, write_manifest
 from data.tokenizing import Settings, Tokenized
+from gpt2.fast import LONGEST, gpt2_encoding
 from gpt2.tokenizer import check_tokenizer, load_tokenizer, prefix_ids
 from utils import atomic_write
 
@@ -59,7 +60,7 @@ def pack(
         raise ValueError(f"workers must be at least 1, got {workers}")
     folder, loaded = Path(folder), load_tokenizer(tokenizer)
     identity = _identity(source, tokenizer, loaded, length, shard_tokens - shard_tokens % length)
-    settings = _settings(loaded, identity["dtype"], source.column, skip_bad)
+    settings = worker_settings(loaded, identity["dtype"], source.column, skip_bad)
     with _alone(folder):
         manifest = read_manifest(folder)
         if manifest is None or not manifest["shards"]:  # nothing that could have other bytes
@@ -130,10 +131,12 @@ def _check_identity(folder: Path, manifest: dict, identity: dict) -> None:
         )
 
 
-def _settings(tokenizer, dtype: str, column: str, skip_bad: bool) -> Settings:
+def worker_settings(tokenizer, dtype: str, column: str, skip_bad: bool) -> Settings:
+    """Return what a worker is started with."""
     typecode = {"uint16": "H", "uint32": "I"}[dtype]
-    text, prefix = tokenizer.backend_tokenizer.to_str(), tuple(prefix_ids(tokenizer))
-    return Settings(text, prefix, tokenizer.eos_token_id, typecode, column, skip_bad)
+    ways = tokenizer.backend_tokenizer.to_str(), gpt2_encoding(tokenizer), LONGEST
+    ends = tuple(prefix_ids(tokenizer)), tokenizer.eos_token_id
+    return Settings(*ways, *ends, typecode, column, skip_bad)
 
 
 @contextmanager

@@ -11,13 +11,17 @@ import pickle
 import signal
 import sys
 from array import array
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
 
 class Settings(NamedTuple):
     tokenizer: str  # a fast tokenizer as JSON
+    encoding: Any  # tiktoken's of the same ids, for texts of at most `longest` characters, or None
+    longest: int
     prefix: tuple[int, ...]  # the ids before each document
     end: int  # the id after each document
     typecode: str  # of `array`: "H" for 16 bits, "I" for 32
@@ -33,11 +37,11 @@ class Tokenized(NamedTuple):
     fault: tuple[int, str] | None  # the place of the first, from 0, and what is wrong
 
 
-def tokenize(tokenizer: Tokenizer, settings: Settings, kind: str, payload) -> Tokenized:
+def tokenize(encode: Callable, settings: Settings, kind: str, payload) -> Tokenized:
     """Return the ids of the documents in `payload`; those of white space alone are left out.
 
     `kind` is "txt" or "jsonl", where the payload is bytes and a document is a line, or "rows",
-    where it is a list of texts.
+    where it is a list of texts; `encode` is what `load` returns.
     """
     texts, sizes = [], array("Q")
     bad, fault = 0, None
@@ -55,9 +59,9 @@ def tokenize(tokenizer: Tokenizer, settings: Settings, kind: str, payload) -> To
             texts.append(text)
             sizes.append(size)
     ids, ends = array(settings.typecode), array("Q")
-    for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+    for text_ids in encode(texts):
         ids.extend(settings.prefix)
-        ids.fromlist(encoding.ids)
+        ids.fromlist(text_ids)
         ids.append(settings.end)
         ends.append(len(ids))
     return Tokenized(ids.tobytes(), ends.tobytes(), sizes.tobytes(), bad, fault)
@@ -97,13 +101,24 @@ def _from_json(line: str, column: str):
     return row[column]
 
 
-def load(settings: Settings) -> Tokenizer:
-    """Return the settings' tokenizer; a special token that is spelt out is text to it."""
-    tokenizer = Tokenizer.from_str(settings.tokenizer)
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+def load(settings: Settings) -> Callable[[list[str]], Iterable[list[int]]]:
+    """Return a function of texts that gives their ids; a special token spelt out is text to it."""
+
+    @cache
+    def tokenizer() -> Tokenizer:
+        loaded = Tokenizer.from_str(settings.tokenizer)
+        loaded.encode_special_tokens = True
+        loaded.no_truncation()
+        loaded.no_padding()
+        return loaded
+
+    def encode(texts: list[str]) -> Iterable[list[int]]:
+        if settings.encoding and max(map(len, texts), default=0) <= settings.longest:
+            return map(settings.encoding.encode_ordinary, texts)
+        encodings = tokenizer().encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    return encode
 
 
 def main() -> None:
@@ -112,10 +127,10 @@ def main() -> None:
     sys.stdout = sys.stderr  # whatever a library prints
     try:
         settings = Settings(*pickle.load(work))
-        tokenizer = load(settings)
+        encode = load(settings)
         while True:
             kind, payload = pickle.load(work)
-            pickle.dump(tuple(tokenize(tokenizer, settings, kind, payload)), answers)
+            pickle.dump(tuple(tokenize(encode, settings, kind, payload)), answers)
             answers.flush()
     except (EOFError, BrokenPipeError, pickle.UnpicklingError):  # the other process has ended
         os._exit(0)

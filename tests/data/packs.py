@@ -20,11 +20,11 @@ class InThisProcess:
     """Workers that are none, for tests of everything else."""
 
     def __init__(self, settings):
-        self.settings, self.tokenizer = settings, tokenizing.load(settings)
+        self.settings, self.encode = settings, tokenizing.load(settings)
 
     def answers(self, chunks):
         for chunk in chunks:
-            arguments = self.tokenizer, self.settings, chunk.kind, chunk.payload
+            arguments = self.encode, self.settings, chunk.kind, chunk.payload
             yield chunk, tokenizing.tokenize(*arguments)
 
 

@@ -15,6 +15,7 @@ from data import documents, openwebtext, packing, tokenizing
 from data.documents import Files, open_source
 from data.packed import read_manifest
 from data.packing import TokenStream, pack
+from gpt2.fast import LONGEST
 from gpt2.tokenizer import encode_texts
 from tests.data.packs import (
     KINDS,
@@ -65,7 +66,7 @@ def test_the_tokens_from_a_position_are_the_same_in_any_pieces(data, letters):
     blob = "\n".join(lines).encode()
     source = Lines(blob, data.draw(st.integers(1, 40)))
     pool = InThisProcess(_settings(letters))
-    whole = tokenizing.tokenize(pool.tokenizer, pool.settings, "txt", blob).ids
+    whole = tokenizing.tokenize(pool.encode, pool.settings, "txt", blob).ids
     stream, found = TokenStream(source, pool, None), b""
     while stream.position is not None:
         if data.draw(st.booleans()):
@@ -93,7 +94,7 @@ class Lines(Files):
 
 def _settings(folder, skip_bad=False):
     tokenizer = packing.load_tokenizer(folder)
-    return packing._settings(tokenizer, "uint16", "text", skip_bad)
+    return packing.worker_settings(tokenizer, "uint16", "text", skip_bad)
 
 
 def test_what_is_left_out_is_counted_once_however_often_it_stops(
@@ -199,14 +200,16 @@ def test_bytes_that_can_not_be_made_again_are_refused(here, letters, tmp_path, m
 # ---- Workers -----------------------------------------------------------------------------------
 
 
-def test_the_number_of_workers_changes_no_byte(tmp_path, tokenizer, monkeypatch):
+def test_neither_the_workers_nor_what_tokenizes_change_a_byte(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(documents, "CHUNK", 1000)
-    path = write(tmp_path, "a.jsonl", TEXTS * 5)
-    for workers in (1, 3):
-        settings = {"length": 8, "shard_tokens": 256, "workers": workers}
+    texts = [*TEXTS, f"{' ' * LONGEST}a", *TEXTS]  # one too long for tiktoken
+    path = write(tmp_path, "a.jsonl", texts)
+    for workers, fast in ((1, "1"), (3, "1"), (2, "0")):
+        monkeypatch.setenv("GPT2_FAST", fast)
+        settings = {"length": 8, "shard_tokens": 4096, "workers": workers}
         pack(open_source([str(path)]), tmp_path / str(workers), **settings)
-    assert content_of(tmp_path / "1") == content_of(tmp_path / "3")
-    expected = [id for ids in encode_texts(tokenizer, TEXTS) for id in [*ids, 50256]] * 5
+    assert content_of(tmp_path / "1") == content_of(tmp_path / "2") == content_of(tmp_path / "3")
+    expected = [id for ids in encode_texts(tokenizer, texts) for id in [*ids, 50256]]
     assert tokens_of(tmp_path / "1").tolist() == expected
 
 
