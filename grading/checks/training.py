@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel
 from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -12,14 +13,13 @@ from transformers import PreTrainedTokenizerFast
 
 from grading.checks.cases import LEARNING_RATE, NO_DROPOUT, SMALL, Case, case, cases, small_model
 from grading.checks.findings import Findings
-from grading.checks.model import learns
 from grading.checks.shapes import short
 
-NEWEST = "the model must read the newest token before the next, the most probable one, is chosen"
+LOOP = "at each step: the mask, the model, the last state's logits, the most probable token, append"
 GENERATED = {  # cases, and what a wrong text says
-    "12 tokens after 5": NEWEST,
-    "12 tokens after 1": NEWEST,
-    "1 token after 1": NEWEST,
+    "12 tokens after 5": LOOP,
+    "12 tokens after 1": LOOP,
+    "1 token after 1": LOOP,
     "end-of-text": "generate nothing after end-of-text",
     "a padded batch": "each row gives the same text as alone: the mask hides its pads, and a row "
     "that has ended waits for the others",
@@ -44,12 +44,13 @@ def check_loss(findings: Findings) -> None:
         all_learn &= learned
         atol = 1e-3 if given.what == "sum" else 1e-4
         findings.case(given, got, "compare with section 3.4", f"loss, {given.what}", atol)
-    hint = "keep the loss in the graph (no .item(), no .detach())"
-    findings.true("a gradient reaches the embedding", all_learn, "none", "a gradient", hint)
+    hint = "keep states and logits in the graph (no .item(), no .data, no .detach())"
+    what = "a gradient reaches the embeddings, and the projection"
+    findings.true(what, all_learn, "none", "a gradient", hint)
 
 
 def _loss(given: Case) -> tuple[Tensor, bool]:
-    """Return the loss, and whether a gradient comes back from it."""
+    """Return the loss, and whether a gradient comes back from it, also through the projection."""
     from gpt2.loss import next_token_loss
 
     model = small_model(**NO_DROPOUT)
@@ -58,7 +59,13 @@ def _loss(given: Case) -> tuple[Tensor, bool]:
         batch = {"input_ids": ids, "attention_mask": mask, "labels": given.inputs["labels"]}
     reduction = given.what if given.what in ("sum", "none") else "mean"
     loss = torch.as_tensor(next_token_loss(model, batch, reduction=reduction))
-    return loss, learns(loss, model.pos_embedding.weight)  # which logits alone do not reach
+    if not loss.requires_grad:
+        return loss, False
+    embeddings = model.word_embedding.weight, model.pos_embedding.weight
+    settings = {"allow_unused": True, "materialize_grads": True}
+    tokens, places = torch.autograd.grad(loss.sum(), embeddings, **settings)
+    tokens = tokens.index_fill(0, ids.flatten(), 0)  # others are reached by the projection alone
+    return loss, bool(tokens.any() and places.any())
 
 
 def check_pretraining_step(findings: Findings) -> None:
@@ -66,16 +73,19 @@ def check_pretraining_step(findings: Findings) -> None:
     hint = "one step from the mean over all labels of its batches"
     for given in cases("steps"):
         what = f"losses with {given.what} a step, and a bias after them"
-        findings.case(given, findings.observe(_train, given), hint, what, atol=1e-3)
+        got, kind = findings.observe(_train, given)
+        findings.case(given, got, hint, what, atol=1e-3)
+        findings.equal("kind of `loss`", kind, "float", hint="a number, .item(): no graph to keep")
 
 
-def _train(given: Case) -> Tensor:
+def _train(given: Case) -> tuple[Tensor, str]:
     from gpt2.train import train
 
     model, optimizer = _model_and_optimizer()
     batches = list(zip(given.inputs["ids"], given.inputs["masks"], strict=True))
     history = train(model, batches, optimizer, accumulate=given.inputs["accumulate"].item())
-    return _losses_and_bias([progress.loss for progress in history], model)
+    losses = [progress.loss for progress in history]
+    return _losses_and_bias(list(map(float, losses)), model), type(losses[-1]).__name__
 
 
 def check_finetuning(findings: Findings) -> None:
@@ -108,11 +118,12 @@ def _losses_and_bias(losses: list[float], model) -> Tensor:
 
 
 def words(end: int):
-    """Return a tokenizer of numbers: "5 17" is two tokens; `end` is end-of-text."""
-    vocabulary = {str(token): token for token in range(SMALL["vocab_size"])}
-    model = Tokenizer(WordLevel(vocabulary, unk_token="0"))
-    pad = str(SMALL["pad_token_id"])
-    return PreTrainedTokenizerFast(tokenizer_object=model, eos_token=str(end), pad_token=pad)
+    """Return a tokenizer of numbers: "0517" is two tokens, 5 and 17; `end` is end-of-text."""
+    vocabulary = {f"{token:02d}": token for token in range(SMALL["vocab_size"])}
+    model = Tokenizer(WordLevel(vocabulary, unk_token="00"))
+    model.decoder = ByteLevel()  # puts nothing between tokens
+    end, pad = f"{end:02d}", f"{SMALL['pad_token_id']:02d}"
+    return PreTrainedTokenizerFast(tokenizer_object=model, eos_token=end, pad_token=pad)
 
 
 def check_generation(findings: Findings) -> None:
@@ -120,10 +131,13 @@ def check_generation(findings: Findings) -> None:
     for what, hint in GENERATED.items():
         given = case(f"generation: {what}")
         findings.case(given, findings.observe(_generate, given), hint)
-    sampled = findings.observe(_sampled, case("generation: 12 tokens after 5"))
-    hint = "with settings.do_sample draw(...) from the probabilities, or refuse it"
+    given = case("generation: 12 tokens after 5")
+    sampled, cold = findings.observe(_sampled, given)
+    hint = "where `choose` is not None, it chooses from the logits, with the settings' temperature"
     got, expected = "the same text every time", "different texts"
     findings.true("do_sample draws", len(set(sampled)) != 1, got, expected, hint)
+    got, expected = "others", "the most probable tokens"
+    findings.true("a temperature near 0", len(set(cold)) < 2, got, expected, hint)
 
 
 def _generate(given: Case) -> Tensor:
@@ -134,24 +148,27 @@ def _generate(given: Case) -> Tensor:
     settings = {"max_gen_length": int(new), "attention_mask": mask}
     texts = generate_gpt2(small_model().train(), words(int(end)), ids, **settings)
     texts = [texts] if isinstance(texts, str) else texts
-    rows = [torch.tensor([int(word) for word in text.split()]) for text in texts]
+    rows = [torch.tensor([int(text[i : i + 2]) for i in range(0, len(text), 2)]) for text in texts]
     return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
-def _sampled(given: Case) -> list[str]:
-    """Return six texts, drawn almost evenly; none where sampling is refused."""
+def _sampled(given: Case) -> list[list[str]]:
+    """Return six texts, drawn almost evenly, and six of the most probable tokens; none where
+    sampling is refused."""
     from gpt2.generate import generate_gpt2
 
-    tokenizer = words(SMALL["pad_token_id"])
-    settings = {"max_gen_length": 6, "do_sample": True, "temperature": 9.0}
-    generators = [torch.Generator().manual_seed(seed) for seed in range(6)]
+    prompt = small_model(), words(SMALL["pad_token_id"]), given.inputs["ids"]
+    settings = {"max_gen_length": 6, "do_sample": True}
+
+    def drawn(seed: int, temperature: float) -> str:
+        generator = torch.Generator().manual_seed(seed)
+        text = generate_gpt2(*prompt, **settings, temperature=temperature, generator=generator)
+        return str(text)
+
     try:
-        return [
-            generate_gpt2(small_model(), tokenizer, given.inputs["ids"], **settings, generator=each)
-            for each in generators
-        ]
+        return [[drawn(seed, temperature) for seed in range(6)] for temperature in (9.0, 1e-3)]
     except (NotImplementedError, TypeError, ValueError):
-        return []
+        return [[], []]
 
 
 def check_labels(findings: Findings) -> None:
@@ -169,6 +186,10 @@ def check_labels(findings: Findings) -> None:
         what, hint = f"place and label, {label}", "only the digit's token is a label"
         findings.equal(what, labels, [(len(got) - 1, got[-1])], hint=hint, show=short)
     real = batch["attention_mask"] == 1
+    tokens = torch.cat([item["input_ids"] for item in (*items, cut)]).tolist()
+    hint = "attention_mask is 1 at the tokens of an item, and 0 at pads"
+    what = "tokens of a batch"
+    findings.equal(what, batch["input_ids"][real].tolist(), tokens, hint=hint, show=short)
     labels = [*batch["labels"][real].tolist(), *batch["labels"][~real].unique().tolist()]
     right = [*torch.cat([item["labels"] for item in (*items, cut)]).tolist(), -100]
     hint = "the labels of all items; padding must not count in the loss"
@@ -229,4 +250,4 @@ def _config(given: Case):
     from config import GPT2Config
 
     V, P, d, L, f = (given.inputs[name].item() for name in ("V", "P", "d", "L", "f"))
-    return GPT2Config(V, d, L, 4, f, max_position_embeddings=P, pad_token_id=0)
+    return GPT2Config(V, d, L, d // 8, f, max_position_embeddings=P, pad_token_id=0)

@@ -180,12 +180,12 @@ def adamw(cases: Cases) -> None:
 
 
 def batch(lengths: Sequence[int], width: int, left: bool = False) -> tuple[Tensor, Tensor]:
-    """Return ids and mask (B, width) of texts whose second and last token is the padding token."""
+    """Return ids and mask (B, width) of texts with 0 as the third token and PAD as two others."""
     ids, mask = torch.full((len(lengths), width), PAD), torch.zeros(len(lengths), width).long()
     for row, length in enumerate(lengths):
         place = slice(width - length, None) if left else slice(length)
         ids[row, place], mask[row, place] = torch.randint(PAD, (length,)), 1
-        ids[row, place][[1, -1]] = PAD
+        ids[row, place][2:3], ids[row, place][[1, -1]] = 0, PAD
     return ids, mask
 
 
