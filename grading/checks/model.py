@@ -10,6 +10,8 @@ from grading.checks.cases import NO_DROPOUT, SMALL, Case, case, cases, small_mod
 from grading.checks.findings import Findings
 
 LINE_BY_LINE = "compare with section 3.2, line by line"
+IN_THE_GRAPH = "keep all of it in the graph (no .data, no .detach(), no torch.no_grad())"
+RATE = 0.3  # of dropout
 
 
 def check_attention(findings: Findings) -> None:
@@ -28,11 +30,14 @@ def check_attention(findings: Findings) -> None:
             got = findings.observe(_attend, given, implementation)
             findings.case(given, got, LINE_BY_LINE, f"{implementation}, {given.what}")
         given = case("attention of the identity")  # what comes out are the weights, twice
-        got = findings.observe(_attend, given, implementation, 0.5)
+        got = findings.observe(_attend, given, implementation, RATE)
         findings.case(given, got, "dropout is for training", "no dropout in evaluation")
-        got = findings.observe(_attend, given, implementation, 0.5, True)
+        got = findings.observe(_attend, given, implementation, RATE, True)
         hint = "apply self.dropout to the weights, after the softmax"
-        _check_dropout(findings, got, given.expected, 0.5, hint, copies=2)
+        _check_dropout(findings, got, given.expected, hint, copies=2)
+        learns = findings.observe(_attention_learns, case("attention: no mask"), implementation)
+        what = f"{implementation}, query, key and value learn"
+        findings.true(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
 
 
 def _mask(given: Case) -> Tensor | None:
@@ -62,6 +67,12 @@ def _attend(
     return module.attention(*tensors)
 
 
+def _attention_learns(given: Case, implementation: str) -> bool:
+    module = _attention(given, attn_implementation=implementation)
+    tensors = [given.inputs[name].requires_grad_() for name in ("key", "query", "value")]
+    return learns(module.attention(*tensors, None), *tensors)
+
+
 def _attention(given: Case, **settings) -> nn.Module:
     """Return the module for a case's keys (B, h, S, d), in evaluation mode."""
     from config import GPT2Config
@@ -73,17 +84,17 @@ def _attention(given: Case, **settings) -> nn.Module:
 
 
 def _check_dropout(
-    findings: Findings, got, whole: Tensor, rate: float, hint: str, to=0.0, copies: int = 1
+    findings: Findings, got, whole: Tensor, hint: str, to=0.0, copies: int = 1
 ) -> None:
-    """Note that dropout takes away about this share of what is added `to` something, and scales
-    the rest; and the same of `copies` that stand side by side in the last axis."""
+    """Note that dropout takes away about RATE of what is added `to` something, and scales the
+    rest; and the same of `copies` that stand side by side in the last axis."""
     findings.shape("shape in training", got, whole.shape)
     added, got = whole - to, got - to
     dropped = got.abs() < 1e-6
-    share, expected = dropped[added != 0].float().mean().item(), f"about {rate:.0%}"
-    findings.true("dropout in training", 0 < share < 2 * rate, f"{share:.0%}", expected, hint)
+    share, expected = dropped[added != 0].float().mean().item(), f"about {RATE:.0%}"
+    findings.true("dropout in training", 0 < share < 2 * RATE, f"{share:.0%}", expected, hint)
     dropped = torch.cat([dropped.chunk(copies, dim=-1)[0]] * copies, dim=-1)
-    kept = (added / (1 - rate)).masked_fill(dropped, 0.0)
+    kept = (added / (1 - RATE)).masked_fill(dropped, 0.0)
     findings.close("what dropout keeps", got, kept, hint=hint)
 
 
@@ -91,25 +102,29 @@ def check_add(findings: Findings) -> None:
     """GPT2Layer.add: what is added to what, and what dropout may take away."""
     given = case("add")
     before = given.inputs["input"]
-    got, left = findings.observe(_add, given)
+    got, left, learns = findings.observe(_add, given)
     findings.case(given, got, "which of the two goes through the dense layer?", "the sum")
     hint = "an operation in place overwrites what the residual connection needs"
     findings.close("the input is left as it was", left, before, hint=hint, atol=0)
-    got, _ = findings.observe(_add, given, True)
+    what = "both inputs and the dense layer learn"
+    findings.true(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
+    got, *_ = findings.observe(_add, given, True)
     hint = "dropout applies to what is added, after the dense layer, and only to that"
-    _check_dropout(findings, got, given.expected, 0.5, hint, to=before)
+    _check_dropout(findings, got, given.expected, hint, to=before)
 
 
-def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor]:
-    """Return the sum, and the input afterwards."""
+def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor, bool]:
+    """Return the sum, the input afterwards, and whether all that is added learns."""
     from config import GPT2Config
     from gpt2.layer import GPT2Layer
 
-    layer, dropout, dense = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(0.5), nn.Linear(8, 6)
+    layer, dropout, dense = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(RATE), nn.Linear(8, 6)
     dense.load_state_dict({name: given.inputs[name] for name in ("weight", "bias")})
-    before = given.inputs["input"].clone()
+    inputs = [given.inputs[name].requires_grad_() for name in ("input", "output")]
+    before, output = (tensor.clone() for tensor in inputs)  # which may be changed in place
     torch.manual_seed(0)
-    return layer.add(before, given.inputs["output"], dense, dropout.train(training)), before
+    got = layer.add(before, output, dense, dropout.train(training))
+    return got, before, learns(got, *inputs, dense.weight)
 
 
 def check_layer(findings: Findings) -> None:
@@ -147,20 +162,23 @@ def check_embed(findings: Findings) -> None:
     """
     given, placed = case("embed"), case("embed: positions")
     ids, positions = given.inputs["ids"], placed.inputs["positions"]
-    got, in_training, at_positions = findings.observe(_embed, ids, positions)
+    got, in_training, at_positions, learns = findings.observe(_embed, ids, positions)
     findings.case(given, got, "a row of each table for every token", "token and position")
     if at_positions is not None:
         hint = "position_ids are rows of the position embedding, as they are"
         findings.case(placed, at_positions, hint, "positions that are given")
     hint = "apply self.embed_dropout to the sum"
-    _check_dropout(findings, in_training, given.expected, 0.1, hint)
+    _check_dropout(findings, in_training, given.expected, hint)
+    findings.true("both tables learn", learns, "no gradient", "a gradient", IN_THE_GRAPH)
 
 
-def _embed(ids: Tensor, positions: Tensor) -> list[Tensor | None]:
-    model = small_model()
+def _embed(ids: Tensor, positions: Tensor) -> list:
+    model = small_model(hidden_dropout_prob=RATE)
+    tables = model.word_embedding.weight, model.pos_embedding.weight
     takes_them = "position_ids" in inspect.signature(model.embed).parameters
     at_positions = model.embed(ids, positions) if takes_them else None
-    return [model.embed(ids), model.train().embed(ids), at_positions]
+    got = model.embed(ids)
+    return [got, model.train().embed(ids), at_positions, learns(got, *tables)]
 
 
 def check_hidden_state_to_token(findings: Findings) -> None:
@@ -169,14 +187,13 @@ def check_hidden_state_to_token(findings: Findings) -> None:
         logits, learns = findings.observe(_project, given.inputs["hidden_state"])
         hint = "multiply by the transposed token embedding"
         findings.case(given, logits, hint, f"logits of {given.what}")
-    hint = "keep the product in the graph (no .data, no .detach())"
     what = "tied weights learn from the logits"
-    findings.true(what, learns, "no gradient", "a gradient", hint)
+    findings.true(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
 
 
 def _project(hidden: Tensor) -> tuple[Tensor, bool]:
-    """Return the logits, and whether a gradient reaches the weights and the state."""
-    model, hidden = small_model(), hidden.requires_grad_()
+    """Return the logits in training, and whether a gradient reaches weights and state."""
+    model, hidden = small_model(hidden_dropout_prob=RATE).train(), hidden.requires_grad_()
     logits = model.hidden_state_to_token(hidden)
     return logits, learns(logits, model.word_embedding.weight, hidden)
 

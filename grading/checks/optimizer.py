@@ -22,7 +22,7 @@ PLAIN = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0, "cor
 SETTINGS = {
     "without bias correction": {**PLAIN, "correct_bias": False, "weight_decay": 0.3},
     "with bias correction": PLAIN,
-    "a large epsilon": {**PLAIN, "eps": 0.5},
+    "a large epsilon": {**PLAIN, "eps": 0.5, "betas": (0.7, 0.95)},
     "weight decay": {**PLAIN, "weight_decay": 0.3},
 }
 

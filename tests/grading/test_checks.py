@@ -69,7 +69,7 @@ def test_our_own_code_passes_every_check():
     report = Report(checked())
     assert report, str(report)
     assert "\n" not in str(report) and str(report).startswith("[OK  ] attention, add, ")
-    assert str(check("add")) == "[OK  ] add: 5 of 5 as expected"
+    assert str(check("add")) == "[OK  ] add: 6 of 6 as expected"
     assert [each.exercise for each in report.checks] == list(CHECKS)
 
 
