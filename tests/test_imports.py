@@ -157,7 +157,7 @@ def test_the_search_for_formulas_finds_every_spelling(tmp_path):
 def test_the_lesson_stays_small():
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files_of("gpt2")}
     assert len(lines) <= 24
-    assert sum(lines.values()) <= 3100  # about 3,000
+    assert sum(lines.values()) <= 3150  # about 3,000
     assert max(lines.values()) <= 350
     assert sum(lines[ROOT / name] for name in MODEL) <= 350
     assert lines[ROOT / "gpt2" / "__main__.py"] <= 4

@@ -1,6 +1,7 @@
 """Faster linear layers compute what torch's do, gradients included, and leave nothing behind."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from gpt2.fast import faster, in_chunks, is_on, linear, memory_reused
-from gpt2.fast.linear import CALLS_BEFORE_PACKING, fast_linears, product, transposed_product
+from gpt2.fast.linear import CALLS_BEFORE_PACKING, fast_linears
+from gpt2.loss import next_token_loss
 
 onednn = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
@@ -52,12 +54,76 @@ def test_output_and_gradients_equal_torchs(shape, width, out, bias, frozen):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
+def padded(model, side: str, lengths=(9, 1, 5, 12)) -> dict:
+    """Random ids (4, 12) of the model's vocabulary, padded on a side, with two labels a row."""
+    torch.manual_seed(1)
+    ids, columns = torch.randint(1, model.config.vocab_size, (4, 12)), torch.arange(12)
+    real = columns < torch.tensor(lengths)[:, None]
+    mask = (real if side == "right" else real.flip(1)).long()
+    after_a_token = F.pad(mask[:, :-1], (1, 0)) * mask == 1
+    labels = torch.where(after_a_token & (torch.rand(4, 12) < 0.5), ids, -100)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def rows_multiplied(monkeypatch) -> list[int]:
+    """The rows of each product of a linear layer from here on."""
+    rows, real = [], linear._FastForward._product
+
+    def note(self, layer, x):
+        rows.append(x.shape[:-1].numel())
+        return real(self, layer, x)
+
+    monkeypatch.setattr(linear._FastForward, "_product", note)
+    return rows
+
+
 @onednn
-def test_products_equal_torchs():
-    a, b = torch.randn(9, 4), torch.randn(9, 7)
-    torch.testing.assert_close(product(a.t(), b.t()), a.t() @ b, rtol=1e-5, atol=1e-5)
-    for x, y in ((a, b), (b, a), (a[:2], b[:2])):
-        torch.testing.assert_close(transposed_product(x, y), x.t() @ y, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pads_are_not_multiplied_and_nothing_else_changes(tiny_model, side, precision, monkeypatch):
+    monkeypatch.setattr(linear, "WORTH", 0)
+    model, batch = tiny_model.train(), padded(tiny_model, side)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.3
+    model.gpt_layers[0].out_dense.weight.requires_grad_(False)
+    rows, found = rows_multiplied(monkeypatch), []
+    for context in (faster(model), nullcontext()):
+        torch.manual_seed(0)
+        model.zero_grad()
+        with context, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = next_token_loss(model, batch)
+        loss.backward()
+        found.append([loss, *(p.grad for p in model.parameters())])
+    assert len(rows) == 6 * len(model.gpt_layers) and set(rows) == {9 + 1 + 5 + 12}
+    tolerance = 1e-5 if precision == "float32" else 2e-2
+    for ours, plain in zip(*found, strict=True):
+        assert (ours is None) == (plain is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, plain, rtol=tolerance, atol=tolerance)
+
+
+@onednn
+def test_pads_are_left_out_only_where_a_mask_says_where_they_are(tiny_model, monkeypatch):
+    monkeypatch.setattr(linear, "WORTH", 0)
+    rows, (ids, mask, _) = rows_multiplied(monkeypatch), padded(tiny_model, "right").values()
+    with faster(tiny_model):
+        tiny_model(ids)
+        tiny_model(ids, torch.ones_like(mask))
+        with torch.no_grad():
+            tiny_model(ids, mask)
+        with pytest.raises(ValueError, match="outside the vocabulary"):
+            tiny_model(ids.clone().fill_(10**6), mask)
+        tiny_model.gpt_layers[0](torch.ones(4, 12, tiny_model.config.hidden_size), None)
+        assert set(rows) == {48}
+        rows.clear()
+        tiny_model(attention_mask=mask, input_ids=ids)
+        assert set(rows) == {27}
+    monkeypatch.setattr(linear, "WORTH", 21 * tiny_model.config.hidden_size**2)
+    with faster(tiny_model):
+        rows.clear()
+        tiny_model(ids, mask)
+        assert set(rows) == {48, 27}  # the wider matrices alone
 
 
 @onednn
