@@ -1,8 +1,8 @@
 """Optional kernels: the same results in less time, in contexts that leave nothing behind.
 
-`faster(model)` swaps the kernels under a model's plain linear layers, `in_chunks` bounds the
-memory of a large projection, `count_gpt2_tokens` counts on every processor. None of them knows a
-formula of the model. `GPT2_FAST=0` in the environment turns all of this package off.
+`faster(model)` swaps the kernels under a model's plain linear layers, which then leave out pads,
+`in_chunks` bounds the memory of a large projection, `count_gpt2_tokens` counts on every processor.
+None of them knows a formula of the model. `GPT2_FAST=0` in the environment turns this package off.
 """
 
 import ctypes
