@@ -32,7 +32,7 @@ def fast_linears(model: nn.Module) -> Iterator[None]:
     forward was replaced; hooks run as always.
 
     Called with ids (B, T), a mask (B, T) and gradients, `model` has outputs of 0 at pads where
-    that spares enough. Nothing that counts depends on them.
+    that spares enough. No state of a token depends on them, nor a loss that leaves pads out.
     """
     swapped, tokens = [module for module in model.modules() if _is_plain(module)], _Tokens()
     note = model.register_forward_pre_hook(tokens.note, with_kwargs=True)
