@@ -26,6 +26,7 @@ from experiments import finetuning, pretraining
 from experiments.environment import check_environment
 from experiments.evaluation import Evaluation
 from experiments.fertility import measure_fertility
+from experiments.files import check_folder
 from experiments.languages import LanguageStudy
 from experiments.options import (
     HERE,
@@ -184,7 +185,10 @@ def generate(
         decoding |= {"do_sample": True, "generator": generator}
     decoding["num_beams"] = num_beams
     model, tokenizer = load_gpt2(find_weights(weights, runs))
-    input_ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+    tokens = tokenizer(prompt)["input_ids"]
+    if not tokens:
+        raise ValueError("--prompt is empty; give a text to continue, such as 'The'")
+    input_ids = torch.tensor([tokens])
     print(generate_gpt2(model, tokenizer, input_ids, max_gen_length, device, **decoding))
 
 
@@ -218,6 +222,7 @@ def languages(
         train_on: languages to train on besides English; by default a rule selects them.
         out: a folder for the page, its tables (CSV, Markdown, LaTeX) and figures.
     """
+    check_folder(out)
     where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
     settings = choose(preset, changes, unused=("seed", "languages"))
     study = LanguageStudy(settings, **where, languages=train_on or None, seeds=seeds)

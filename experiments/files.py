@@ -22,6 +22,13 @@ def write_json(path, value) -> None:
     write_text(path, to_json(value))
 
 
+def check_folder(out: Path) -> None:
+    """Raise NotADirectoryError where there can be no folder `out`, before anything is computed."""
+    there = next(path for path in (out, *out.parents, Path()) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there}: a file, but --out is a folder; name another one")
+
+
 def to_json(value) -> str:
     """Return the value as JSON text; equal values give equal texts."""
     return json.dumps(value, indent=1, sort_keys=True) + "\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 
 from data.miniature.text import QuestionTexts, make_texts
-from experiments.files import write_json
+from experiments.files import check_folder, write_json
 from experiments.options import (
     NONE,
     SMALL_DATA,
@@ -56,6 +56,7 @@ def main(
         more_languages: languages to test, besides the one that is trained on.
         out: a folder for the page, its tables and figures, and a JSON file a run.
     """
+    check_folder(out)
     where = {"weights": find_weights(weights, runs), "data": find_data(data), "runs": runs}
     _, tokenizer = load_gpt2(where["weights"])
     text = text_loader(TextDataset(EMBEDDED_TEXT, tokenizer, 128).split(0.1)[1], 16)

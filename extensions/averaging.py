@@ -19,6 +19,7 @@ import tyro
 from torch import nn
 
 from experiments.evaluation import Evaluation
+from experiments.files import check_folder
 from experiments.options import HERE, Codes, Data, run_command
 from experiments.profiles import find_data
 from extensions.backbones import load_backbone
@@ -69,6 +70,7 @@ def main(
         languages: codes of the languages of the test.
         out: a folder for the mean, as a model.
     """
+    check_folder(out)
     loaded = [load_backbone(folder) for folder in models]
     candidates = {
         folder: _evaluate(*pair, data, "dev", "en")

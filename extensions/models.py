@@ -17,6 +17,7 @@ import tyro
 
 from config import FinetuningSettings
 from experiments.fertility import measure_fertility
+from experiments.files import check_folder
 from experiments.finetuning import FinetunedRun, finetune
 from experiments.languages import FERTILITY_PAIRS
 from experiments.options import (
@@ -159,6 +160,7 @@ def main(
         lora: train low-rank changes of this rank alone, on all linear layers.
         out: a folder for the page, its tables and figures.
     """
+    check_folder(out)
     where = {"data": find_data(data), "runs": runs}
     study = ModelStudy(
         choose(preset, changes, unused=("seed", "languages")),

@@ -10,6 +10,7 @@ import tyro
 
 from config import FINETUNE_MINIATURE
 from data.miniature import model_folder, nli_folder
+from experiments.files import check_folder
 from experiments.finetuning import finetune
 from experiments.options import Runs, command, run_command
 from experiments.pages import Page, measured_on
@@ -44,6 +45,7 @@ def main(
         out: a folder for the page, its tables and figures.
         questions: which to answer.
     """
+    check_folder(out)
     if unknown := {*questions} - {*QUESTIONS}:
         raise ValueError(f"unknown question {min(unknown)!r}; choose from {', '.join(QUESTIONS)}")
     settings = replace(FINETUNE_MINIATURE, subset=float(ROWS))

@@ -7,6 +7,7 @@ import pandas as pd
 import tyro
 
 from experiments.fertility import measure_fertility
+from experiments.files import check_folder
 from experiments.options import (
     NONE,
     SMALL_DATA,
@@ -59,6 +60,7 @@ def main(
         most: how many test rows count in each language; by default all.
         out: a folder for the page, its tables and figure.
     """
+    check_folder(out)
     settings, xnli, found = choose(preset, changes, unused=("languages",)), find_data(xnli), []
     where = {
         "weights": find_weights(weights, runs),

@@ -137,7 +137,7 @@ def test_the_mode_of_the_model_is_restored(settings, tiny_model):
 
 
 def test_a_prompt_without_room_is_a_clear_error(tiny_model):
-    with pytest.raises(ValueError, match="61 tokens leaves room for 4 of max_new_tokens=5 in 64"):
+    with pytest.raises(ValueError, match="61 tokens leaves room for 4 of 5 new tokens in 64"):
         generate(tiny_model, torch.ones(1, 61, dtype=torch.long), max_new_tokens=5, eos=-1)
     assert generate(
         tiny_model, torch.ones(1, 61, dtype=torch.long), max_new_tokens=4, eos=-1
@@ -156,7 +156,7 @@ def test_a_prompt_without_room_is_a_clear_error(tiny_model):
         ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0"),
         ({"num_beams": 0}, "num_beams must be at least 1"),
         ({"num_beams": 2, "do_sample": True}, "exclude each other"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ({"max_new_tokens": 0}, "at least 1 new token"),
     ],
 )
 def test_settings_that_make_no_sense_are_clear_errors(bad, message, tiny_model):

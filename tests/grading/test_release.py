@@ -242,3 +242,6 @@ def test_a_packed_submission_has_runs_without_checkpoints(tmp_path, edition):
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     with zipfile.ZipFile(tmp_path / "Ada.zip") as archive:
         assert set(archive.namelist()) == {*edition, *weights}
+    unnamed = subprocess.run([*command[:-1], " ."], cwd=tmp_path, capture_output=True, text=True)
+    assert unnamed.returncode == 2 and "give yours" in unnamed.stderr
+    assert [path.name for path in tmp_path.glob("*.zip")] == ["Ada.zip"]

@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--name", default="submission")
     parser.add_argument("--megabytes", type=float, default=100)
     options = parser.parse_args()
-    name = re.sub(r'[\\/:*?"<>|]', "-", options.name)
+    name = re.sub(r'[\\/:*?"<>|]', "-", options.name).strip(" .")
+    if not name:
+        parser.error(f"--name {options.name!r}: no name; give yours, such as --name Ada")
     pack(ROOT / f"{name}.zip", round(options.megabytes * 1e6))
 
 
