@@ -28,7 +28,6 @@ SAMPLES, MINIATURE = str(SAMPLE), ["--weights", "miniature"]
         ("extensions.models", ["--models", "de=none/x", "--data", SAMPLES], "none/x"),
         ("extensions.tasks.__main__", ["--tasks", "poetry"], "poetry"),
         ("extensions.tasks.__main__", ["--data", "none"], "none"),
-        ("experiments.cli", ["generate", "--prompt", "", *MINIATURE], "--prompt"),
         ("experiments.cli", ["languages", "--out", __file__], "--out"),
         ("experiments.cli", ["languages", "--out", f"{__file__}/new"], "--out"),
         ("extensions.__main__", ["--out", __file__], "--out"),

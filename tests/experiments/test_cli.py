@@ -270,7 +270,7 @@ def test_contradictions_are_one_sentence(generate, capsys, arguments, sentence):
 def test_an_empty_prompt_is_one_sentence(generate, capsys):
     with pytest.raises(SystemExit):
         generate(prompt="")
-    assert capsys.readouterr().err.startswith("error: every row needs a token")
+    assert capsys.readouterr().err.startswith("error: --prompt is empty")
 
 
 @pytest.mark.parametrize(
