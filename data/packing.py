@@ -21,11 +21,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from console import progress_bar
+from counting import LONGEST, gpt2_encoding
 from data import tokenizing
 from data.documents import Chunk
 from data.packed import has_its_size, read_manifest, tokenizer_digest, write_manifest
 from data.tokenizing import Settings, Tokenized
-from gpt2.fast import LONGEST, gpt2_encoding
 from gpt2.tokenizer import check_tokenizer, load_tokenizer, prefix_ids
 from utils import atomic_write
 
@@ -134,7 +134,8 @@ def _check_identity(folder: Path, manifest: dict, identity: dict) -> None:
 def worker_settings(tokenizer, dtype: str, column: str, skip_bad: bool) -> Settings:
     """Return what a worker is started with."""
     typecode = {"uint16": "H", "uint32": "I"}[dtype]
-    ways = tokenizer.backend_tokenizer.to_str(), gpt2_encoding(tokenizer), LONGEST
+    encoding = gpt2_encoding(tokenizer, load_tokenizer)
+    ways = tokenizer.backend_tokenizer.to_str(), encoding, LONGEST
     ends = tuple(prefix_ids(tokenizer)), tokenizer.eos_token_id
     return Settings(*ways, *ends, typecode, column, skip_bad)
 

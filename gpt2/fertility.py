@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from gpt2.fast import count_gpt2_tokens
-from gpt2.tokenizer import check_tokenizer, encode_texts
+from counting import count_gpt2_tokens
+from gpt2.tokenizer import check_tokenizer, encode_texts, load_tokenizer
 from gpt2.xnli import XNLIDataset
 
 
@@ -21,7 +21,7 @@ def compute_fertility(dataset: XNLIDataset, tokenizer, max_samples: int | None =
 def count_tokens(texts: Sequence[str], tokenizer) -> list[int]:
     """Return how many tokens each text has; special tokens are text and not added."""
     check_tokenizer(tokenizer)
-    counts = count_gpt2_tokens(texts, tokenizer)
+    counts = count_gpt2_tokens(texts, tokenizer, load_tokenizer)
     return list(map(len, encode_texts(tokenizer, texts))) if counts is None else counts
 
 

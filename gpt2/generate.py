@@ -43,7 +43,7 @@ def generate(
     if input_ids.shape != attention_mask.shape or not (attention_mask.sum(dim=1) > 0).all():
         raise ValueError("every row needs a token, and attention_mask the shape of input_ids")
     if max_new_tokens < 1:
-        raise ValueError(f"at least 1 new token must be asked for, got {max_new_tokens}")
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     if eos is None:
         eos = getattr(model.config, "eos_token_id", None)
         eos = model.config.pad_token_id if eos is None else eos
@@ -52,7 +52,7 @@ def generate(
     if longest + max_new_tokens - 1 > positions:  # the last new token is chosen but never read
         raise ValueError(
             f"a prompt of {longest} tokens leaves room for {max(0, positions + 1 - longest)} of "
-            f"{max_new_tokens} new tokens in {positions} positions; shorten one of them"
+            f"max_new_tokens={max_new_tokens} in {positions} positions; shorten one of them"
         )
     use_cache = settings.use_cache and max_new_tokens > 1
     if use_cache and longest > 1:
@@ -109,6 +109,8 @@ def generate_gpt2(
     Without an `attention_mask` every id is a token; several rows with the padding token need one.
     """
     check_tokenizer(tokenizer)
+    if max_gen_length < 1:
+        raise ValueError(f"max_gen_length must be at least 1, got {max_gen_length}")
     if isinstance(input_ids, str | Mapping):
         raise TypeError(
             "input_ids must be token ids; tokenize first: "

@@ -17,8 +17,8 @@ from grading.edition.regions import BEGIN, exercises
 from grading.edition.release import ROOT, student_edition
 
 OWN = ("*.py", "gpt2/**/*.py", "optim/**/*.py", "exercises/**/*.py")  # what students may add
-NEEDED = ("config.py", "console.py", "utils.py", "optimizer_test.npy", "gpt2/", "optim/")
-NEEDED += ("exercises/", "grading/", "data/sample/")
+NEEDED = ("config.py", "console.py", "counting.py", "utils.py", "optimizer_test.npy")
+NEEDED += ("gpt2/", "optim/", "exercises/", "grading/", "data/sample/")
 LARGEST = 2**20  # bytes of one
 MISSING = b"raise ImportError('this file was not handed in')\n"
 GRAFT = (

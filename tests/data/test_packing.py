@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.packing import generated_documents
+from counting import LONGEST
 from data import documents, openwebtext, packing, tokenizing
 from data.documents import Files, open_source
 from data.packed import read_manifest
 from data.packing import TokenStream, pack
-from gpt2.fast import LONGEST
 from gpt2.tokenizer import encode_texts
 from tests.data.packs import (
     KINDS,

@@ -12,9 +12,9 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Tokenizer
 
-from gpt2.fast import _tiktoken, count_gpt2_tokens
+from counting import _tiktoken, count_gpt2_tokens
 from gpt2.fertility import compute_fertility, count_tokens, pair_texts
-from gpt2.tokenizer import encode_texts
+from gpt2.tokenizer import encode_texts, load_tokenizer
 from gpt2.xnli import LANGUAGES, XNLIDataset
 from tests import SAMPLE
 from tests.small import small_tokenizer
@@ -67,10 +67,10 @@ def many(tokenizer):
 
 
 def test_tiktoken_counts_the_same(many, tokenizer, monkeypatch):
-    counts = count_gpt2_tokens(many, tokenizer)
+    counts = count_gpt2_tokens(many, tokenizer, load_tokenizer)
     assert counts == list(map(len, encode_texts(tokenizer, many)))
     monkeypatch.setenv("GPT2_FAST", "0")
-    assert count_gpt2_tokens(many, tokenizer) is None
+    assert count_gpt2_tokens(many, tokenizer, load_tokenizer) is None
     assert count_tokens(many, tokenizer) == counts
 
 
@@ -100,15 +100,15 @@ def test_a_changed_tokenizer_is_counted_itself(change, many, tokenizer):
 
 
 def test_other_tokenizers_and_long_texts_are_counted_themselves(many, tokenizer):
-    assert count_gpt2_tokens(many, small_tokenizer()) is None
-    assert count_gpt2_tokens(many, object()) is None
+    assert count_gpt2_tokens(many, small_tokenizer(), load_tokenizer) is None
+    assert count_gpt2_tokens(many, object(), load_tokenizer) is None
     assert count_tokens([*many, " " * 10**6], tokenizer)[-1] == 10**6
 
 
 def test_without_tiktoken_the_tokenizer_counts(many, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "tiktoken", None)  # so that importing it fails
-    monkeypatch.setattr("gpt2.fast._tiktoken", _tiktoken.__wrapped__)
-    assert count_gpt2_tokens(many, tokenizer) is None
+    monkeypatch.setattr("counting._tiktoken", _tiktoken.__wrapped__)
+    assert count_gpt2_tokens(many, tokenizer, load_tokenizer) is None
 
 
 def test_a_tokenizer_without_a_vocabulary_is_refused(tokenizer):

@@ -137,7 +137,7 @@ def test_the_mode_of_the_model_is_restored(settings, tiny_model):
 
 
 def test_a_prompt_without_room_is_a_clear_error(tiny_model):
-    with pytest.raises(ValueError, match="61 tokens leaves room for 4 of 5 new tokens in 64"):
+    with pytest.raises(ValueError, match="61 tokens leaves room for 4 of max_new_tokens=5 in 64"):
         generate(tiny_model, torch.ones(1, 61, dtype=torch.long), max_new_tokens=5, eos=-1)
     assert generate(
         tiny_model, torch.ones(1, 61, dtype=torch.long), max_new_tokens=4, eos=-1
@@ -156,7 +156,7 @@ def test_a_prompt_without_room_is_a_clear_error(tiny_model):
         ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0"),
         ({"num_beams": 0}, "num_beams must be at least 1"),
         ({"num_beams": 2, "do_sample": True}, "exclude each other"),
-        ({"max_new_tokens": 0}, "at least 1 new token"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_clear_errors(bad, message, tiny_model):
@@ -219,6 +219,11 @@ def test_one_row_gives_a_text_and_several_give_a_list(small, tokenizer):
     assert texts[0] == alone and alone.startswith("Hello world")
     assert texts[1].startswith("Good") and "<|endoftext|>" not in texts[1]
     assert len(tokenizer(alone)["input_ids"]) <= 2 + 3
+
+
+def test_no_new_token_is_an_error_that_names_the_argument(small, tokenizer):
+    with pytest.raises(ValueError, match="max_gen_length must be at least 1, got 0"):
+        generate_gpt2(small, tokenizer, torch.tensor([[5]]), max_gen_length=0)
 
 
 def test_decoding_settings_reach_the_model(small, tokenizer):

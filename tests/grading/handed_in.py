@@ -79,7 +79,7 @@ def project(i, prefix=""):
 
 def _canvas(name, i, file):
     letters = name.replace(" ", "").lower()
-    return f"{letters}_{'LATE_' * (i % 2)}{34000 + i}_{208490 + i}_{file}"
+    return f"{letters}_{'LATE_' * (i % 2)}{34000 + i}_{2084000 + i}_{file}"
 
 
 def _moodle(name, i, plugin="file_"):

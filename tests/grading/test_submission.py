@@ -40,7 +40,7 @@ def assert_all_there(paths, names, out):
 
 def names_of(layout, name):
     """Whether a submission is named as the platform has it, which tables for imports need."""
-    return {"M": "_assignsubmission_" in name, "C": "_208" in name}.get(layout[0], True)
+    return {"M": "_assignsubmission_" in name, "C": "_2084" in name}.get(layout[0], True)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
