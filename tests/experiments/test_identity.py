@@ -44,7 +44,7 @@ def project(tmp_path):
     for name in ("gpt2", "optim", "experiments"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    for name in ("config.py", "console.py", "utils.py"):
+    for name in ("config.py", "console.py", "counting.py", "utils.py"):
         shutil.copy(ROOT / name, tmp_path)
 
     def run() -> list[str]:

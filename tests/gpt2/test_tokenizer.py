@@ -132,7 +132,7 @@ def project(tmp_path):
     """A folder laid out as the project, without tokenizer files."""
     shutil.copytree(ROOT / "gpt2", tmp_path / "gpt2", ignore=shutil.ignore_patterns("token*.json"))
     shutil.copytree(ROOT / "optim", tmp_path / "optim")
-    for file in ("config.py", "console.py", "utils.py"):
+    for file in ("config.py", "console.py", "counting.py", "utils.py"):
         shutil.copy(ROOT / file, tmp_path)
     return tmp_path
 
