@@ -10,19 +10,26 @@ from utils import atomic_write
 
 SETUP = """#!/usr/bin/env bash
 set -e
-apt-get update && apt-get install -y python3 python3-venv bubblewrap
+apt-get update && apt-get install -y python3-venv
+python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet uv
+# The image's own Python may be too old: then uv fetches another one.
+export UV_PYTHON_INSTALL_DIR=/opt/python
+/opt/uv/bin/uv venv --quiet --seed --python '>=3.11,<3.14' /opt/grader
 cd /autograder/source
-python3 -m venv .venv
-.venv/bin/pip install --quiet -r requirements.txt nbformat ruff -c constraints.txt \\
-  --extra-index-url https://download.pytorch.org/whl/cpu
-.venv/bin/python -m gpt2.tokenizer
+install="/opt/grader/bin/pip install --quiet -c constraints.txt"
+$install --no-deps torch --index-url https://download.pytorch.org/whl/cpu  # without CUDA
+$install -r requirements.txt nbformat ruff
+/opt/grader/bin/python -c "from gpt2.tokenizer import install_tokenizer_files as f; f()"
 """
 RUN = """#!/usr/bin/env bash
+umask 077
+chmod -R go= /autograder/source  # the solutions
 cd /autograder/source
-.venv/bin/python -m grading grade /autograder/submission --out /tmp/grades {options}
+/opt/grader/bin/python -m grading grade /autograder/submission --out /tmp/grades \\
+  --without-sandbox --user nobody {options}
 mkdir -p /autograder/results
 cp /tmp/grades/*/results.json /autograder/results/results.json ||
-  echo '{{"score": 0, "output": "The autograder failed; ask your instructor, who sees why."}}' \
+  echo '{{"score": 0, "output": "The autograder failed; ask your instructor, who sees why."}}' \\
   > /autograder/results/results.json
 """
 
@@ -30,8 +37,8 @@ cp /tmp/grades/*/results.json /autograder/results/results.json ||
 def gradescope(out: tyro.conf.Positional[Path], options: str = "") -> None:
     """Write the autograder.zip that Gradescope takes.
 
-    It holds the solutions, as every autograder does, so Gradescope's own container must not be
-    the only thing between them and what a submission runs: see the README on the sandbox.
+    It holds the solutions, as every autograder does. Gradescope's container allows no sandbox in
+    it, so a submission runs as the user nobody, who can neither read them nor write results.
 
     Args:
         out: the file.

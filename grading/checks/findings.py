@@ -62,6 +62,10 @@ class Findings:
             raise Stopped
         return True
 
+    def holds(self, what: str, passed: bool, otherwise: str, expected: str, hint: str = "") -> bool:
+        """Note that something is as expected, or otherwise; Stopped where it is otherwise."""
+        return self.true(what, passed, expected if passed else otherwise, expected, hint)
+
     def equal(self, what: str, got, *right, hint: str = "", show: Callable = repr) -> bool:
         """Note a value that is one of the right ones; Stopped for another one."""
         return self.true(what, got in right, show(got), show(right[0]), hint)

@@ -37,7 +37,7 @@ def check_attention(findings: Findings) -> None:
         _check_dropout(findings, got, given.expected, hint, copies=2)
         learns = findings.observe(_attention_learns, case("attention: no mask"), implementation)
         what = f"{implementation}, query, key and value learn"
-        findings.true(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
+        findings.holds(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
 
 
 def _mask(given: Case) -> Tensor | None:
@@ -107,7 +107,7 @@ def check_add(findings: Findings) -> None:
     hint = "an operation in place overwrites what the residual connection needs"
     findings.close("the input is left as it was", left, before, hint=hint, atol=0)
     what = "both inputs and the dense layer learn"
-    findings.true(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
+    findings.holds(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
     got, *_ = findings.observe(_add, given, True)
     hint = "dropout applies to what is added, after the dense layer, and only to that"
     _check_dropout(findings, got, given.expected, hint, to=before)
@@ -141,7 +141,7 @@ def check_layer(findings: Findings) -> None:
             real = given.expected.isfinite()
             off, other_off = ((each - given.expected)[real].abs() for each in (one, other))
             differ, got = torch.allclose(off, other_off, atol=1e-4), "a dropout elsewhere"
-        findings.true(what, differ, got, "two different outputs", hint)
+        findings.holds(what, differ, got, "two different outputs", hint)
 
 
 def _layer(given: Case) -> Tensor:
@@ -169,7 +169,7 @@ def check_embed(findings: Findings) -> None:
         findings.case(placed, at_positions, hint, "positions that are given")
     hint = "apply self.embed_dropout to the sum"
     _check_dropout(findings, in_training, given.expected, hint)
-    findings.true("both tables learn", learns, "no gradient", "a gradient", IN_THE_GRAPH)
+    findings.holds("both tables learn", learns, "no gradient", "a gradient", IN_THE_GRAPH)
 
 
 def _embed(ids: Tensor, positions: Tensor) -> list:
@@ -188,7 +188,7 @@ def check_hidden_state_to_token(findings: Findings) -> None:
         hint = "multiply by the transposed token embedding"
         findings.case(given, logits, hint, f"logits of {given.what}")
     what = "tied weights learn from the logits"
-    findings.true(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
+    findings.holds(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
 
 
 def _project(hidden: Tensor) -> tuple[Tensor, bool]:

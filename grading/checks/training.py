@@ -46,7 +46,7 @@ def check_loss(findings: Findings) -> None:
         findings.case(given, got, "compare with section 3.4", f"loss, {given.what}", atol)
     hint = "keep states and logits in the graph (no .item(), no .data, no .detach())"
     what = "a gradient reaches the embeddings, and the projection"
-    findings.true(what, all_learn, "none", "a gradient", hint)
+    findings.holds(what, all_learn, "none", "a gradient", hint)
 
 
 def _loss(given: Case) -> tuple[Tensor, bool]:
@@ -135,9 +135,9 @@ def check_generation(findings: Findings) -> None:
     sampled, cold = findings.observe(_sampled, given)
     hint = "where `choose` is not None, it chooses from the logits, with the settings' temperature"
     got, expected = "the same text every time", "different texts"
-    findings.true("do_sample draws", len(set(sampled)) != 1, got, expected, hint)
+    findings.holds("do_sample draws", len(set(sampled)) != 1, got, expected, hint)
     got, expected = "others", "the most probable tokens"
-    findings.true("a temperature near 0", len(set(cold)) < 2, got, expected, hint)
+    findings.holds("a temperature near 0", len(set(cold)) < 2, got, expected, hint)
 
 
 def _generate(given: Case) -> Tensor:

@@ -5,7 +5,8 @@
 Bubblewrap, bwrap(1), shows the program what VISIBLE lists and the running interpreter, read-only,
 and its own folder and a private /tmp, which it can change; no network, no other process, no
 capability. `processes.py` watches the limits from outside. With sandboxed=False the limits stay,
-but a hostile program can read and change what the grader can.
+but a hostile program can read and change what the grader can or, where root names another user in
+the limits, what that user can.
 
 What comes back in the folder is as hostile as the program: a result file may be a link to a
 secret, a pipe that never ends, or a gigabyte.
@@ -66,6 +67,7 @@ class Limits:
     output: int = 2**20  # what is kept of stdout and stderr
     file_size: int = 2**30  # of any one file
     disk: int = 4 * 2**30  # of all that its folder and its /tmp hold
+    user: str = ""  # as whom it runs where there is no sandbox; "" is the grader's own
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,23 @@ class Outcome:
 
 
 @functools.cache
-def missing() -> str:
-    """Return why this system has no sandbox, found by trying it, or ""."""
-    if not shutil.which("bwrap"):
+def missing(user: str = "") -> str:
+    """Return why this system has no sandbox, or can't run Python as this user instead, or "".
+
+    It is found by trying.
+    """
+    if not (user or shutil.which("bwrap")):
         return "bubblewrap is not installed (apt install bubblewrap, or see grading/Containerfile)"
     try:
-        with scratch_folder() as folder:
-            trial = run([sys.executable, "-I", "-c", ""], folder)
-        why = "" if trial.returncode == 0 else trial.stopped or trial.output
-    except OSError as error:
+        with scratch_folder() as scratch:
+            (folder := scratch / "submission").mkdir()
+            command = [sys.executable, "-I", "-c", ""]
+            trial = run(command, folder, Limits(user=user), sandboxed=not user)
+        why = "" if trial.returncode == 0 else trial.stopped or trial.output.strip()
+    except (OSError, KeyError) as error:
         why = str(error)
-    return f"bubblewrap fails here ({why})" if why else ""
+    what = f"running Python as {user}" if user else "bubblewrap"
+    return f"{what} fails here ({why})" if why else ""
 
 
 def run(
@@ -122,6 +130,8 @@ def run(
             (scratch / "filter").write_bytes(_filter())
             status.touch()
             words = ["sh", "-c", BWRAP, scratch, *_places(folder, temporary), "--", *words]
+        elif limits.user:
+            words = [*_as_user(limits.user, folder, temporary), *words]
         with open(scratch / "output", "ab+") as output:
             keeper = subprocess.Popen(
                 [sys.executable, "-I", processes.__file__, *words],
@@ -179,6 +189,19 @@ def scratch_folder() -> Iterator[Path]:
         yield scratch
     finally:
         remove(scratch)
+
+
+def _as_user(name: str, *folders: Path) -> list[str]:
+    """Hand these folders over to a user; return the words that run what follows as that user."""
+    from pwd import getpwnam  # which Windows has not
+
+    user = getpwnam(name)
+    for folder in folders:
+        if not folder.parent.stat().st_mode & 0o7:  # closed to that user
+            folder.parent.chmod(0o711)
+        subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", "--", folder], check=True)
+    ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
+    return ["setpriv", *ids, "--clear-groups", "--no-new-privs", "--"]
 
 
 def _places(folder: Path, temporary: Path) -> Iterator[str | Path]:

@@ -71,6 +71,8 @@ def test_our_own_code_passes_every_check():
     assert "\n" not in str(report) and str(report).startswith("[OK  ] attention, add, ")
     assert str(check("add")) == "[OK  ] add: 6 of 6 as expected"
     assert [each.exercise for each in report.checks] == list(CHECKS)
+    gradients = [each for report in report.checks for each in report.found if "learn" in each.what]
+    assert len(gradients) == 5 and {each.got for each in gradients} == {"a gradient"}
 
 
 @pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])

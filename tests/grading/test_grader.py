@@ -335,6 +335,7 @@ def test_a_rubric_with_a_mistake_is_named(text, message, tmp_path):
         (["--deadline", "2026-12-01T23:59Z"], "give local time, without a time zone"),
         (["--deadline", "tomorrow"], "Invalid isoformat"),
         (["--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (["--user", "nosuch"], "--user nosuch: "),
     ],
 )
 def test_an_option_with_a_mistake_is_named_before_anything_is_graded(

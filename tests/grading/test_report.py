@@ -100,7 +100,7 @@ def test_the_autograder_holds_what_grades_and_no_runs(tmp_path):
         scripts = [archive.read(each).decode() for each in names[:2]]
         modes = [archive.getinfo(each).external_attr >> 16 for each in names[:2]]
     assert names[:2] == ["setup.sh", "run_autograder"] and modes == [0o755, 0o755]
-    assert "--out /tmp/grades --jobs 2\n" in scripts[1] and len(names) == len(set(names))
+    assert "--user nobody --jobs 2\n" in scripts[1] and len(names) == len(set(names))
     assert {"grading/__main__.py", "grading/rubric.toml", "gpt2/model.py"} <= set(names)
     assert not [n for n in names if "__pycache__" in n or n.startswith(("runs/", "tests/"))]
     for text in scripts:

@@ -224,6 +224,30 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
     }
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_without_a_sandbox_root_can_run_it_as_a_user_who_may_not_read_or_stop_its_own(tmp_path):
+    (folder := tmp_path / "submission").mkdir()
+    for name in ("secret", "submission/theirs"):
+        (tmp_path / name).write_text("42")
+        (tmp_path / name).chmod(0o600)
+    code = f"""
+import os, subprocess, tempfile
+open("made", "w"), tempfile.TemporaryFile().write(open("theirs", "rb").read())
+print(os.getuid(), os.getgroups(), subprocess.run(["id", "-u"], capture_output=True).stdout)
+for action, place in ((open, {str(tmp_path / "secret")!r}), (os.mkdir, {str(tmp_path / "new")!r}),
+                      (os.listdir, ".."), (lambda pid: os.kill(pid, 9), os.getppid())):
+    try:
+        print(action(place))
+    except PermissionError:
+        print("refused")
+"""
+    words = ["/usr/bin/python3", "-c", code]
+    outcome = run(words, folder, Limits(user="nobody"), sandboxed=False)
+    assert outcome.output.split("\n") == ["65534 [] b'65534\\n'", *["refused"] * 4, ""]
+    assert (outcome.returncode, (folder / "made").stat().st_uid) == (0, 65534)
+    assert "name not found" in missing("no such user")
+
+
 @need_sandbox
 def test_torch_runs_where_the_solutions_are_hidden(python, monkeypatch):
     library = Path(pytest.__file__).parent  # as if they were installed there
