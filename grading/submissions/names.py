@@ -11,8 +11,9 @@ CODE_PAGES: dict[str, str | tuple[int, int, int]] = {
     "cp949": (0xB0A1, 0xC8FE, 0xA1), "cp932": (0x829F, 0x9872, 0x40),
     "gbk": (0xB0A1, 0xD7F9, 0xA1), "big5": (0xA440, 0xC67E, 0x40),
 }  # fmt: skip
-PLATFORM = re.compile(  # a student's name and number in the names that Moodle and Canvas give
-    r"(?P<moodle>.+)_assignsubmission_|(?P<canvas>[^_]+)_(?P<late>LATE_)?(?P<id>\d{3,})_\d{4,}_."
+PLATFORM = re.compile(  # whose it is, in names of Moodle, Canvas, and Blackboard or Brightspace
+    r"(?P<moodle>.+)_assignsubmission_|(?P<canvas>[^_]+)_(?P<late>LATE_)?(?P<id>\d{3,})_\d{4,}_.|"
+    r"(?P<attempt>.+_attempt_\d{4}(?:-\d\d){5}(?=[_.])|\d+-\d+ - .+? - [^-]+(?= - ))"
 )
 
 
@@ -66,6 +67,7 @@ def safe_name(text: str) -> str:
 
 
 def owner(name: str) -> str:
-    """Return a student's name and number from a name that Moodle or Canvas gave, else ""."""
-    match = PLATFORM.match(name)
-    return match[1] or f"{match[2]}_{match[4]}" if match else ""
+    """Return what tells students apart in a name that a platform gave, else ""."""
+    if not (match := PLATFORM.match(name)):
+        return ""
+    return match["moodle"] or match["attempt"] or f"{match['canvas']}_{match['id']}"

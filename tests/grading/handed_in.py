@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from grading.submissions.archives import Limits, SubmissionError
+from grading.submissions.names import safe_name
 from grading.submissions.submission import Submission, find, unpack
 
 PROJECT = {
@@ -86,6 +87,14 @@ def _moodle(name, i, plugin="file_"):
     return f"{name}_{1234567 + i}_assignsubmission_{plugin}"
 
 
+def _attempt(name, i, file=""):
+    return f"GPT-2 project_{name.lower()}_attempt_2026-11-26-10-00-{i % 60:02d}{file}"
+
+
+def _brightspace(name, i):
+    return f"{34000 + i}-{2084000 + i} - {name} - Nov 26, 2026 {100 + i} PM"
+
+
 def _copies(name, i):
     copies = {"submission.zip": 50, "submission (2).zip": 51, "submission (10).zip": i}
     return {f"{name}/{file}": zipped(project(who)) for file, who in copies.items()}
@@ -123,6 +132,16 @@ LAYOUTS = {  # what a student's part of the class's folder or archive is
         _canvas(name, i, "report.pdf"): b"%PDF",
         _canvas(name, i, "default_final_project.ipynb"): b"{}",
     },
+    "Blackboard": lambda name, i: {
+        _attempt(name, i, ".txt"): b"Name: ...",
+        _attempt(name, i, "_submission.zip"): zipped(project(i)),
+        _attempt(name, i, "_default_final_project.ipynb"): b"{}",
+    },
+    "Brightspace": lambda name, i: {f"{_brightspace(name, i)}/p.zip": zipped(project(i))},
+    "Brightspace, no folders": lambda name, i: {
+        f"{_brightspace(name, i)} - submission.zip": zipped(project(i)),
+        f"{_brightspace(name, i)} - report.ipynb": b"{}",
+    },
     "Gradescope": lambda name, i: project(i, f"submission_{98765 + i}/"),
 }
 MIXED = ("folders of zips", "zips", "tars", "folders, deep", "PowerShell's zips", "zips of zips")
@@ -139,6 +158,10 @@ def handed_in(layout, students=8):
         names = [f"{name}_{1234567 + i}" for i, name in enumerate(names)]
     if layout.startswith("Canvas"):
         names = [f"{n.replace('-', '').lower()}_{34000 + i}" for i, n in enumerate(names)]
+    if layout == "Blackboard":
+        names = [safe_name(_attempt(name, i)) for i, name in enumerate(whole)]
+    if layout.startswith("Brightspace"):
+        names = [safe_name(_brightspace(name, i)) for i, name in enumerate(whole)]
     if layout == "Gradescope":
         lines = [
             f"submission_{98765 + i}:\n  :submitters:\n  - :name: {name}\n    :sid: '{3030 + i}'\n"

@@ -27,6 +27,9 @@ from tests.grading.handed_in import (
 JUNK = ("__MACOSX/._config.py", "gpt2/__pycache__/model.pyc", "gpt2/.DS_Store", ".git/HEAD")
 JUNK = dict.fromkeys((*JUNK, "._config.py", "web/node_modules/x/index.js"), b"junk")
 
+SEVERAL = ("Gradescope", "Canvas, two files", "Moodle, with texts", "folders of copies")
+SEVERAL += ("Blackboard", "Brightspace, no folders")  # files of a student, side by side
+
 
 def assert_all_there(paths, names, out):
     """Every student is found, by the right name, with the right project."""
@@ -49,7 +52,7 @@ def test_a_whole_class_in_one_layout(tmp_path, layout, students):
     files, names = handed_in(layout, students)
     folder = put(tmp_path / "class", files)
     assert_all_there([folder], names, tmp_path / "1")
-    if layout not in ("Gradescope", "Canvas, two files", "Moodle, with texts", "folders of copies"):
+    if layout not in SEVERAL:
         assert_all_there(sorted(folder.iterdir()), names, tmp_path / "2")
     for i, prefix in enumerate(("", "Final project/")):
         (tmp_path / "download.zip").write_bytes(zipped(files, prefix))
