@@ -26,7 +26,7 @@ from grading.submissions.similar import own_tokens
 from grading.submissions.submission import Submission, SubmissionError, unpack
 
 RUBRIC = Path(__file__).parent / "rubric.toml"
-MACHINE = ("the machine had almost no memory left", "the disk was almost full")  # not theirs
+MACHINE = ("stopped: the machine had almost no memory left", "stopped: the disk was almost full")
 SECTIONS = {name: each["where"].removeprefix("handout section ")
             for name, each in exercises().items()}  # fmt: skip
 SECTIONS |= {"sanity check": "3.2", "toy curve": "3.4", "dev accuracy": "4.3"}
@@ -115,8 +115,8 @@ def grade(submission: Submission, settings: Settings) -> dict:
         where = f"({Path(place.filename).name}, line {place.lineno})"
         problem = f"{type(error).__name__}: {error} {where}"
         key = ""  # the grader's fault, perhaps: try again next time
-    if any(text in item["problem"] for item in found["items"] for text in MACHINE):
-        key = ""
+    if any(item["problem"].endswith(MACHINE) for item in found["items"]):
+        key = ""  # nor is this theirs
     return {
         "student": submission.student,
         "source": _source(submission),
