@@ -208,7 +208,7 @@ def test_only_what_is_listed_can_be_seen_and_only_its_folder_changed(user):
             else:
                 found = json.loads(run([sys.executable, *words], folder).output)
         for place in places[1:]:  # the private /tmp is not ours
-            assert not (Path(place) / "made inside").exists()
+            assert not os.path.exists(f"{place}/made inside")
     interpreter = () if user == "as nobody" else (sys.prefix, sys.base_prefix, sys._base_executable)
     paths = [Path(p) for p in (*sandbox.VISIBLE.split(), *interpreter) if Path(p).exists()]
     paths += [path.resolve() for path in paths if path.parts[1] not in ("bin", "sbin", "lib64")]
