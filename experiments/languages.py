@@ -17,6 +17,7 @@ from experiments.fertility import measure_fertility
 from experiments.finetuning import FinetunedRun, finetune
 from experiments.pages import Page, measured_on
 from experiments.runs import RUNS, check_seeds, load_gpt2
+from experiments.statistics import p_text
 from experiments.transfer import (
     Result,
     correlation,
@@ -177,7 +178,7 @@ class LanguageStudy:
         page.add(
             f"{minutes:.0f} minutes of training in all, {measured_on()}.",
             f"The rule selects {', '.join(self.by_rule) or 'no language'}. Spearman correlation of "
-            f"zero-shot accuracy and fertility: {rho:.2f} (p = {p:.2g}).",
+            f"zero-shot accuracy and fertility: {rho:.2f} ({p_text(p)}).",
             "Intervals are 95 % (Wilson), or mean (standard deviation) where there are several "
             "seeds; differences, matrix and zero-shot table are of the first seed; p-values are "
             "exact McNemar, corrected after Holm.",

@@ -31,6 +31,11 @@ def mcnemar(first, second) -> float:
     return float(scipy.stats.binomtest(int((a > b).sum()), differ).pvalue) if differ else 1.0
 
 
+def p_text(p: float) -> str:
+    """Return a p-value as text: "p = 0.012", or "p < 1e-300" where a float holds no less."""
+    return f"p = {p:.2g}" if p > 1e-300 else "p < 1e-300"
+
+
 def paired_test(first: Sequence, second: Sequence, measure: str = "accuracy") -> float:
     """Return the two-sided p-value of "both are equally good on the same pairs", over seeds.
 

@@ -54,7 +54,7 @@ def _weights(given: Case) -> Tensor | None:
     module = _attention(given)
     if not hasattr(module, "attention_weights"):
         return None
-    return module.attention_weights(*(given.inputs[name] for name in ("key", "query", "mask")))
+    return module.attention_weights(*_copied(given, "key", "query", "mask"))
 
 
 def _attend(
@@ -63,14 +63,19 @@ def _attend(
     settings = {"attn_implementation": implementation, "attention_probs_dropout_prob": dropout}
     module = _attention(given, **settings).train(training)
     torch.manual_seed(0)
-    tensors = (given.inputs.get(name) for name in ("key", "query", "value", "mask"))
-    return module.attention(*tensors)
+    return module.attention(*_copied(given, "key", "query", "value", "mask"))
 
 
 def _attention_learns(given: Case, implementation: str) -> bool:
     module = _attention(given, attn_implementation=implementation)
     tensors = [given.inputs[name].requires_grad_() for name in ("key", "query", "value")]
-    return learns(module.attention(*tensors, None), *tensors)
+    return learns(module.attention(*_copied(given, "key", "query", "value"), None), *tensors)
+
+
+def _copied(given: Case, *names: str) -> list[Tensor | None]:
+    """Return copies of a case's inputs, which may be changed in place; None for what it has not."""
+    tensors = (given.inputs.get(name) for name in names)
+    return [None if tensor is None else tensor.clone() for tensor in tensors]
 
 
 def _attention(given: Case, **settings) -> nn.Module:
@@ -121,7 +126,7 @@ def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor, bool]:
     layer, dropout, dense = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(RATE), nn.Linear(8, 6)
     dense.load_state_dict({name: given.inputs[name] for name in ("weight", "bias")})
     inputs = [given.inputs[name].requires_grad_() for name in ("input", "output")]
-    before, output = (tensor.clone() for tensor in inputs)  # which may be changed in place
+    before, output = _copied(given, "input", "output")
     torch.manual_seed(0)
     got = layer.add(before, output, dense, dropout.train(training))
     return got, before, learns(got, *inputs, dense.weight)
@@ -134,7 +139,8 @@ def check_layer(findings: Findings) -> None:
     findings.case(given, findings.observe(_layer, given), hint, "a block", atol=1e-4)
     for dropout in ("attention_dropout", "out_dropout"):
         one, other = findings.observe(_layer_twice, given, dropout)
-        what, hint = f"{dropout} in training", "each of the two additions has its own dropout"
+        what = f"{dropout} in training"
+        hint = "each of the two additions has its own dropout module"
         differ = one.shape == other.shape and (one != other).any()
         got = "twice the same"
         if differ and dropout == "out_dropout":  # half of what is added last, or twice of it

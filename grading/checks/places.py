@@ -49,6 +49,8 @@ SAYS = {  # what an error's text means in an exercise
     ("generation", "[B, 0]"): "append each chosen token to the text that the model reads",
     ("generation", "must match except in dimension"): "append one token to each row, (B, 1)",
 }
+EXTRA = "GPT-2's weights have no such entry: tie it to one, or register_buffer(persistent=False)"
+SAYS |= {(name, "Missing key(s)"): EXTRA for name in ("embed", "hidden_state_to_token")}
 CANNOT, NOT_WRITTEN = "cannot be imported", "not written yet"
 
 

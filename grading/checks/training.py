@@ -75,7 +75,7 @@ def check_pretraining_step(findings: Findings) -> None:
         what = f"losses with {given.what} a step, and a bias after them"
         got, kind = findings.observe(_train, given)
         findings.case(given, got, hint, what, atol=1e-3)
-        findings.equal("kind of `loss`", kind, "float", hint="a number, .item(): no graph to keep")
+        findings.equal("kind of `loss`", kind, "float", hint="a Python float (.item()), no tensor")
 
 
 def _train(given: Case) -> tuple[Tensor, str]:

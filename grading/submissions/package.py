@@ -16,7 +16,9 @@ from grading.checks.places import COMPANIONS, FILES, PARTS
 from grading.edition.regions import BEGIN, exercises
 from grading.edition.release import ROOT, student_edition
 
-OWN = ("*.py", "gpt2/**/*.py", "optim/**/*.py", "exercises/**/*.py")  # what students may add
+SOLVED = ("gpt2/**/*.py", "optim/**/*.py", "exercises/**/*.py")
+OWN = ("*.py", "[!.]*/**/*.py")  # what students may add, but for these folders:
+OTHERS = {"grading", "tests", "data", "experiments", "runs"}
 NEEDED = ("config.py", "console.py", "counting.py", "utils.py", "optimizer_test.npy")
 NEEDED += ("gpt2/", "optim/", "exercises/", "grading/", "data/sample/")
 LARGEST = 2**20  # bytes of one
@@ -30,7 +32,7 @@ GRAFT = (
 def functions() -> dict[str, dict[str, set[str]]]:
     """Return the functions of each exercise, by file: qualified names such as GPT2Layer.add."""
     found: dict[str, dict[str, set[str]]] = {name: {} for name in exercises()}
-    for path in [path for pattern in OWN[1:] for path in sorted(ROOT.glob(pattern))]:
+    for path in [path for pattern in SOLVED for path in sorted(ROOT.glob(pattern))]:
         text = path.read_text(encoding="utf-8")
         for name, node in _functions(ast.parse(text).body):
             for line in text.split("\n")[node.lineno - 1 : node.end_lineno]:
@@ -51,18 +53,18 @@ def _functions(body: list[ast.stmt], within: str = "") -> Iterator[tuple[str, as
 
 def own_files(root: Path) -> dict[str, bytes]:
     """Return the modules of a submission, before any code of it has run."""
-    paths = {path for pattern in OWN for path in root.glob(pattern)}
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in paths
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST
-        and not (path.parent == root and _shadows(path))
-        and not any(part.endswith(".py") for part in path.relative_to(root).parts[:-1])
-    }  # fmt: skip
+    found: dict[str, bytes] = {}
+    for path in [path for pattern in OWN for path in root.glob(pattern)]:
+        top, *_ = parts = path.relative_to(root).parts
+        plain = path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST
+        odd = any(part.endswith(".py") for part in parts[:-1])
+        if plain and not odd and top not in OTHERS and not _shadows(root / top):
+            found["/".join(parts)] = path.read_bytes()
+    return found
 
 
 def _shadows(path: Path) -> bool:
-    """Whether a file in the project's folder, and not one of ours, hides an installed module."""
+    """Whether something in the project's folder, and none of ours, hides an installed module."""
     if (ROOT / path.name).exists() or not path.stem.isidentifier():
         return False
     if path.stem in sys.stdlib_module_names or path.stem in sys.modules:  # perhaps without a spec

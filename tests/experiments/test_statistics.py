@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from experiments.evaluation import Evaluation
-from experiments.statistics import holm, mcnemar, paired_test, wilson_interval
+from experiments.statistics import holm, mcnemar, p_text, paired_test, wilson_interval
 
 
 def test_wilsons_interval_covers_as_often_as_it_says():
@@ -36,6 +36,7 @@ def test_mcnemar_counts_only_pairs_on_which_the_two_differ():
     assert mcnemar(first, second) == pytest.approx(2 * 56 / 1024)
     assert mcnemar(second, first) == mcnemar(first, second)
     assert mcnemar(first, first) == 1.0
+    assert list(map(p_text, (1.0, 0.0123, 0.0))) == ["p = 1", "p = 0.012", "p < 1e-300"]
     shuffled = Evaluation(second.predictions.sample(frac=1.0, random_state=0))
     assert mcnemar(first, shuffled) == mcnemar(first, second)
     with pytest.raises(ValueError, match="same pairs"):

@@ -170,11 +170,13 @@ def test_a_package_for_one_exercise_holds_none_of_its_solution(edition):
 
 def test_modules_of_their_own_are_kept_unless_they_hide_installed_ones(tmp_path):
     names = ("mine.py", "torch.py", "types.py", "__main__.py", "gpt2/types.py", "utils.py")
+    names += ("mine/deep/x.py", "torch/x.py", "tests/x.py", ".venv/x.py")
     for name in (*names, "gpt2/loss.py/x.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("x = 1")
     (tmp_path / "linked.py").symlink_to("/etc/passwd")
-    assert set(own_files(tmp_path)) == {"mine.py", "gpt2/types.py", "utils.py"}
+    kept = {"mine.py", "mine/deep/x.py", "gpt2/types.py", "utils.py"}
+    assert set(own_files(tmp_path)) == kept
 
 
 @pytest.mark.parametrize(
