@@ -55,9 +55,10 @@ def generate(
             f"max_new_tokens={max_new_tokens} in {positions} positions; shorten one of them"
         )
     use_cache = settings.use_cache and max_new_tokens > 1
-    if use_cache and longest > 1:
+    if use_cache:
         text = input_ids[:1, attention_mask[0].bool()]
-        use_cache = text.size(1) == 1 or reads_in_parts(model, text, text.size(1) - 1)
+        text = text if text.size(1) > 1 else text.repeat(1, 2)  # read in two parts
+        use_cache = reads_in_parts(model, text, text.size(1) - 1)
     ids, mask = aligned(input_ids, attention_mask)
     cache = choose = None
     if use_cache:

@@ -11,7 +11,7 @@ calls it.
 
 from collections.abc import Callable
 
-from grading.checks import model, optimizer, training
+from grading.checks import generation, model, optimizer, training
 from grading.checks.findings import Findings, Report, run
 from grading.checks.places import CANNOT, NEEDS, file_by_file
 from grading.checks.stale import changed_files
@@ -26,7 +26,7 @@ CHECKS: dict[str, Callable[[Findings], None]] = {
     "AdamW.step": optimizer.check_optimizer,
     "next_token_loss": training.check_loss,
     "pretraining step": training.check_pretraining_step,
-    "generation": training.check_generation,
+    "generation": generation.check_generation,
     "labels": training.check_labels,
     "fine-tuning step": training.check_finetuning,
     "parameter count": training.check_parameters,

@@ -19,6 +19,9 @@ SMALL = {"vocab_size": 97, "hidden_size": 24, "num_hidden_layers": 2, "num_atten
 SMALL |= {"max_position_embeddings": 40, "pad_token_id": 96}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 LEARNING_RATE = 0.05  # of plain gradient descent, so that AdamW has its own check
+# Of two epochs: the largest norm of the gradient, what each step leaves of the learning rate, and
+# how many times next_token_loss the loss is.
+TRAINING = {"epochs": 2, "clip": 10.0, "decay": 0.9, "factor": 2.0}
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ from grading.checks.findings import Findings
 
 LINE_BY_LINE = "compare with section 3.2, line by line"
 IN_THE_GRAPH = "keep all of it in the graph (no .data, no .detach(), no torch.no_grad())"
+HALF = "input + dropout(dense_layer(output)), with the layer and the dropout that are given"
 RATE = 0.3  # of dropout
 
 
 def check_attention(findings: Findings) -> None:
     """The mask, the weights, and both implementations: values, pads, a cache, and dropout."""
-    given = case("causal mask")
-    mask = findings.observe(_mask, given)
-    if mask is not None:  # the handout has no such function
-        hint = "0 where a query may look, the smallest number of the dtype elsewhere"
-        findings.case(given, mask, hint)
+    for given in (case("causal mask"), case("mask of one query")):
+        mask = findings.observe(_mask, given)
+        if mask is not None:  # the handout has no such function
+            hint = "0 where a query may look, the smallest number of the dtype elsewhere"
+            findings.case(given, mask, hint)
     given = case("attention weights")
     weights = findings.observe(_weights, given)
     if weights is not None:  # nor this one
@@ -32,10 +33,14 @@ def check_attention(findings: Findings) -> None:
         given = case("attention of the identity")  # what comes out are the weights, twice
         got = findings.observe(_attend, given, implementation, RATE)
         findings.case(given, got, "dropout is for training", "no dropout in evaluation")
-        got = findings.observe(_attend, given, implementation, RATE, True)
         hint = "apply self.dropout to the weights, after the softmax"
-        _check_dropout(findings, got, given.expected, hint, copies=2)
-        learns = findings.observe(_attention_learns, case("attention: no mask"), implementation)
+        for masked in (False, True):
+            got = findings.observe(_attend, given, implementation, RATE, True, masked)
+            _check_dropout(findings, got, given.expected, hint, copies=2)
+        given = case("attention: pads")
+        got = findings.observe(_attend, given, implementation, 0.0, True)
+        findings.case(given, got, LINE_BY_LINE, f"{implementation}, pads, in training")
+        learns = findings.observe(_attention_learns, given, implementation)
         what = f"{implementation}, query, key and value learn"
         findings.holds(what, learns, "no gradient", "a gradient", IN_THE_GRAPH)
 
@@ -58,18 +63,23 @@ def _weights(given: Case) -> Tensor | None:
 
 
 def _attend(
-    given: Case, implementation: str, dropout: float = 0.0, training: bool = False
+    given: Case, implementation: str, dropout: float = 0.0, training=False, masked=False
 ) -> Tensor:
+    """Return what attention gives; `masked` for a mask of no pads."""
     settings = {"attn_implementation": implementation, "attention_probs_dropout_prob": dropout}
     module = _attention(given, **settings).train(training)
     torch.manual_seed(0)
-    return module.attention(*_copied(given, "key", "query", "value", "mask"))
+    *tensors, mask = _copied(given, "key", "query", "value", "mask")
+    mask = torch.zeros(1, 1, 1, tensors[0].size(2)) if masked else mask
+    return module.attention(*tensors, mask)
 
 
 def _attention_learns(given: Case, implementation: str) -> bool:
     module = _attention(given, attn_implementation=implementation)
     tensors = [given.inputs[name].requires_grad_() for name in ("key", "query", "value")]
-    return learns(module.attention(*_copied(given, "key", "query", "value"), None), *tensors)
+    masks = None, given.inputs["mask"]
+    results = [module.attention(*_copied(given, "key", "query", "value"), mask) for mask in masks]
+    return all(learns(result, *tensors) for result in results)
 
 
 def _copied(given: Case, *names: str) -> list[Tensor | None]:
@@ -108,7 +118,7 @@ def check_add(findings: Findings) -> None:
     given = case("add")
     before = given.inputs["input"]
     got, left, learns = findings.observe(_add, given)
-    findings.case(given, got, "which of the two goes through the dense layer?", "the sum")
+    findings.case(given, got, HALF, "the sum")
     hint = "an operation in place overwrites what the residual connection needs"
     findings.close("the input is left as it was", left, before, hint=hint, atol=0)
     what = "both inputs and the dense layer learn"
@@ -123,42 +133,60 @@ def _add(given: Case, training: bool = False) -> tuple[Tensor, Tensor, bool]:
     from config import GPT2Config
     from gpt2.layer import GPT2Layer
 
-    layer, dropout, dense = GPT2Layer(GPT2Config(**SMALL)), nn.Dropout(RATE), nn.Linear(8, 6)
+    layer = GPT2Layer(GPT2Config(**SMALL)).train(training)
+    dropout, dense = nn.Dropout(RATE), nn.Linear(8, 6)
     dense.load_state_dict({name: given.inputs[name] for name in ("weight", "bias")})
     inputs = [given.inputs[name].requires_grad_() for name in ("input", "output")]
     before, output = _copied(given, "input", "output")
     torch.manual_seed(0)
     got = layer.add(before, output, dense, dropout.train(training))
-    return got, before, learns(got, *inputs, dense.weight)
+    return got, before, learns(got, *inputs, dense.weight, dense.bias)
 
 
 def check_layer(findings: Findings) -> None:
-    """GPT2Layer.forward against transformers' block with the same random weights."""
-    given = case("layer")
+    """GPT2Layer.forward against transformers' block with the same random weights.
+
+    Half of what an addition adds is taken away by its dropout and the rest doubled: either way the
+    output is as far off as what is added.
+    """
+    given, half, gradient = case("layer"), case("layer: first half"), case("layer: gradient")
     hint = "norm, attention, add; norm, interm_dense, activation, add with out_dense"
     findings.case(given, findings.observe(_layer, given), hint, "a block", atol=1e-4)
-    for dropout in ("attention_dropout", "out_dropout"):
-        one, other = findings.observe(_layer_twice, given, dropout)
-        what = f"{dropout} in training"
-        hint = "each of the two additions has its own dropout module"
-        differ = one.shape == other.shape and (one != other).any()
-        got = "twice the same"
-        if differ and dropout == "out_dropout":  # half of what is added last, or twice of it
-            real = given.expected.isfinite()
-            off, other_off = ((each - given.expected)[real].abs() for each in (one, other))
-            differ, got = torch.allclose(off, other_off, atol=1e-4), "a dropout elsewhere"
-        findings.holds(what, differ, got, "two different outputs", hint)
+    got = findings.observe(_layer_gradient, given)
+    findings.case(gradient, got, IN_THE_GRAPH, "the gradient of its input", atol=1e-4)
+    hint = "each of the two additions has its own dropout module"
+    for name, other_rate, before, after in (
+        ("attention_dropout", 1.0, given.inputs["x"], half.expected),
+        ("out_dropout", 0.0, half.expected, given.expected),
+    ):
+        got = findings.observe(_layer_in_training, given, name, other_rate)
+        findings.shape(f"shape with {name}", got, after.shape)
+        real = after.isfinite()
+        off, added = (got - after)[real].abs(), (after - before)[real].abs()
+        right = torch.allclose(off, added, atol=1e-4)
+        otherwise = "a dropout elsewhere" if off.max() > 1e-4 else "none"
+        expected = "half of what is added, and the rest doubled"
+        findings.holds(f"{name} in training takes away", right, otherwise, expected, hint)
 
 
 def _layer(given: Case) -> Tensor:
-    return small_model().gpt_layers[-1](given.inputs["x"], given.inputs["mask"])
+    return small_model().gpt_layers[-1](*_copied(given, "x", "mask"))
 
 
-def _layer_twice(given: Case, dropout: str) -> list[Tensor]:
-    """Return two outputs in training, with this one of the block's dropouts."""
+def _layer_gradient(given: Case) -> Tensor:
+    x, mask = given.inputs["x"].requires_grad_(), given.inputs["mask"]
+    states = small_model().gpt_layers[-1](x.clone(), mask)
+    loss = states[mask.view(x.shape[:2]) == 0].square().mean()
+    return torch.autograd.grad(loss, x, allow_unused=True, materialize_grads=True)[0]
+
+
+def _layer_in_training(given: Case, dropout: str, other_rate: float) -> Tensor:
+    """Return the output with this one of the block's dropouts, and another rate in the other."""
     layer = small_model(**NO_DROPOUT).train().gpt_layers[-1]
+    layer.attention_dropout.p = layer.out_dropout.p = other_rate
     getattr(layer, dropout).p = 0.5
-    return [layer(given.inputs["x"].clone(), given.inputs["mask"]) for _ in range(2)]
+    torch.manual_seed(0)
+    return layer(*_copied(given, "x", "mask"))
 
 
 def check_embed(findings: Findings) -> None:
@@ -169,7 +197,8 @@ def check_embed(findings: Findings) -> None:
     given, placed = case("embed"), case("embed: positions")
     ids, positions = given.inputs["ids"], placed.inputs["positions"]
     got, in_training, at_positions, learns = findings.observe(_embed, ids, positions)
-    findings.case(given, got, "a row of each table for every token", "token and position")
+    hint = "a row of each table for every token, and no dropout in evaluation"
+    findings.case(given, got, hint, "token and position")
     if at_positions is not None:
         hint = "position_ids are rows of the position embedding, as they are"
         findings.case(placed, at_positions, hint, "positions that are given")
@@ -230,7 +259,8 @@ def check_model(findings: Findings, config=None) -> None:
     real = columns < torch.tensor([[width], [width // 2], [width // 2], [1]])
     real[2] = real[2].flip(0)
     got = findings.observe(_read, reference, config, ids, real.long())
-    states = [hidden_states(reference, ids, real, from_column=each) for each in (False, True)]
+    with torch.no_grad():
+        states = [hidden_states(reference, ids, real, from_column=each) for each in (False, True)]
     right = [each.masked_fill(~real[..., None], torch.inf) for each in states]
     hint = "the checks of the parts say more"
     findings.close("hidden states", got["last_hidden_state"], *right, hint=hint, atol=1e-4)
@@ -250,7 +280,6 @@ def _read(reference, config, ids: Tensor, mask: Tensor) -> dict:
     return dict(model(ids, mask))
 
 
-@torch.no_grad()
 def hidden_states(
     reference, ids: Tensor, mask: Tensor, *, from_column: bool = False, masked: bool = True
 ) -> Tensor:

@@ -25,6 +25,7 @@ SETTINGS = {
     "a large epsilon": {**PLAIN, "eps": 0.5, "betas": (0.7, 0.95)},
     "weight decay": {**PLAIN, "weight_decay": 0.3},
 }
+GROUPS = ({**PLAIN, "weight_decay": 0.2}, {**PLAIN, "lr": 0.3, "betas": (0.8, 0.9), "eps": 0.1})
 
 
 # The fused kernel of optim.fused would hide a wrong formula.
@@ -35,9 +36,13 @@ def check_optimizer(findings: Findings) -> None:
         given = case(f"AdamW: {name}")
         got = findings.observe(_steps, given.inputs["gradients"], hyper)
         findings.case(given, got, "compare with section 3.3, line by line", atol=1e-6)
-    got, right = findings.observe(_two_groups), torch.tensor([0.75, 1.0, 0.5], dtype=torch.float64)
-    hint = "every group has its own hyper-parameters; without a gradient, no change"
-    findings.close("groups, and a parameter without a gradient", got, right, hint=hint)
+    first, second = case("group 0"), case("group 1")
+    pairs = zip((first.expected, *first.also), (second.expected, *second.also), strict=True)
+    right = [torch.stack([one, torch.ones_like(one), other]) for one, other in pairs]
+    got = findings.observe(_two_groups, first.inputs["gradients"])
+    hint = "every group has hyper-parameters, every parameter a state of its own; without a "
+    hint += "gradient there is no change, and with one of zeros there is"
+    findings.close("groups, and a parameter without a gradient", got, *right, hint=hint)
     got, right = findings.observe(regression_weights), torch.from_numpy(np.load(OPTIMIZER_TEST))
     hint = "right for a few steps but not for 1,000: check what the state holds between steps"
     findings.close("optimizer_test.npy", got, right, hint=hint, atol=1e-4)
@@ -59,14 +64,16 @@ def _steps(gradients: Tensor, hyper: dict) -> Tensor:
     return theta.detach()
 
 
-def _two_groups() -> Tensor:
-    """Return three ones in two groups after a step; the second has no gradient."""
-    parameters = [nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3)]
-    optimizer = _adamw([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.5}], lr=0.25)
-    for p in (parameters[0], parameters[2]):
-        p.grad = torch.full_like(p, 2.0)
-    optimizer.step()
-    return torch.stack([p[0] for p in parameters])
+def _two_groups(gradients: Tensor) -> Tensor:
+    """Return three vectors of ones in two groups after these steps; the second has no gradient."""
+    parameters = [nn.Parameter(torch.ones_like(gradients[0])) for _ in range(3)]
+    first, second = GROUPS
+    groups = [{"params": parameters[:2], **first}, {"params": parameters[2:], **second}]
+    optimizer = _adamw(groups, **PLAIN)
+    for gradient in gradients:
+        parameters[0].grad, parameters[2].grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+    return torch.stack([p.detach() for p in parameters])
 
 
 def regression_weights(optimizer_class=_adamw) -> Tensor:

@@ -42,6 +42,8 @@ NEEDS = {  # a wrong one of these may be why the check fails
 }
 SAYS = {  # what an error's text means in an exercise
     ("layer forward", "mat1 and mat2 shapes"): "self.add applies the dense layer itself",
+    ("layer forward", "inplace operation"): "the residual connection needs what is overwritten",
+    ("layer forward", "does not require grad"): "keep the output in the graph",
     ("attention", "must match the size"): "a mask has a row for each query, a column for each key",
     ("attention", "view size is not"): "after a transpose use .contiguous(), reshape or rearrange",
     ("pretraining step", "does not require grad"): "keep the loss in the graph until backward()",
@@ -83,6 +85,8 @@ def explain(error: BaseException, exercise: str) -> tuple[str, str]:
     hints = [
         f": {hint}" for (name, said), hint in SAYS.items() if name == exercise and said in text
     ]
+    if "NoneType" in text and not frames:  # in the check, which has got it
+        hints.append(f": is a `return` missing in {mine}?")
     return "failed", f"{type(error).__name__}: {text}{where}{''.join(hints)}"
 
 

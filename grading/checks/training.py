@@ -1,34 +1,30 @@
-"""The checks of sections 3.4 to 4.3, and of what the sizes of GPT-2 cost."""
+"""The checks of training (3.4, 4.2, 4.3), and of what the sizes of GPT-2 cost."""
 
 import tempfile
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel
-from tokenizers.models import WordLevel
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerFast
 
-from grading.checks.cases import LEARNING_RATE, NO_DROPOUT, SMALL, Case, case, cases, small_model
+from grading.checks.cases import (
+    LEARNING_RATE,
+    NO_DROPOUT,
+    TRAINING,
+    Case,
+    case,
+    cases,
+    small_model,
+)
 from grading.checks.findings import Findings
 from grading.checks.shapes import short
 
-LOOP = "at each step: the mask, the model, the last state's logits, the most probable token, append"
-GENERATED = {  # cases, and what a wrong text says
-    "12 tokens after 5": LOOP,
-    "12 tokens after 1": LOOP,
-    "1 token after 1": LOOP,
-    "end-of-text": "generate nothing after end-of-text",
-    "a padded batch": "each row gives the same text as alone: the mask hides its pads, and a row "
-    "that has ended waits for the others",
-}
+GRAPH = "keep states and logits in the graph (no .item(), no .data, no .detach())"
+MODE = "whoever trains has set training mode: leave out model.eval()"
 DIGITS = {"entailment": "0", "contradictory": "1", "neutral": "2"}
 PAIRS = (  # premise, hypothesis, label
     ("A man plays a guitar.", "A man makes music.", "entailment"),
     ("Two dogs run.", "All animals are asleep.", "contradictory"),
-    ("She reads in a park.", "She reads a novel.", "neutral"),
+    ("She reads in room A:2.", "She reads a novel.", "neutral"),  # with the label's own token
 )
 TOO_LONG, LONGEST = ("word " * 300, "word " * 300, "neutral"), 64
 
@@ -38,34 +34,38 @@ def check_loss(findings: Findings) -> None:
 
     The padding token is end-of-text: at the end of each text, and once inside, it is a label.
     """
-    all_learn = True
+    all_learn = in_training = True
     for given in cases("loss"):
-        got, learned = findings.observe(_loss, given)
-        all_learn &= learned
+        got, gradient, learned, training = findings.observe(_loss, given)
+        all_learn, in_training = all_learn and learned, in_training and training
         atol = 1e-3 if given.what == "sum" else 1e-4
         findings.case(given, got, "compare with section 3.4", f"loss, {given.what}", atol)
-    hint = "keep states and logits in the graph (no .item(), no .data, no .detach())"
+        if given.what == "labels" and learned:
+            gradients = case("gradient of the loss")
+            findings.case(gradients, gradient, GRAPH, "gradient of the embedding", atol=1e-4)
     what = "a gradient reaches the embeddings, and the projection"
-    findings.holds(what, all_learn, "none", "a gradient", hint)
+    findings.holds(what, all_learn, "none", "a gradient", GRAPH)
+    findings.holds("mode afterwards", in_training, "evaluation", "training", MODE)
 
 
-def _loss(given: Case) -> tuple[Tensor, bool]:
-    """Return the loss, and whether a gradient comes back from it, also through the projection."""
+def _loss(given: Case) -> tuple[Tensor, Tensor, bool, bool]:
+    """Return the loss, its gradient for the embedding, whether one comes back from it, also through
+    the projection, and whether the model is in training mode afterwards."""
     from gpt2.loss import next_token_loss
 
-    model = small_model(**NO_DROPOUT)
+    model = small_model(**NO_DROPOUT).train()
     batch = ids, mask = given.inputs["ids"], given.inputs["mask"]
     if given.what == "labels":
         batch = {"input_ids": ids, "attention_mask": mask, "labels": given.inputs["labels"]}
     reduction = given.what if given.what in ("sum", "none") else "mean"
     loss = torch.as_tensor(next_token_loss(model, batch, reduction=reduction))
     if not loss.requires_grad:
-        return loss, False
+        return loss, torch.zeros(0), False, model.training
     embeddings = model.word_embedding.weight, model.pos_embedding.weight
     settings = {"allow_unused": True, "materialize_grads": True}
     tokens, places = torch.autograd.grad(loss.sum(), embeddings, **settings)
-    tokens = tokens.index_fill(0, ids.flatten(), 0)  # others are reached by the projection alone
-    return loss, bool(tokens.any() and places.any())
+    others = tokens.index_fill(0, ids.flatten(), 0)  # are reached by the projection alone
+    return loss, tokens, bool(others.any() and places.any()), model.training
 
 
 def check_pretraining_step(findings: Findings) -> None:
@@ -76,27 +76,64 @@ def check_pretraining_step(findings: Findings) -> None:
         got, kind = findings.observe(_train, given)
         findings.case(given, got, hint, what, atol=1e-3)
         findings.equal("kind of `loss`", kind, "float", hint="a Python float (.item()), no tensor")
+    given = case("all settings")
+    got, in_bf16, training = findings.observe(_train_with_all_settings, given)
+    hint = "the loss is `loss_fn`'s; gradients are clipped between the two parts of the exercise, "
+    hint += "and none is left for the next epoch"
+    findings.case(given, got, hint, "with another loss, clipping, a schedule, 2 epochs", atol=1e-3)
+    hint = "call `loss_fn` inside `with _autocast(accelerator, precision):`"
+    findings.holds("precision of the loss", in_bf16, "float32", "that of `precision`", hint)
+    findings.holds("mode afterwards", training, "evaluation", "training", MODE)
 
 
 def _train(given: Case) -> tuple[Tensor, str]:
     from gpt2.train import train
 
     model, optimizer = _model_and_optimizer()
-    batches = list(zip(given.inputs["ids"], given.inputs["masks"], strict=True))
-    history = train(model, batches, optimizer, accumulate=given.inputs["accumulate"].item())
+    history = train(model, _batches(given), optimizer, accumulate=given.inputs["accumulate"].item())
     losses = [progress.loss for progress in history]
     return _losses_and_bias(list(map(float, losses)), model), type(losses[-1]).__name__
 
 
+def _batches(given: Case) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(given.inputs["ids"], given.inputs["masks"], strict=True))
+
+
+def _train_with_all_settings(given: Case) -> tuple[Tensor, bool, bool]:
+    """Return losses and bias, whether a loss is computed in the precision that is asked for, and
+    whether the model is in training mode afterwards."""
+    from gpt2.loss import next_token_loss
+    from gpt2.train import train
+
+    in_bf16: list[bool] = []
+
+    def loss_fn(model, batch, reduction="mean"):
+        in_bf16.append(torch.is_autocast_enabled("cpu"))
+        return TRAINING["factor"] * next_token_loss(model, batch, reduction=reduction)
+
+    model, optimizer = _model_and_optimizer()
+    settings = {"epochs": TRAINING["epochs"], "max_grad_norm": TRAINING["clip"]}
+    settings |= {"accumulate": given.inputs["accumulate"].item(), "loss_fn": loss_fn}
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, TRAINING["decay"])
+    history = train(model, _batches(given), optimizer, scheduler=schedule, **settings)
+    result = _losses_and_bias([float(progress.loss) for progress in history], model)
+    model, optimizer = _model_and_optimizer()
+    train(model, _batches(given)[:1], optimizer, loss_fn=loss_fn, precision="bf16")
+    return result, any(in_bf16[-1:]), model.training
+
+
 def check_finetuning(findings: Findings) -> None:
-    """Three steps on two batches (section 4.3)."""
-    given = case("fine-tuning step")
+    """Three steps on two batches, and one on a batch padded on the left (section 4.3)."""
+    given, other = case("fine-tuning step"), case("fine-tuning step: pads on the left")
     hint = "project, shift, cross-entropy without -100, backward, step: once each"
-    what = "losses of three steps, and a bias after them"
-    findings.case(given, findings.observe(_finetune, given), hint, what, atol=1e-3)
+    got, training = findings.observe(_finetune, given)
+    findings.case(given, got, hint, "losses of three steps, and a bias after them", atol=1e-3)
+    got, _ = findings.observe(_finetune, other)
+    findings.case(other, got, "the model needs attention_mask to know pads", atol=1e-3)
+    findings.holds("mode afterwards", training, "evaluation", "training", MODE)
 
 
-def _finetune(given: Case) -> Tensor:
+def _finetune(given: Case) -> tuple[Tensor, bool]:
     from exercises.finetuning import finetuning_step
 
     model, optimizer = _model_and_optimizer()
@@ -104,71 +141,17 @@ def _finetune(given: Case) -> Tensor:
     for ids, mask, labels in zip(*batches, strict=True):
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         losses.append(float(finetuning_step(model, batch, optimizer)))
-    return _losses_and_bias(losses, model)
+    return _losses_and_bias(losses, model), model.training
 
 
 def _model_and_optimizer():
-    model = small_model(**NO_DROPOUT)
+    model = small_model(**NO_DROPOUT).train()
     return model, torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
 
 
 def _losses_and_bias(losses: list[float], model) -> Tensor:
     """Return one after the other; the bias tells whether the last step was taken."""
     return torch.tensor([*losses, *model.final_layer_norm.bias.tolist()])
-
-
-def words(end: int):
-    """Return a tokenizer of numbers: "0517" is two tokens, 5 and 17; `end` is end-of-text."""
-    vocabulary = {f"{token:02d}": token for token in range(SMALL["vocab_size"])}
-    model = Tokenizer(WordLevel(vocabulary, unk_token="00"))
-    model.decoder = ByteLevel()  # puts nothing between tokens
-    end, pad = f"{end:02d}", f"{SMALL['pad_token_id']:02d}"
-    return PreTrainedTokenizerFast(tokenizer_object=model, eos_token=end, pad_token=pad)
-
-
-def check_generation(findings: Findings) -> None:
-    """generate_gpt2 against transformers' most probable tokens (section 4.1), and sampling."""
-    for what, hint in GENERATED.items():
-        given = case(f"generation: {what}")
-        findings.case(given, findings.observe(_generate, given), hint)
-    given = case("generation: 12 tokens after 5")
-    sampled, cold = findings.observe(_sampled, given)
-    hint = "where `choose` is not None, it chooses from the logits, with the settings' temperature"
-    got, expected = "the same text every time", "different texts"
-    findings.holds("do_sample draws", len(set(sampled)) != 1, got, expected, hint)
-    got, expected = "others", "the most probable tokens"
-    findings.holds("a temperature near 0", len(set(cold)) < 2, got, expected, hint)
-
-
-def _generate(given: Case) -> Tensor:
-    """Return the tokens of each row's text, (B, longest), filled up with -1."""
-    from gpt2.generate import generate_gpt2
-
-    ids, mask, new, end = (given.inputs[name] for name in ("ids", "mask", "new", "end"))
-    settings = {"max_gen_length": int(new), "attention_mask": mask}
-    texts = generate_gpt2(small_model().train(), words(int(end)), ids, **settings)
-    texts = [texts] if isinstance(texts, str) else texts
-    rows = [torch.tensor([int(text[i : i + 2]) for i in range(0, len(text), 2)]) for text in texts]
-    return pad_sequence(rows, batch_first=True, padding_value=-1)
-
-
-def _sampled(given: Case) -> list[list[str]]:
-    """Return six texts, drawn almost evenly, and six of the most probable tokens; none where
-    sampling is refused."""
-    from gpt2.generate import generate_gpt2
-
-    prompt = small_model(), words(SMALL["pad_token_id"]), given.inputs["ids"]
-    settings = {"max_gen_length": 6, "do_sample": True}
-
-    def drawn(seed: int, temperature: float) -> str:
-        generator = torch.Generator().manual_seed(seed)
-        text = generate_gpt2(*prompt, **settings, temperature=temperature, generator=generator)
-        return str(text)
-
-    try:
-        return [[drawn(seed, temperature) for seed in range(6)] for temperature in (9.0, 1e-3)]
-    except (NotImplementedError, TypeError, ValueError):
-        return [[], []]
 
 
 def check_labels(findings: Findings) -> None:
@@ -181,6 +164,10 @@ def check_labels(findings: Findings) -> None:
         prompt = f"Premise: {premise}\nHypothesis: {hypothesis}\nLabel:"
         expected = [*tokenizer(prompt)["input_ids"], *tokenizer(DIGITS[label])["input_ids"]]
         got, show = item["input_ids"].tolist(), lambda ids: repr(tokenizer.decode(ids))
+        kinds = [item[name].dtype for name in ("input_ids", "labels")]
+        findings.equal("kinds of ids and labels", kinds, [torch.int64] * 2, hint="torch.long")
+        right, hint = min(got) >= 0, "labels are a copy: the ids stay as they are"
+        findings.holds("ids of a pair", right, f"{min(got)}", "no -100", hint)
         findings.equal(f"a pair, {label}", got, expected, hint="see section 4.2", show=show)
         labels = [(i, token) for i, token in enumerate(item["labels"].tolist()) if token != -100]
         what, hint = f"place and label, {label}", "only the digit's token is a label"

@@ -9,7 +9,9 @@ mistakes.toml.
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -20,10 +22,10 @@ from torch import Tensor
 
 from config import GPT2Config
 from gpt2 import weights
-from grading.checks.cases import CASES, SMALL
+from grading.checks.cases import CASES, SMALL, TRAINING
 from grading.checks.findings import distance
 from grading.checks.model import hugging_face_model
-from grading.checks.optimizer import SETTINGS
+from grading.checks.optimizer import GROUPS, SETTINGS
 from grading.submissions import formulas
 from grading.submissions.formulas import LOW, PAD
 from utils import atomic_write
@@ -117,12 +119,12 @@ def all_cases(seed: int = 0) -> Cases:
     state = weights.from_hugging_face(model.state_dict(), config)
     cases.tensors = {f"model|{name}": t.contiguous().clone() for name, t in state.items()}
     cases.tensors["model|expected"], cases.hints["model"] = torch.zeros(()), []
+    generation(cases, model)  # first, since many models have no such texts
     attention(cases)
     parts_of_the_model(cases, model)
     adamw(cases)
     loss(cases, model)
     steps(cases, model)
-    generation(cases, model)
     accounting(cases)
     return cases
 
@@ -134,6 +136,7 @@ def attention(cases: Cases) -> None:
     left = [LOW, LOW, 0.0, 0.0, 0.0]
     pads = torch.tensor([left, left[::-1], [0.0] * S]).view(B, 1, 1, S)
     cases.add("causal mask", formulas.causal_mask, "masks", "causal mask", T=3, S=S, mask=pads)
+    cases.add("mask of one query", formulas.causal_mask, T=1, S=S, mask=pads)
     inputs = {"query": query, "key": key, "mask": pads}
     cases.add("attention weights", formulas.weights_of_tokens, "masks", "weights", **inputs)
     for name, T, mask in (
@@ -143,6 +146,7 @@ def attention(cases: Cases) -> None:
         ("a cache", 2, pads),
         ("a cache without pads", 2, None),
         ("one query", 1, None),
+        ("one query and pads", 1, pads),
     ):
         inputs = {"query": query[:, :, -T:], "key": key, "value": value, "mask": mask}
         cases.add(f"attention: {name}", formulas.attention, "masks", "weights", "heads", **inputs)
@@ -159,7 +163,10 @@ def parts_of_the_model(cases: Cases, model) -> None:
     x = torch.randn(2, 7, SMALL["hidden_size"])
     mask = torch.tensor([[0.0] * 7, [LOW, LOW, *[0.0] * 5]]).view(2, 1, 1, 7)
     block = model.transformer.h[-1]
-    cases.add("layer", formulas.layer, "layer forward", block=block, x=x, mask=mask)
+    inputs = {"block": block, "x": x, "mask": mask}
+    cases.add("layer", formulas.layer, "layer forward", **inputs)
+    cases.add("layer: first half", formulas.layer, **inputs, feed_forward=False)
+    cases.add("layer: gradient", formulas.layer_gradient, **inputs)
     ids, in_order = torch.randint(SMALL["vocab_size"], (3, 6)), torch.arange(6).expand(3, 6)
     cases.add("embed", formulas.embed, "embed", model=model, ids=ids, positions=in_order)
     inputs = {"ids": ids, "positions": torch.randperm(18).view(3, 6)}
@@ -177,6 +184,9 @@ def adamw(cases: Cases) -> None:
     settings = {"gradients": gradients, "also": [*forms, forms[0] | forms[1]], "apart": 2e-5}
     for name, hyper in SETTINGS.items():
         cases.add(f"AdamW: {name}", formulas.adamw, "AdamW.step", **settings, **hyper)
+    settings["gradients"] = torch.stack([1.0 + torch.rand(2), torch.zeros(2)]).double()
+    for place, hyper in enumerate(GROUPS):
+        cases.add(f"group {place}", formulas.adamw, **settings, **hyper)
 
 
 def batch(lengths: Sequence[int], width: int, left: bool = False) -> tuple[Tensor, Tensor]:
@@ -206,6 +216,8 @@ def loss(cases: Cases, model) -> None:
         settings |= {"ids": ids, "mask": mask, "labels": labels}
         more = {"mean": ["mean of losses"], "none": ["none of losses"]}.get(reduction, [])
         cases.add(f"loss: {name}", formulas.loss, "loss", *more, **settings)
+        if name == "labels":
+            cases.add("gradient of the loss", formulas.loss_gradient, **settings)
 
 
 def steps(cases: Cases, model) -> None:
@@ -218,9 +230,16 @@ def steps(cases: Cases, model) -> None:
     for name, accumulate in (("1 batch", 1), ("2 batches", 2), ("3 batches", 3)):
         more = {"labels": labels, "accumulate": accumulate}
         cases.add(f"steps: {name}", formulas.train, "step", "pretraining step", **settings, **more)
+    more = {"labels": labels, "accumulate": 2, **TRAINING}
+    cases.add("all settings", formulas.train, **settings, **more)
     settings |= {"ids": ids[:3], "masks": masks[:3], "labels": last_three(labels, masks)[:3]}
+    settings["accumulate"] = 1
     tables = ("step", "fine-tuning step")
-    cases.add("fine-tuning step", formulas.train, *tables, **settings, accumulate=1)
+    cases.add("fine-tuning step", formulas.train, *tables, **settings)
+    ids, masks = (both[None] for both in batch((4, 3, 9), 9, left=True))
+    labels = last_three(ids.masked_fill(masks * F.pad(masks[..., :-1], (1, 0)) == 0, -100), masks)
+    settings |= {"ids": ids, "masks": masks, "labels": labels, "also": [{"from_column": True}]}
+    cases.add("fine-tuning step: pads on the left", formulas.train, **settings)
 
 
 def generation(cases: Cases, model) -> None:
@@ -229,17 +248,46 @@ def generation(cases: Cases, model) -> None:
     together = torch.tensor([[11, 12, PAD, 14, 15], [PAD, PAD, 21, PAD, 22], [PAD] * 4 + [31]])
     masks = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 1]])
     first, last, ones = together[:1], together[2:, 4:], masks[:1]
-    third = formulas.greedy(model, first, ones, new=3, end=PAD)[0, -1].item()
+    text = formulas.greedy(model, first, ones, new=12, end=PAD)
+    assert text.size(1) == 4 + 12, "it ends early"
+    last_word = ending(text[0, 4:].tolist())
+    prompt = ends_with_pad(model)
     for name, ids, mask, new, end, *tables in (
         ("12 tokens after 5", first, ones, 12, PAD, "generation", "mask of generation"),
         ("12 tokens after 1", last, ones[:, :1], 12, PAD, "generation"),
         ("1 token after 1", last, ones[:, :1], 1, PAD, "generation"),
-        ("end-of-text", first, ones, 12, third),
-        ("a padded batch", together, masks, 6, third, "mask of generation"),
+        ("end-of-text", first, ones, 12, last_word),
+        ("the padding token as end-of-text", prompt, ones[:, :1], 12, PAD),
+        ("after end-of-text", first[:, :3], ones[:, :3], 6, PAD),
+        ("a padded batch", together, masks, 12, last_word, "mask of generation"),
+        ("a batch upside down", together.flip(0), masks.flip(0), 12, last_word),
     ):
         settings = {"model": model, "ids": ids, "mask": mask}
         settings |= {"new": new, "end": end, "also": [{"from_column": True}]}
         cases.add(f"generation: {name}", formulas.greedy, *tables, **settings)
+    settings = {"model": model, "ids": first, "mask": ones}
+    cases.add("penalty", formulas.greedy, **settings, new=12, end=PAD, penalty=3)
+    cases.add("probabilities", formulas.probabilities, **settings)
+
+
+def ending(tokens: list[int]) -> int:
+    """Return a token, neither the first nor one of the last, that is not there before and is
+    followed by another one."""
+    pairs = enumerate(pairwise(tokens[:-2]))
+    found = [one for i, (one, after) in pairs if i and one not in tokens[:i] and after != one]
+    assert found, "no token to end with"
+    return found[0]
+
+
+def ends_with_pad(model) -> Tensor:
+    """Return a prompt of one token (1, 1) whose continuation has PAD among its 12 tokens."""
+    for token in range(PAD):
+        prompt = torch.tensor([[token]])
+        with suppress(AssertionError):
+            text = formulas.greedy(model, prompt, torch.ones_like(prompt), new=12, end=PAD)
+            if 2 < text.size(1) < 12:
+                return prompt
+    raise AssertionError("no text has the padding token")
 
 
 def accounting(cases: Cases) -> None:
@@ -250,7 +298,7 @@ def accounting(cases: Cases) -> None:
         shape, name = {"V": V, "P": P, "d": d, "L": L, "f": f}, f"{L} layers"
         formula, tables = formulas.parameter_count, ["parameter count"]
         cases.add(f"parameter count: {name}", formula, *tables, **shape)
-        costs = {"parameters": formula(**shape), "T": P - 5}
+        costs = {"parameters": formula(**shape) + 1000 * (L == 3), "T": P - 5}
         formula, tables = formulas.training_costs, ["training costs"]
         cases.add(f"training costs: {name}", formula, *tables, **shape, **costs)
 

@@ -61,13 +61,21 @@ def add(input: Tensor, output: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return input + F.linear(output, weight, bias)
 
 
-def layer(block, x: Tensor, mask: Tensor) -> Tensor:
-    """Return what a block gives for x (B, T, hidden), inf for pads."""
+def layer(block, x: Tensor, mask: Tensor, feed_forward: bool = True) -> Tensor:
+    """Return what a block gives for x (B, T, hidden), or its first half; inf for pads."""
     T, mlp = x.size(1), block.mlp
     masks = LOW * hidden(T, T, mask)
     h = x + block.attn(block.ln_1(x), attention_mask=masks)[0]
-    h = h + mlp.c_proj(mlp.act(mlp.c_fc(block.ln_2(h))))
+    if feed_forward:
+        h = h + mlp.c_proj(mlp.act(mlp.c_fc(block.ln_2(h))))
     return h.masked_fill(mask.view(-1, T, 1) < 0, math.inf)
+
+
+@torch.enable_grad()
+def layer_gradient(block, x: Tensor, mask: Tensor) -> Tensor:
+    """Return the gradient of x for the mean square of what a block gives for tokens."""
+    states = layer(block, x.requires_grad_(), mask)
+    return torch.autograd.grad(states[states.isfinite()].square().mean(), x)[0]
 
 
 def embed(model, ids: Tensor, positions: Tensor) -> Tensor:
@@ -114,27 +122,42 @@ def loss(
     return losses if reduction == "none" else getattr(losses, reduction)()
 
 
+@torch.enable_grad()
+def loss_gradient(model, **batch) -> Tensor:
+    """Return the gradient of a loss for the embedding of tokens, which is the projection, too."""
+    return torch.autograd.grad(loss(model, **batch), model.transformer.wte.weight)[0]
+
+
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return it for each target (B, T); 0 for -100."""
     return F.cross_entropy(logits.mT, targets, reduction="none")
 
 
 @torch.enable_grad()
-def train(model, ids: Tensor, masks: Tensor, labels: Tensor, accumulate: int) -> Tensor:
-    """Return the loss of each step on batches (n, B, T), and the last norm's bias in the end."""
+def train(
+    model, ids: Tensor, masks: Tensor, labels: Tensor, accumulate: int, *, epochs: int = 1,
+    clip: float = math.inf, decay: float = 1.0, factor: float = 1.0, from_column: bool = False,
+) -> Tensor:  # fmt: skip
+    """Return the loss of each step on batches (n, B, T), and the last norm's bias in the end.
+
+    `factor` scales the loss, `clip` is the largest norm of the gradient, `decay` the learning
+    rate's after each step.
+    """
     model, results = deepcopy(model), []
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     batches = list(zip(ids, masks, labels, strict=True))
-    for start in range(0, len(batches), accumulate):
+    for start in [*range(0, len(batches), accumulate)] * epochs:
         step = batches[start : start + accumulate]
         count, total = sum(num_labels(labels) for *_, labels in step), 0.0
         for ids, mask, labels in step:
-            logits = model(ids, attention_mask=mask).logits
-            part = cross_entropy(logits[:, :-1], labels[:, 1:]).sum() / count
+            logits = model.lm_head(hidden_states(model, ids, mask, from_column=from_column))
+            part = factor * cross_entropy(logits[:, :-1], labels[:, 1:]).sum() / count
             part.backward()
             total += part.item()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         optimizer.zero_grad()
+        optimizer.param_groups[0]["lr"] *= decay
         results.append(total)
     return torch.tensor([*results, *model.transformer.ln_f.bias.tolist()])
 
@@ -143,17 +166,28 @@ def num_labels(labels: Tensor) -> int:
     return int((labels[:, 1:] != -100).sum())
 
 
-def greedy(model, ids: Tensor, mask: Tensor, new: int, end: int, from_column=False) -> Tensor:
+def probabilities(model, ids: Tensor, mask: Tensor) -> Tensor:
+    """Return those of the token after one text (1, T): (vocabulary,)."""
+    return model.lm_head(hidden_states(model, ids, mask)[0, -1]).softmax(-1)
+
+
+def greedy(
+    model, ids: Tensor, mask: Tensor, new: int, end: int, from_column=False, penalty: int = 1
+) -> Tensor:
     """Return the tokens of each row's text up to `end`, (B, longest), filled up with -1.
 
-    Neither `end` nor the padding token belongs to a text, wherever it stands.
+    Neither `end` nor the padding token belongs to a text, wherever it stands. Logits of tokens that
+    are there already come `penalty` times closer to 0, or further from it if negative.
 
     AssertionError where two tokens are almost equally probable.
     """
     T, starts = ids.size(1), mask.argmax(dim=1).tolist()
     for _ in range(new):
         last = hidden_states(model, ids, mask, from_column=from_column)[:, -1]
-        top = model.lm_head(last).topk(2)
+        logits = model.lm_head(last)
+        seen = logits.gather(1, ids)
+        logits = logits.scatter(1, ids, torch.where(seen > 0, seen / penalty, seen * penalty))
+        top = logits.topk(2)
         assert (top.values[:, 0] - top.values[:, 1] > 1e-3).all(), "a tie"
         ids = torch.cat([ids, top.indices[:, :1]], dim=1)
         mask = F.pad(mask, (0, 1), value=1)

@@ -17,6 +17,8 @@ SOFTMAX = "return (scores + self._complete_mask(key, query, attention_mask)).sof
 DROPPED = "self.dropout(self.attention_weights(key, query, attention_mask))"
 MERGE = 'rearrange(context, "B h T d -> B T (h d)")'
 UPDATE = "p.sub_(lr * m_hat / (v_hat.sqrt() + eps))"
+BLOCK = "return self.add(hidden_states, widened, self.out_dense, self.out_dropout)"
+FIRST = "hidden_states = self.add(\n            hidden_states, context, self.attention_dense, self.attention_dropout\n        )"
 DECAY = "p.sub_(lr * weight_decay * p)"
 
 MUTATIONS = {
@@ -58,6 +60,12 @@ MUTATIONS = {
         ("another rate of dropout", "apply self.dropout", DROPPED, "F.dropout(self.attention_weights(key, query, attention_mask), training=self.training)"),
         ("dropout on the values", "apply self.dropout", "weights @ value ", "weights @ self.dropout(value) ",
          DROPPED, "self.attention_weights(key, query, attention_mask)"),
+        ("one query needs no pads in the mask", "the smallest number", "return mask if padding_mask is None else",
+         "return torch.zeros(1, S, dtype=dtype, device=device) if T == 1 else mask if padding_mask is None else"),
+        ("pads are forgotten for one query", "add both masks", "weights = self.dropout(", "attention_mask = None if T == 1 else attention_mask\n            weights = self.dropout("),
+        ("pads are forgotten in training", "pads are seen", "if self.attn_implementation == ", "attention_mask = None if self.training else attention_mask\n        if self.attn_implementation == "),
+        ("no gradient with a mask", "in the graph", "                query,\n", "                query if mask is None else query.detach(),\n"),
+        ("no dropout with a mask", "apply self.dropout", "if self.training else 0.0", "if self.training and mask is None else 0.0"),
     ],
     ("add", LAYER): [
         ("no residual", "the input is missing", ADD, "return dropout(dense_layer(output))"),
@@ -92,6 +100,13 @@ MUTATIONS = {
         ("the second addition takes the block's input", "the result of the first",
          "hidden_states = self.add(\n            hidden_states, context", "first, hidden_states = hidden_states, self.add(\n            hidden_states, context",
          "return self.add(hidden_states, widened,", "return self.add(first, widened,"),
+        ("dropout over the sum", "its own dropout", BLOCK, "return self.out_dropout(hidden_states + self.out_dense(widened))"),
+        ("dropout over the first sum", "its own dropout",
+         FIRST, "hidden_states = self.attention_dropout(hidden_states + self.attention_dense(context))"),
+        ("dropout of the context", "its own dropout", "            hidden_states, context,", "            hidden_states, self.attention_dropout(context),"),
+        ("the second half does not learn", "in the graph", "self.add(hidden_states, widened,", "self.add(hidden_states, widened.detach(),"),
+        ("the residual does not learn", "in the graph", "self.add(hidden_states, widened,", "self.add(hidden_states.data, widened,"),
+        ("in place", "what is overwritten", BLOCK, "hidden_states += self.out_dropout(self.out_dense(widened))\n        return hidden_states"),
     ],
     ("embed", MODEL): [
         ("no positions", "the positions are missing", EMBED, "self.word_embedding(input_ids)"),
@@ -142,6 +157,8 @@ MUTATIONS = {
         ("betas exchanged", "", "(beta1, beta2), g = betas", "(beta2, beta1), g = betas"),
         ("steps are not counted", "", 'state["step"] += 1', 'state["step"] = 1'),
         ("moments are forgotten", "", 'm, v = state["exp_avg"], state["exp_avg_sq"]', 'm, v = state["exp_avg"].zero_(), state["exp_avg_sq"].zero_()'),
+        ("no decay of vectors", "every parameter a state", DECAY, "p.sub_(lr * weight_decay * p * (p.dim() > 1))"),
+        ("no step for a gradient of zeros", "of zeros", '        state["step"] += 1', '        if not p.grad.any():\n            return\n        state["step"] += 1'),
     ],
     ("next_token_loss", LOSS): [
         ("no gradient for the blocks", "in the graph", "hidden_states[:, :-1][counted]", "hidden_states[:, :-1][counted].detach()"),
@@ -157,6 +174,8 @@ MUTATIONS = {
         ("never summed", "`reduction` says", "getattr(losses, reduction)()", "losses.mean()"),
         ("divided by the rows", "divide by the number of labels", "getattr(losses, reduction)()", "losses.sum() / len(input_ids)"),
         ("detached", "in the graph", "getattr(losses, reduction)()", "getattr(losses.detach(), reduction)()"),
+        ("a part without a gradient", "in the graph", "return losses if reduction", "losses = torch.cat([losses[:2], losses[2:].detach()])\n    return losses if reduction"),
+        ("dropout off for ever", "leave out model.eval", "targets = labels[:, 1:]", "model.eval()\n    targets = labels[:, 1:]"),
     ],
     ("pretraining step", TRAIN): [
         ("gradients pile up", "of the step before", "                optimizer.step()\n                optimizer.zero_grad()", "                optimizer.step()"),
@@ -171,7 +190,13 @@ MUTATIONS = {
         ("the gradient of the sum", "not of the sum", "accelerator.backward(part * accelerator.num_processes)", "accelerator.backward(part * num_labels)"),
         ("the last batch alone", "not of the last", "loss += part.item()", "loss = part.item()"),
         ("no backward pass", "", "accelerator.backward(part * accelerator.num_processes)", "pass"),
-        ("the loss is a tensor", "a number", "loss += part.item()", "loss += part"),
+        ("the loss is a tensor", "a Python float", "loss += part.item()", "loss += part"),
+        ("another loss is ignored", "`loss_fn`", "part = loss_fn(", "part = next_token_loss("),
+        ("the precision is ignored", "_autocast", "with alone, faster(model), _autocast(accelerator, precision):", "with alone, faster(model):"),
+        ("gradients are left for the next epoch", "none is left", "                optimizer.step()\n                optimizer.zero_grad()",
+         "                optimizer.step()\n                if len(batches) == accumulate:\n                    optimizer.zero_grad()"),
+        ("a step before clipping", "are clipped", "                optimizer.step()\n                optimizer.zero_grad()\n", "                pass\n",
+         "                loss = over_processes(accelerator, loss)\n", "                optimizer.step()\n                optimizer.zero_grad()\n                loss = over_processes(accelerator, loss)\n"),
     ],
     ("generation", GENERATE): [
         ("the least probable", "", "logits.argmax(dim=-1, keepdim=True)", "logits.argmin(dim=-1, keepdim=True)"),
@@ -201,6 +226,16 @@ MUTATIONS = {
         ("the first position decides", "", '["last_hidden_state"][:, -1]', '["last_hidden_state"][:, 0]'),
         ("the newest token is not read", "",
          "mask = F.pad(mask, (0, ids.size(1) - mask.size(1)), value=1)", "mask = F.pad(mask, (0, ids.size(1) - mask.size(1)), value=0)"),
+        ("probabilities for logits", "chooses from the logits", "token = choose(logits, ids, mask)", "token = choose(logits.softmax(dim=-1), ids, mask)"),
+        ("every row the same draw", "chooses from the logits", "token = choose(logits, ids, mask)", "token = choose(logits, ids, mask)[:1].expand(len(ids), -1)"),
+        ("drawn at the first step alone", "chooses from the logits", "if choose is not None:", "if choose is not None and ids.size(1) == prompt:"),
+        ("sampling never ends", "chooses from the logits", "finished |= token == eos", "finished |= (token == eos) & (choose is None)"),
+        ("the prompt alone for a penalty", "the text so far", "token = choose(logits, ids, mask)", "token = choose(logits, ids[:, :prompt], mask[:, :prompt])"),
+        ("the last row that ends stops all", "waits for the others", "finished.all()", "finished[-1].item()"),
+        ("end-of-text in the prompt's last place", "only a new end-of-text", "finished |= token == eos", "finished |= (ids[:, prompt - 1 :] == eos).any(dim=1, keepdim=True)"),
+        ("one token after end-of-text", "nothing after end-of-text", "prompt, finished =", "late, prompt, finished = False,", "finished |= token == eos", "finished, late = finished | late, token == eos"),
+        ("the padding token is never chosen", "whatever its id", "        token = logits.argmax(", "        logits[:, model.config.pad_token_id] = -torch.inf\n        token = logits.argmax("),
+        ("no mask without a cache", "hides its pads", "model(ids[:, read:], mask, *more)", "model(ids[:, read:], None if cache is None else mask, *more)"),
     ],
     ("generation", CACHE): [
         ("the cache overwrites its last position", "",
@@ -213,6 +248,10 @@ MUTATIONS = {
         ("what is no label counts as token 0", "", "torch.full_like(input_ids, IGNORED)", "torch.zeros_like(input_ids)"),
         ("a long row's label is elsewhere", "never the label", "labels[-len(answer) :] = answer", "labels[min(len(labels), 40) - len(answer) : 40] = answer"),
         ("pads are labels", "padding must not count", '"labels": IGNORED}', '"labels": 0}'),
+        ("labels are fractions", "torch.long", "torch.full_like(input_ids, IGNORED)", "torch.full_like(input_ids, IGNORED, dtype=torch.float32)"),
+        ("the digit's token is a label wherever it stands", "only the digit's token",
+         "labels = torch.full_like(input_ids, IGNORED)", "labels = input_ids.masked_fill(input_ids != answer[-1], IGNORED)"),
+        ("the ids are overwritten", "labels are a copy", "labels = torch.full_like(input_ids, IGNORED)", "labels = input_ids.fill_(IGNORED)"),
     ],
     ("labels", XNLI): [
         ("another prompt", "", '"Premise: {premise}', '"Premise:{premise}'),
@@ -234,6 +273,7 @@ MUTATIONS = {
         ("no step", "nothing is learned", "    optimizer.step()\n", ""),
         ("the third step is missing", "a bias after them", "    optimizer.step()\n",
          "    optimizer.calls = getattr(optimizer, 'calls', 0) + 1\n    optimizer.calls == 3 or optimizer.step()\n"),
+        ("no mask", "attention_mask to know pads", 'batch["attention_mask"]', '0 * batch["attention_mask"] + 1'),
     ],
     ("parameter count", ACCOUNTING): [
         ("an untied projection", "weights of its own", "return V * d", "return 2 * V * d"),
@@ -246,6 +286,7 @@ MUTATIONS = {
         ("one moment", "AdamW's two moments", "4 * 4 * parameters", "3 * 4 * parameters"),
         ("no moments", "AdamW's two moments", "4 * 4 * parameters", "4 * 2 * parameters"),
         ("numbers and not bytes", "of 4 bytes", "4 * 4 * parameters", "4 * parameters"),
+        ("another count than the given one", "", "4 * 4 * parameters", "4 * 4 * count_parameters(config)"),
         ("heads for query, key, value and output", "", "4 * d * d + 2", "config.num_attention_heads * d * d + 2"),
     ],
 }  # fmt: skip

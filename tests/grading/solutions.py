@@ -1,4 +1,4 @@
-"""Right solutions in four styles, as texts with a heading over each region's lines."""
+"""Right solutions in five styles, as texts with a heading over each region's lines."""
 
 import re
 import textwrap
@@ -216,6 +216,13 @@ losses = F.cross_entropy(
 return losses[targets != IGNORED] if reduction == "none" else losses
 """
 
+IN_PLACE = """
+## attention 3
+query *= query.size(-1) ** -0.5
+weights = (query @ key.mT + self._complete_mask(key, query, attention_mask)).softmax(dim=-1)
+return rearrange(self.dropout(weights) @ value, "B h T d -> B T (h d)")
+"""
+
 
 def regions(style: str) -> dict[str, str]:
     """Return the lines of each region by its heading: the exercise, and its number from 2 on."""
@@ -224,7 +231,7 @@ def regions(style: str) -> dict[str, str]:
 
 # What a style leaves out is the course's.
 SOLUTIONS = {"course": regions(COURSE), "loops": regions(LOOPS)}
-SOLUTIONS |= {"einsum": regions(EINSUM), "sdpa": regions(SDPA)}
+SOLUTIONS |= {"einsum": regions(EINSUM), "sdpa": regions(SDPA), "in place": regions(IN_PLACE)}
 
 
 def solved(source: str, style: str, name: str) -> str:
