@@ -32,6 +32,18 @@ def test_greedy_tokens_equal_transformers_for_unequal_prompts(which, side, use_c
     assert got.tolist() == expected
 
 
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_blocks_that_keep_no_cache_are_noticed_however_short_the_prompt(length):
+    model, (ids, mask) = small_model(initializer_range=0.2).eval(), batch_of([length], length, 23)
+    for layer in model.gpt_layers:
+        layer.forward = lambda states, mask, cache=None, forward=layer.forward: forward(
+            states, mask
+        )
+    with pytest.warns(UserWarning, match="another result with a cache than without"):
+        got = generate(model, ids, mask, max_new_tokens=8)
+    assert torch.equal(got, generate(model, ids, mask, max_new_tokens=8, use_cache=False))
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @given(data=st.data())
 def test_reading_in_pieces_with_a_cache_equals_reading_at_once(attention, data):
