@@ -45,17 +45,17 @@ def check_generation(findings: Findings) -> None:
     keys = case("attention: no mask").inputs["key"]
     got, hint = findings.observe(_cached, keys), "gpt2/cache.py stays as it was handed out"
     findings.close("what a cache holds", got, keys, hint=hint)
-    given = case("generation: a padded batch")
-    got = findings.observe(_generate, given, {"use_cache": False})
-    findings.case(given, got, ALONE, "a padded batch without a cache")
+    batch = case("generation: a padded batch")
+    got = findings.observe(_generate, batch, {"use_cache": False})
+    findings.case(batch, got, ALONE, "a padded batch without a cache")
     given = case("generation: 12 tokens after 5")
     hint = "where `choose` is not None, it chooses from the logits, with the settings' temperature"
-    hot, cold, drawn, penalized = findings.observe(_chosen, given, case("generation: end-of-text"))
+    hot, cold, drawn, penalized = findings.observe(_chosen, given, batch)
     if hot is not None:  # the handout has no sampling
         varied = all(len(set(place)) > 1 for place in zip(*hot, strict=False))
         expected = "others each time, at every place"
         findings.holds("do_sample draws", varied, "the same tokens", expected, hint)
-        findings.case(case("generation: end-of-text"), cold, hint, "a temperature near 0")
+        findings.case(batch, cold, hint, "a temperature near 0, a padded batch")
         probability, token = case("probabilities").expected.max(dim=-1)
         share, right = (drawn == token).any(dim=1).float().mean().item(), probability.item()
         got, expected = f"{share:.0%}", f"about {right:.0%}"
@@ -97,18 +97,18 @@ def _tokens(texts: list[str]) -> Tensor:
     return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
-def _chosen(given: Case, ending: Case) -> list:
-    """Return what `choose` makes of a text: tokens of six texts drawn almost evenly; those of the
-    most probable one; 400 draws of the next token; and tokens under a penalty for repetition. None
-    for what is refused."""
+def _chosen(given: Case, batch: Case) -> list:
+    """Return what `choose` makes of a text: tokens of six texts drawn almost evenly, the most
+    probable ones of a batch, 400 draws of the next token, and tokens under a penalty for
+    repetition. None for what is refused."""
     from gpt2.generate import generate_gpt2
 
-    def texts(given: Case, new: int, rows: int = 1, seed: int = 0, **decoding) -> Tensor:
-        ids, end = given.inputs["ids"].expand(rows, -1), int(given.inputs["end"])
+    def texts(given: Case, new: int, rows: int = -1, seed: int = 0, **decoding) -> Tensor:
+        ids, mask = (given.inputs[name].expand(rows, -1) for name in ("ids", "mask"))
         if decoding.get("do_sample"):
             decoding["generator"] = torch.Generator().manual_seed(seed)
-        settings = {"max_gen_length": new, "attention_mask": torch.ones_like(ids), **decoding}
-        texts = generate_gpt2(small_model(), words(end), ids, **settings)
+        settings = {"max_gen_length": new, "attention_mask": mask, **decoding}
+        texts = generate_gpt2(small_model(), words(int(given.inputs["end"])), ids, **settings)
         return _tokens([texts] if isinstance(texts, str) else texts)
 
     refused = (NotImplementedError, TypeError, ValueError)
@@ -116,9 +116,9 @@ def _chosen(given: Case, ending: Case) -> list:
     with suppress(*refused):
         settings = {"do_sample": True, "temperature": 9.0}
         known = int((given.inputs["ids"] != SMALL["pad_token_id"]).sum())
-        hot = [texts(given, 6, seed=seed, **settings)[0, known:].tolist() for seed in range(6)]
-        cold = texts(ending, int(ending.inputs["new"]), do_sample=True, temperature=1e-6)
-        drawn = texts(given, 1, rows=400, do_sample=True)[:, known:]
+        six = [texts(given, 6, seed=seed, **settings)[0, known:].tolist() for seed in range(6)]
+        one = texts(batch, int(batch.inputs["new"]), do_sample=True, temperature=1e-6)
+        hot, cold, drawn = six, one, texts(given, 1, rows=400, do_sample=True)[:, known:]
     with suppress(*refused):
         penalized = texts(given, int(given.inputs["new"]), repetition_penalty=3.0)
     return [hot, cold, drawn, penalized]
