@@ -75,6 +75,7 @@ MUTATIONS = {
         ("bias forgotten", "the bias of the dense layer", ADD, "return input + dropout(output @ dense_layer.weight.T)"),
         ("a dense layer that does not learn", "in the graph", ADD, "return input + dropout(output @ dense_layer.weight.data.T + dense_layer.bias)"),
         ("in place", "in place", ADD, "return input.add_(dropout(dense_layer(output)))"),
+        ("no return", "a `return` missing in gpt2/layer.py", ADD, ADD.removeprefix("return ")),
     ],
     ("layer forward", LAYER): [
         ("the exact GELU", "tanh form", '"gelu_new": lambda: nn.GELU(approximate="tanh")', '"gelu_new": lambda: nn.GELU()'),
