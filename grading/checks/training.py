@@ -108,7 +108,7 @@ def _train_with_all_settings(given: Case) -> tuple[Tensor, bool, bool]:
     in_bf16: list[bool] = []
 
     def loss_fn(model, batch, reduction="mean"):
-        in_bf16.append(torch.is_autocast_enabled("cpu"))
+        in_bf16.append(torch.is_autocast_enabled(next(model.parameters()).device.type))
         return TRAINING["factor"] * next_token_loss(model, batch, reduction=reduction)
 
     model, optimizer = _model_and_optimizer()

@@ -74,7 +74,8 @@ def layer(block, x: Tensor, mask: Tensor, feed_forward: bool = True) -> Tensor:
 @torch.enable_grad()
 def layer_gradient(block, x: Tensor, mask: Tensor) -> Tensor:
     """Return the gradient of x for the mean square of what a block gives for tokens."""
-    states = layer(block, x.requires_grad_(), mask)
+    x = x.clone().requires_grad_()
+    states = layer(block, x, mask)
     return torch.autograd.grad(states[states.isfinite()].square().mean(), x)[0]
 
 
